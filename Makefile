@@ -2,7 +2,8 @@
 # make test    the test suite
 # make lint    ruff, cython-lint, codespell          make types   mypy
 # make build   only compile                          make clean   remove what was built (.venv stays)
-# make debug-test   the suite against a build that checks every index
+# make debug-test      the suite against a build that checks every index
+# make sanitize-test   the suite under the address and undefined-behaviour sanitizers (gcc)
 #
 # Each makes .venv and compiles when that is needed, and starts at once when it is not.
 #   PYTHON=python3.13            the interpreter for .venv (at least 3.11)
@@ -15,7 +16,7 @@ PY := $(VENV)/bin/python
 KERNELS := $(wildcard fastopt/_kernels/*.pyx fastopt/_kernels/*.pxd)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help bench test lint types format build debug-test clean
+.PHONY: help bench test lint types format build debug-test sanitize-test clean
 .DELETE_ON_ERROR:
 
 help:
@@ -25,11 +26,11 @@ bench: $(VENV)/.built
 	$(PY) -m bench $(BENCH_ARGS)
 
 test: $(VENV)/.built
-	$(PY) -m pytest $(TEST_ARGS)
+	$(PY) -m pytest --doctest-modules $(TEST_ARGS)
 
 lint: $(VENV)/.installed
 	$(PY) -m ruff check .
-	$(VENV)/bin/cython-lint fastopt/_kernels
+	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint fastopt/_kernels  # it calls pycodestyle by name
 	$(VENV)/bin/codespell
 
 types: $(VENV)/.installed
@@ -61,6 +62,29 @@ $(PY):
 	    command -v $${cc%% *} >/dev/null || \
 	    { echo "fastopt needs a C compiler; $${cc%% *} was not found. Install gcc or clang, or name one: make $(MAKECMDGOALS) CC=clang" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# Checked builds live in a copy of the tree, where they cannot replace the fast modules. Modification times are kept and
+# compiled modules stay, so that a second run compiles only what changed. FASTOPT_* stays set for tests that want to know.
+define checked_tree
+	@mkdir -p build/$(1)
+	@cd build/$(1) && find . -path ./build -prune -o -type f ! -name '*.so' -exec rm -f {} +
+	@tar -cf - --exclude=./.git --exclude=./.venv --exclude=./build --exclude=./bench/results --exclude='*.so' \
+	    --exclude=__pycache__ --exclude='.*_cache' . | tar -xf - -C build/$(1)
+endef
+
+debug-test: export FASTOPT_DEBUG := 1
+debug-test: $(VENV)/.installed
+	$(call checked_tree,debug)
+	cd build/debug && $(abspath $(PY)) setup.py --quiet build_ext --inplace
+	cd build/debug && PYTHONPATH=$$PWD $(abspath $(PY)) -m pytest $(TEST_ARGS)
+
+sanitize-test: export FASTOPT_SANITIZE := 1
+sanitize-test: $(VENV)/.installed
+	$(call checked_tree,sanitize)
+	cd build/sanitize && $(abspath $(PY)) setup.py --quiet build_ext --inplace
+	cd build/sanitize && PYTHONPATH=$$PWD PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
+	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
+	    $(abspath $(PY)) -m pytest $(TEST_ARGS)
 
 clean:
 	rm -rf build dist *.egg-info fastopt/_kernels/*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks $(VENV)/.built

@@ -43,23 +43,24 @@ else:
 
 
 class BuildExt(build_ext):
-    """Translate here rather than at import, so that asking for metadata or an sdist needs no translation."""
+    """Translate when compiling, not when this file is read: metadata and sdists need no translation."""
 
-    def finalize_options(self):
+    def build_extensions(self):
         from Cython.Build import cythonize
 
         # Timestamps say nothing about directives and flags: translate again whenever they differ from the last build's.
         flavour = pathlib.Path("build", "flavour.txt")
         wanted = repr((sys.version_info[:2], DIRECTIVES, COMPILE, LINK))
         changed = not flavour.exists() or flavour.read_text() != wanted
-        self.distribution.ext_modules = cythonize(
-            self.distribution.ext_modules, build_dir="build/cython", nthreads=os.cpu_count() or 1,
-            compiler_directives=DIRECTIVES, force=changed or None,
+        translated = cythonize(
+            self.extensions, build_dir="build/cython", nthreads=os.cpu_count() or 1,
+            compiler_directives=DIRECTIVES, force=changed or self.force or None,
         )  # fmt: skip
-        flavour.parent.mkdir(exist_ok=True)
-        flavour.write_text(wanted)
-        super().finalize_options()
+        for ours, theirs in zip(self.extensions, translated, strict=True):
+            ours.sources = theirs.sources
         self.parallel = self.parallel or os.cpu_count()
+        super().build_extensions()
+        flavour.write_text(wanted)
 
 
 def extension(path):
