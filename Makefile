@@ -28,9 +28,10 @@ bench: $(VENV)/.built
 test: $(VENV)/.built
 	$(PY) -m pytest --doctest-modules $(TEST_ARGS)
 
+# cython-lint calls pycodestyle by name, hence the PATH.
 lint: $(VENV)/.installed
 	$(PY) -m ruff check .
-	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint fastopt/_kernels  # it calls pycodestyle by name
+	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint fastopt/_kernels
 	$(VENV)/bin/codespell
 
 types: $(VENV)/.installed
@@ -78,13 +79,14 @@ debug-test: $(VENV)/.installed
 	cd build/debug && $(abspath $(PY)) setup.py --quiet build_ext --inplace
 	cd build/debug && PYTHONPATH=$$PWD $(abspath $(PY)) -m pytest $(TEST_ARGS)
 
+# --capture=sys: pytest's usual capture would swallow the sanitizers' reports.
 sanitize-test: export FASTOPT_SANITIZE := 1
 sanitize-test: $(VENV)/.installed
 	$(call checked_tree,sanitize)
 	cd build/sanitize && $(abspath $(PY)) setup.py --quiet build_ext --inplace
 	cd build/sanitize && PYTHONPATH=$$PWD PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
-	    $(abspath $(PY)) -m pytest $(TEST_ARGS)
+	    $(abspath $(PY)) -m pytest --capture=sys $(TEST_ARGS)
 
 clean:
 	rm -rf build dist *.egg-info fastopt/_kernels/*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks $(VENV)/.built
