@@ -1,30 +1,56 @@
 """Every loss, update rule and epoch in plain Python and NumPy.
 
-The compiled code is tested against this module and timed against it: it is the oracle of the tests and the baseline of the benches.
-So it imports nothing compiled but NumPy, and says each formula once, in the plainest way that is still the way a good user of NumPy would
-write it.
+The compiled code is tested against this module and timed against it: it is the oracle of the tests and the baseline
+of the benches. So it imports nothing compiled but NumPy, and says each formula once, in the plainest way that is
+still the way a good user of NumPy would write it.
 
 Conventions
 -----------
-- ``w`` has shape (n_features + fit_intercept, n_outputs). With an intercept the last row is the intercept, which is never penalised.
+- ``w`` has shape (n_features + fit_intercept, n_outputs). With an intercept the last row is the intercept, which is
+  never penalised.
 - Targets of the binary losses are -1.0 and +1.0; of "multinomial", the class numbers 0 .. K-1.
 - ``z = X w + b`` is the raw prediction; ``dloss`` is the derivative of the loss with respect to it.
 - A rule sees steps ``t = 1, 2, ...``, counted over the whole run.
-- The losses and the rules are pure functions that run on arrays and, by the very same lines, on Python floats (one row, one coordinate).
+- The losses and the rules are pure functions that run on arrays and, by the very same lines, on Python floats (one
+  row, one coordinate).
 """
 
 import math
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-__all__ = ["LOSSES", "RULES", "COMMON", "Rule", "averaged", "clip", "decayed", "ema", "epoch", "gradient", "init", "objective", "polyak",
-           "python_epoch", "step"]
+__all__ = [
+    "COMMON",
+    "LOSSES",
+    "RULES",
+    "Rule",
+    "averaged",
+    "clip",
+    "decayed",
+    "ema",
+    "epoch",
+    "gradient",
+    "init",
+    "objective",
+    "polyak",
+    "python_epoch",
+    "python_init",
+    "step",
+]
 
 
-# --- what Python floats and arrays do not share ---------------------------------------------------------------------------------------
+Value: TypeAlias = Any  # a Python float or an array
+State: TypeAlias = dict[str, Any]
+Hyper: TypeAlias = dict[str, Any]
+LossPair: TypeAlias = tuple[Callable[..., Any], Callable[..., Any]]
+Loss: TypeAlias = str | LossPair
 
-def _exp(x):
+# --- what Python floats and arrays do not share ---------------------------------------------------
+
+
+def _exp(x: Value) -> Value:
     """exp that overflows to inf without a word: math.exp raises, numpy.exp warns."""
     if isinstance(x, float):
         try:
@@ -35,11 +61,11 @@ def _exp(x):
         return np.exp(x)
 
 
-def _log1p(x):
+def _log1p(x: Value) -> Value:
     return math.log1p(x) if isinstance(x, float) else np.log1p(x)
 
 
-def _square(x):
+def _square(x: Value) -> Value:
     """x * x, inf without a word where it is too large for a float."""
     if isinstance(x, float):
         x = float(x)  # numpy.float64 is a float that warns
@@ -48,35 +74,36 @@ def _square(x):
         return x * x
 
 
-def _max(a, b):
+def _max(a: Value, b: Value) -> Value:
     return max(a, b) if isinstance(a, float) and isinstance(b, float) else np.maximum(a, b)
 
 
-def _sign(x):
+def _sign(x: Value) -> Value:
     return float((x > 0) - (x < 0)) if isinstance(x, float) else np.sign(x)
 
 
-def _where(condition, a, b):
+def _where(condition: Value, a: Value, b: Value) -> Value:
     if isinstance(condition, (bool, np.bool_)):
         return a if condition else b
     return np.where(condition, a, b)
 
 
-def _zeros(w):
+def _zeros(w: Value) -> Value:
     return 0.0 if isinstance(w, float) else np.zeros_like(w)
 
 
-def _full(w, value):
+def _full(w: Value, value: float) -> Value:
     return float(value) if isinstance(w, float) else np.full_like(w, value)
 
 
-def _copy(w):
+def _copy(w: Value) -> Value:
     return w if isinstance(w, float) else np.array(w)
 
 
-# --- losses ---------------------------------------------------------------------------------------------------------------------------
+# --- losses ---------------------------------------------------------------------------------------
 
-def log_loss(y, z):
+
+def log_loss(y: Value, z: Value) -> Value:
     """Logistic loss ``log(1 + exp(-y z))``, y in {-1, +1}.
 
     Computed as ``max(-y z, 0) + log1p(exp(-|y z|))``, which neither overflows nor rounds small losses to zero.
@@ -95,21 +122,22 @@ def log_loss(y, z):
 
     References
     ----------
-    Maechler, "Accurately computing log(1 - exp(-|a|))", 2012, eq. (10), for log1p(exp(x)).
+    Bishop, "Pattern Recognition and Machine Learning", 2006, eq. (7.48).
     """
     m = y * z
     return _max(-m, 0.0) + _log1p(_exp(-abs(m)))
 
 
-def dlog_loss(y, z):
+def dlog_loss(y: Value, z: Value) -> Value:
     """Derivative of `log_loss`: ``-y / (1 + exp(y z))``; an infinite exponential rightly gives zero."""
     return -y / (1.0 + _exp(y * z))
 
 
-def multinomial(y, z):
+def multinomial(y: Value, z: Value) -> Value:
     """Softmax cross-entropy ``log(sum_k exp(z_k)) - z_y``.
 
-    Computed as ``(max z - z_y) + log1p(sum over the others of exp(z_k - max z))``: no overflow, and no cancellation where the loss is small.
+    Computed as ``(max z - z_y) + log1p(sum over the others of exp(z_k - max z))``: no overflow, and no cancellation
+    where the loss is small.
 
     Parameters
     ----------
@@ -135,7 +163,7 @@ def multinomial(y, z):
     return (highest - z[rows, np.asarray(y).astype(np.intp)]) + np.log1p(others.sum(axis=1))
 
 
-def dmultinomial(y, z):
+def dmultinomial(y: Value, z: Value) -> Value:
     """Derivative of `multinomial`: ``softmax(z)_k - [k = y]``, shape (n, K) (Bishop 2006, eq. (4.109))."""
     p = np.exp(z - z.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
@@ -143,13 +171,161 @@ def dmultinomial(y, z):
     return p
 
 
-LOSSES: dict[str, tuple[Callable, Callable]] = {
+def hinge(y: Value, z: Value) -> Value:
+    """Hinge loss ``max(0, 1 - y z)`` (Cortes, Vapnik, "Support-vector networks", Machine Learning 20, 1995)."""
+    return _max(1.0 - y * z, 0.0)
+
+
+def dhinge(y: Value, z: Value) -> Value:
+    """Subgradient of `hinge`: ``-y`` where ``y z <= 1``, the kink included (scikit-learn's choice), else 0."""
+    return _where(y * z <= 1.0, -y, 0.0)
+
+
+def squared_hinge(y: Value, z: Value) -> Value:
+    """Squared hinge loss ``max(0, 1 - y z)^2``, without a half (scikit-learn, LIBLINEAR's L2-loss)."""
+    return _square(_max(1.0 - y * z, 0.0))
+
+
+def dsquared_hinge(y: Value, z: Value) -> Value:
+    """Derivative of `squared_hinge`: ``-2 y max(0, 1 - y z)``."""
+    return -2.0 * y * _max(1.0 - y * z, 0.0)
+
+
+def modified_huber(y: Value, z: Value) -> Value:
+    """Modified Huber loss: ``max(0, 1 - y z)^2`` for ``y z >= -1``, else ``-4 y z``.
+
+    References
+    ----------
+    Zhang, "Solving large scale linear prediction problems using stochastic gradient descent algorithms", ICML 2004.
+    """
+    m = y * z
+    return _where(m >= -1.0, _square(_max(1.0 - m, 0.0)), -4.0 * m)
+
+
+def dmodified_huber(y: Value, z: Value) -> Value:
+    """Derivative of `modified_huber`: ``-2 y max(0, 1 - y z)`` for ``y z >= -1``, else ``-4 y``."""
+    m = y * z
+    return _where(m >= -1.0, -2.0 * y * _max(1.0 - m, 0.0), -4.0 * y)
+
+
+def perceptron(y: Value, z: Value) -> Value:
+    """Perceptron loss ``max(0, -y z)`` (Rosenblatt, "The perceptron", Psychological Review 65, 1958)."""
+    return _max(-(y * z), 0.0)
+
+
+def dperceptron(y: Value, z: Value) -> Value:
+    """Subgradient of `perceptron`: ``-y`` where ``y z <= 0``, else 0; not 0 at the kink, where training starts."""
+    return _where(y * z <= 0.0, -y, 0.0)
+
+
+def squared_error(y: Value, z: Value) -> Value:
+    """Half the squared error ``(z - y)^2 / 2`` (scikit-learn's SGDRegressor has the half too)."""
+    return 0.5 * _square(z - y)
+
+
+def dsquared_error(y: Value, z: Value) -> Value:
+    """Derivative of `squared_error`: ``z - y``."""
+    return z - y
+
+
+def huber(y: Value, z: Value, epsilon: float = 0.1) -> Value:
+    """Huber loss of ``r = z - y``: ``r^2 / 2`` for ``|r| <= epsilon``, else ``epsilon |r| - epsilon^2 / 2``.
+
+    References
+    ----------
+    Huber, "Robust estimation of a location parameter", Ann. Math. Statist. 35(1), 1964.
+    """
+    r = abs(z - y)
+    return _where(r <= epsilon, 0.5 * _square(r), epsilon * (r - 0.5 * epsilon))
+
+
+def dhuber(y: Value, z: Value, epsilon: float = 0.1) -> Value:
+    """Derivative of `huber`: ``z - y`` cut to ``[-epsilon, epsilon]``."""
+    r = z - y
+    return _where(abs(r) <= epsilon, r, epsilon * _sign(r))
+
+
+def epsilon_insensitive(y: Value, z: Value, epsilon: float = 0.1) -> Value:
+    """``max(0, |z - y| - epsilon)`` (Vapnik, "The Nature of Statistical Learning Theory", 1995)."""
+    return _max(abs(z - y) - epsilon, 0.0)
+
+
+def depsilon_insensitive(y: Value, z: Value, epsilon: float = 0.1) -> Value:
+    """Subgradient of `epsilon_insensitive`: ``sign(z - y)`` where ``|z - y| > epsilon``, else 0."""
+    r = z - y
+    return _where(abs(r) > epsilon, _sign(r), 0.0)
+
+
+def squared_epsilon_insensitive(y: Value, z: Value, epsilon: float = 0.1) -> Value:
+    """``max(0, |z - y| - epsilon)^2``, without a half (scikit-learn)."""
+    return _square(_max(abs(z - y) - epsilon, 0.0))
+
+
+def dsquared_epsilon_insensitive(y: Value, z: Value, epsilon: float = 0.1) -> Value:
+    """Derivative of `squared_epsilon_insensitive`: ``2 sign(z - y) max(0, |z - y| - epsilon)``."""
+    r = z - y
+    return 2.0 * _sign(r) * _max(abs(r) - epsilon, 0.0)
+
+
+def poisson(y: Value, z: Value) -> Value:
+    """Half the Poisson deviance with log link, up to a term in y alone: ``exp(z) - y z``, y >= 0.
+
+    References
+    ----------
+    McCullagh, Nelder, "Generalized Linear Models", 2nd ed., 1989, section 2.3 (deviances).
+    """
+    return _exp(z) - y * z
+
+
+def dpoisson(y: Value, z: Value) -> Value:
+    """Derivative of `poisson`: ``exp(z) - y``."""
+    return _exp(z) - y
+
+
+def gamma(y: Value, z: Value) -> Value:
+    """Half the gamma deviance with log link, up to a term in y alone: ``y exp(-z) + z``, y > 0 (see `poisson`)."""
+    return y * _exp(-z) + z
+
+
+def dgamma(y: Value, z: Value) -> Value:
+    """Derivative of `gamma`: ``1 - y exp(-z)``."""
+    return 1.0 - y * _exp(-z)
+
+
+def quantile(y: Value, z: Value, quantile: float = 0.5) -> Value:
+    """Pinball loss ``q (y - z)`` for ``y >= z``, else ``(1 - q) (z - y)``; q = 0.5 is half the absolute error.
+
+    References
+    ----------
+    Koenker, Bassett, "Regression quantiles", Econometrica 46(1), 1978.
+    """
+    return _max(quantile * (y - z), (1.0 - quantile) * (z - y))
+
+
+def dquantile(y: Value, z: Value, quantile: float = 0.5) -> Value:
+    """Subgradient of `quantile`: ``-q`` for ``y >= z``, the kink included (scikit-learn's choice), else ``1 - q``."""
+    return _where(y - z >= 0.0, -quantile, 1.0 - quantile)
+
+
+LOSSES: dict[str, LossPair] = {
     "log_loss": (log_loss, dlog_loss),
     "multinomial": (multinomial, dmultinomial),
+    "hinge": (hinge, dhinge),
+    "squared_hinge": (squared_hinge, dsquared_hinge),
+    "modified_huber": (modified_huber, dmodified_huber),
+    "perceptron": (perceptron, dperceptron),
+    "squared_error": (squared_error, dsquared_error),
+    "huber": (huber, dhuber),
+    "epsilon_insensitive": (epsilon_insensitive, depsilon_insensitive),
+    "squared_epsilon_insensitive": (squared_epsilon_insensitive, dsquared_epsilon_insensitive),
+    "poisson": (poisson, dpoisson),
+    "gamma": (gamma, dgamma),
+    "quantile": (quantile, dquantile),
 }
 
 
-# --- update rules ---------------------------------------------------------------------------------------------------------------------
+# --- update rules ---------------------------------------------------------------------------------
+
 
 class Rule(NamedTuple):
     """One row of `RULES`.
@@ -157,8 +333,8 @@ class Rule(NamedTuple):
     Attributes
     ----------
     slots : tuple of str
-        What the state holds beside the parameters, each like w, with the default hyper-parameters. `init` adds the slots of options
-        that are switched on.
+        What the state holds beside the parameters, each like w, with the default hyper-parameters. `init` adds the
+        slots of options that are switched on.
     defaults : dict
         Hyper-parameters and their defaults; all rules also know those of `COMMON`.
     init : callable
@@ -169,33 +345,34 @@ class Rule(NamedTuple):
         What the state holds that is one float for all coordinates.
     """
 
-    slots: tuple
-    defaults: dict
-    init: Callable
-    step: Callable
-    scalars: tuple = ()
+    slots: tuple[str, ...]
+    defaults: Hyper
+    init: Callable[[Value, Hyper], State]
+    step: Callable[[Value, Value, State, int, float, Hyper], tuple[Value, State]]
+    scalars: tuple[str, ...] = ()
 
 
-def gd_step(w, g, state, t, lr, hyper):
+def gd_step(w: Value, g: Value, state: State, t: int, lr: float, hyper: Hyper) -> tuple[Value, State]:
     """Gradient descent: ``w = w - lr g``."""
     return w - lr * g, state
 
 
-def sgd_init(w, hyper):
+def sgd_init(w: Value, hyper: Hyper) -> State:
     """No state, or the velocity u = 0 where momentum is not zero."""
     return {"u": _zeros(w)} if hyper["momentum"] else {}
 
 
-def sgd_step(w, g, state, t, lr, hyper):
+def sgd_step(w: Value, g: Value, state: State, t: int, lr: float, hyper: Hyper) -> tuple[Value, State]:
     """SGD with momentum mu.
 
-    ``u = mu u - lr g``, then ``w = w + u``, or with Nesterov ``w = w + mu u - lr g``. The learning rate is inside the velocity (Keras);
-    PyTorch keeps ``u = mu u + g`` and multiplies by lr afterwards, the same iterates only while lr does not change.
+    ``u = mu u - lr g``, then ``w = w + u``, or with Nesterov ``w = w + mu u - lr g``. The learning rate is inside the
+    velocity (Keras); PyTorch keeps ``u = mu u + g`` and multiplies by lr afterwards, the same iterates only while lr
+    does not change.
 
     References
     ----------
-    Sutskever, Martens, Dahl, Hinton, "On the importance of initialization and momentum in deep learning", ICML 2013, eqs. (1)-(2); Nesterov:
-    eqs. (3)-(4), written for the point where the gradient is taken.
+    Sutskever, Martens, Dahl, Hinton, "On the importance of initialization and momentum in deep learning", ICML 2013,
+    eqs. (1)-(2); Nesterov: eqs. (3)-(4), written for the point where the gradient is taken.
     """
     mu = hyper["momentum"]
     if not mu:
@@ -204,7 +381,60 @@ def sgd_step(w, g, state, t, lr, hyper):
     return (w + mu * u - lr * g if hyper["nesterov"] else w + u), {"u": u}
 
 
-def adam_init(w, hyper):
+def adagrad_init(w: Value, hyper: Hyper) -> State:
+    """a = initial_accumulator_value."""
+    return {"a": _full(w, hyper["initial_accumulator_value"])}
+
+
+def adagrad_step(w: Value, g: Value, state: State, t: int, lr: float, hyper: Hyper) -> tuple[Value, State]:
+    """Adagrad: ``a = a + g^2``, ``w = w - lr g / sqrt(a + eps)``, eps inside the root (Keras).
+
+    PyTorch has ``sqrt(a) + eps``.
+
+    References
+    ----------
+    Duchi, Hazan, Singer, "Adaptive subgradient methods", JMLR 12, 2011, eq. (1), diagonal.
+    """
+    a = state["a"] + g * g
+    return w - lr * g / (a + hyper["epsilon"]) ** 0.5, {"a": a}
+
+
+def rmsprop_init(w: Value, hyper: Hyper) -> State:
+    """v = 0; with momentum also u = 0, centered also m = 0."""
+    state = {"v": _zeros(w)}
+    if hyper["momentum"]:
+        state["u"] = _zeros(w)
+    if hyper["centered"]:
+        state["m"] = _zeros(w)
+    return state
+
+
+def rmsprop_step(w: Value, g: Value, state: State, t: int, lr: float, hyper: Hyper) -> tuple[Value, State]:
+    """RMSprop.
+
+    ``v = rho v + (1 - rho) g^2``; step ``s = lr g / sqrt(v + eps)``, eps inside the root (Keras; PyTorch has
+    ``sqrt(v) + eps``). Centered: ``m = rho m + (1 - rho) g`` and ``v - m^2`` in place of v, kept from falling below
+    zero by rounding (Keras gives NaN there). With momentum mu: ``u = mu u + s``, ``w = w - u``, else ``w = w - s``.
+
+    References
+    ----------
+    Tieleman, Hinton, "Lecture 6.5: RMSprop", Coursera, 2012. Graves, "Generating sequences with recurrent neural
+    networks", 2013, eqs. (38)-(41), for centered and momentum.
+    """
+    rho = hyper["rho"]
+    v = rho * state["v"] + (1.0 - rho) * (g * g)
+    new = {"v": v}
+    spread = v
+    if hyper["centered"]:
+        m = new["m"] = rho * state["m"] + (1.0 - rho) * g
+        spread = _max(v - m * m, 0.0)
+    s = lr * g / (spread + hyper["epsilon"]) ** 0.5
+    if hyper["momentum"]:
+        s = new["u"] = hyper["momentum"] * state["u"] + s
+    return w - s, new
+
+
+def adam_init(w: Value, hyper: Hyper) -> State:
     """m = v = 0; with AMSGrad also v_max = 0."""
     state = {"m": _zeros(w), "v": _zeros(w)}
     if hyper["amsgrad"]:
@@ -212,17 +442,18 @@ def adam_init(w, hyper):
     return state
 
 
-def adam_step(w, g, state, t, lr, hyper):
+def adam_step(w: Value, g: Value, state: State, t: int, lr: float, hyper: Hyper) -> tuple[Value, State]:
     """Adam and AMSGrad.
 
-    ``m = m + (1 - b1) (g - m)``, ``v = v + (1 - b2) (g^2 - v)``, ``w = w - lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)``: eps beside
-    the root of the uncorrected v, as in Keras. AMSGrad puts ``v_max = max(v_max, v)`` in v's place and keeps the bias correction.
+    ``m = m + (1 - b1) (g - m)``, ``v = v + (1 - b2) (g^2 - v)``, ``w = w - lr sqrt(1 - b2^t) / (1 - b1^t) m /
+    (sqrt(v) + eps)``: eps beside the root of the uncorrected v, as in Keras. AMSGrad puts ``v_max = max(v_max, v)``
+    in v's place and keeps the bias correction.
 
     References
     ----------
-    Kingma, Ba, "Adam: A method for stochastic optimization", ICLR 2015, the form at the end of section 2 ("epsilon hat"), not that of
-    Algorithm 1, which has PyTorch's ``sqrt(v / (1 - b2^t)) + eps``. Reddi, Kale, Kumar, "On the convergence of Adam and beyond", ICLR 2018,
-    Algorithm 2 (which has no bias correction).
+    Kingma, Ba, "Adam: A method for stochastic optimization", ICLR 2015, the form at the end of section 2 ("epsilon
+    hat"), not that of Algorithm 1, which has PyTorch's ``sqrt(v / (1 - b2^t)) + eps``. Reddi, Kale, Kumar, "On the
+    convergence of Adam and beyond", ICLR 2018, Algorithm 2 (which has no bias correction).
     """
     b1, b2 = hyper["beta_1"], hyper["beta_2"]
     m = state["m"] + (1.0 - b1) * (g - state["m"])
@@ -234,7 +465,200 @@ def adam_step(w, g, state, t, lr, hyper):
     return w - rate * m / (v**0.5 + hyper["epsilon"]), new
 
 
-_ADAM = {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "amsgrad": False}
+def nadam_init(w: Value, hyper: Hyper) -> State:
+    """m = v = 0, and the product of the momentum schedule, one float for all coordinates."""
+    return {"m": _zeros(w), "v": _zeros(w), "u_product": 1.0}
+
+
+def nadam_step(w: Value, g: Value, state: State, t: int, lr: float, hyper: Hyper) -> tuple[Value, State]:
+    """Adam with Nesterov momentum.
+
+    ``u_t = b1 (1 - 0.96^t / 2)``, ``U_t = u_1 ... u_t``; m and v as in Adam;
+    ``w = w - lr (u_{t+1} m / (1 - U_{t+1}) + (1 - u_t) g / (1 - U_t)) / (sqrt(v / (1 - b2^t)) + eps)``.
+
+    The exponent of 0.96 is t as in Keras; Dozat and PyTorch have t / 250 (PyTorch's ``momentum_decay=0.004``).
+
+    References
+    ----------
+    Dozat, "Incorporating Nesterov momentum into Adam", ICLR workshop 2016, Algorithm 2.
+    """
+    b1, b2 = hyper["beta_1"], hyper["beta_2"]
+    u = b1 * (1.0 - 0.5 * 0.96**t)
+    u_next = b1 * (1.0 - 0.5 * 0.96 ** (t + 1))
+    product = state["u_product"] * u
+    m = state["m"] + (1.0 - b1) * (g - state["m"])
+    v = state["v"] + (1.0 - b2) * (g * g - state["v"])
+    m_hat = u_next * m / (1.0 - product * u_next) + (1.0 - u) * g / (1.0 - product)
+    v_hat = v / (1.0 - b2**t)
+    return w - lr * m_hat / (v_hat**0.5 + hyper["epsilon"]), {"m": m, "v": v, "u_product": product}
+
+
+def adamax_init(w: Value, hyper: Hyper) -> State:
+    """m = u = 0."""
+    return {"m": _zeros(w), "u": _zeros(w)}
+
+
+def adamax_step(w: Value, g: Value, state: State, t: int, lr: float, hyper: Hyper) -> tuple[Value, State]:
+    """Adam with the infinity norm.
+
+    ``m = m + (1 - b1) (g - m)``, ``u = max(b2 u, |g|)``, ``w = w - lr / (1 - b1^t) m / (u + eps)``: eps beside u
+    (Keras); PyTorch puts it inside the maximum, ``max(b2 u, |g| + eps)``, the paper has none.
+
+    References
+    ----------
+    Kingma, Ba, "Adam: A method for stochastic optimization", ICLR 2015, Algorithm 2.
+    """
+    b1 = hyper["beta_1"]
+    m = state["m"] + (1.0 - b1) * (g - state["m"])
+    u = _max(hyper["beta_2"] * state["u"], abs(g))
+    return w - lr / (1.0 - b1**t) * m / (u + hyper["epsilon"]), {"m": m, "u": u}
+
+
+def adadelta_init(w: Value, hyper: Hyper) -> State:
+    """a = d = 0."""
+    return {"a": _zeros(w), "d": _zeros(w)}
+
+
+def adadelta_step(w: Value, g: Value, state: State, t: int, lr: float, hyper: Hyper) -> tuple[Value, State]:
+    """Adadelta.
+
+    ``a = rho a + (1 - rho) g^2``, ``s = g sqrt(d + eps) / sqrt(a + eps)``, ``d = rho d + (1 - rho) s^2``, ``w = w -
+    lr s``; the paper has lr = 1 (PyTorch's default; Keras's is 0.001).
+
+    References
+    ----------
+    Zeiler, "ADADELTA: An adaptive learning rate method", 2012, Algorithm 1 and eq. (14).
+    """
+    rho, epsilon = hyper["rho"], hyper["epsilon"]
+    a = rho * state["a"] + (1.0 - rho) * (g * g)
+    s = (state["d"] + epsilon) ** 0.5 * g / (a + epsilon) ** 0.5
+    d = rho * state["d"] + (1.0 - rho) * (s * s)
+    return w - lr * s, {"a": a, "d": d}
+
+
+def ftrl_init(w: Value, hyper: Hyper) -> State:
+    """n = initial_accumulator_value, z = 0 (so that w at the start is not kept: see `ftrl_step`)."""
+    return {"n": _full(w, hyper["initial_accumulator_value"]), "z": _zeros(w)}
+
+
+def ftrl_step(w: Value, g: Value, state: State, t: int, lr: float, hyper: Hyper) -> tuple[Value, State]:
+    """FTRL-Proximal with L1 and L2.
+
+    ``n' = n + g^2``, ``z = z + g + 2 shrinkage w - (n'^p - n^p) / lr w`` with ``p = -learning_rate_power``,
+    ``w = -sign(z) max(|z| - l1, 0) / (n'^p / lr + 2 l2 + beta / lr)``.
+
+    The penalties are Keras's: its l2 is half the paper's lambda_2. The new w depends on the old one only through z:
+    parameters that were not zero at the start are lost at the first step.
+
+    References
+    ----------
+    McMahan et al., "Ad click prediction: a view from the trenches", KDD 2013, Algorithm 1 (which starts at n = 0).
+    """
+    p = -hyper["learning_rate_power"]
+    n = state["n"] + g * g
+    root = n**p
+    z = state["z"] + (g + 2.0 * hyper["l2_shrinkage_regularization_strength"] * w - (root - state["n"] ** p) / lr * w)
+    quadratic = root / lr + 2.0 * (hyper["l2_regularization_strength"] + hyper["beta"] / (2.0 * lr))
+    return -_sign(z) * _max(abs(z) - hyper["l1_regularization_strength"], 0.0) / quadratic, {"n": n, "z": z}
+
+
+def lion_init(w: Value, hyper: Hyper) -> State:
+    """m = 0."""
+    return {"m": _zeros(w)}
+
+
+def lion_step(w: Value, g: Value, state: State, t: int, lr: float, hyper: Hyper) -> tuple[Value, State]:
+    """Lion: ``w = w - lr sign(b1 m + (1 - b1) g)``, then ``m = b2 m + (1 - b2) g``; sign(0) = 0.
+
+    References
+    ----------
+    Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023, Algorithm 2.
+    """
+    b1, b2, m = hyper["beta_1"], hyper["beta_2"], state["m"]
+    return w - lr * _sign(b1 * m + (1.0 - b1) * g), {"m": b2 * m + (1.0 - b2) * g}
+
+
+def schedule_free_sgd_init(w: Value, hyper: Hyper) -> State:
+    """z = w."""
+    return {"z": _copy(w), "weight_sum": 0.0, "lr_max": 0.0}
+
+
+def schedule_free_sgd_step(w: Value, g: Value, state: State, t: int, lr: float, hyper: Hyper) -> tuple[Value, State]:
+    """Schedule-free SGD; w is y, the point where gradients are taken.
+
+    With ``x = (y - (1 - beta) z) / beta`` (`averaged` gives it): ``z = z - lr (g + weight_decay y)``, ``x = (1 - c) x
+    + c z``, ``y = (1 - beta) z + beta x``, beta being ``momentum``. The weight of step t in the average is ``t^r
+    lr_max^weight_lr_power``, and c its share in the sum of all so far (1 / t by default). lr rises linearly over
+    ``warmup_steps``.
+
+    The reference code keeps x as a third array; here it is recovered from y and z. Weight decay acts within the rule,
+    at y, on z.
+
+    References
+    ----------
+    Defazio et al., "The road less scheduled", NeurIPS 2024, section 1; facebookresearch/schedule_free,
+    SGDScheduleFreeReference.
+    """
+    return _schedule_free(w, g, state, t, lr, hyper, hyper["momentum"])
+
+
+def schedule_free_adamw_init(w: Value, hyper: Hyper) -> State:
+    """z = w, v = 0."""
+    return schedule_free_sgd_init(w, hyper) | {"v": _zeros(w)}
+
+
+def schedule_free_adamw_step(w: Value, g: Value, state: State, t: int, lr: float, hyper: Hyper) -> tuple[Value, State]:
+    """Schedule-free AdamW; w is y, the point where gradients are taken.
+
+    As `schedule_free_sgd_step` with beta_1 for beta and ``v = b2 v + (1 - b2) g^2``,
+    ``z = z - lr (weight_decay y + g / (sqrt(v / (1 - b2^t)) + eps))``.
+
+    Keras's ScheduleFreeAdamW is this with ``weight_lr_power=0`` (weights 1 / t also in warm-up), except that its
+    weight decay shrinks y behind the rule's back.
+
+    References
+    ----------
+    Defazio et al., "The road less scheduled", NeurIPS 2024, Algorithm 1; facebookresearch/schedule_free,
+    AdamWScheduleFreeReference.
+    """
+    b2 = hyper["beta_2"]
+    v = b2 * state["v"] + (1.0 - b2) * (g * g)
+    direction = g / ((v / (1.0 - b2**t)) ** 0.5 + hyper["epsilon"])
+    w, state = _schedule_free(w, direction, state, t, lr, hyper, hyper["beta_1"])
+    return w, state | {"v": v}
+
+
+def _schedule_free(
+    y: Value, direction: Value, state: State, t: int, lr: float, hyper: Hyper, beta: float
+) -> tuple[Value, State]:
+    if t <= hyper["warmup_steps"]:
+        lr = lr * t / hyper["warmup_steps"]
+    lr_max = max(lr, state["lr_max"])
+    weight = float(t) ** hyper["r"] * lr_max ** hyper["weight_lr_power"]
+    weight_sum = state["weight_sum"] + weight
+    c = weight / weight_sum if weight_sum else 0.0
+    x = (y - (1.0 - beta) * state["z"]) / beta
+    z = state["z"] - lr * direction
+    if hyper["weight_decay"] is not None:
+        z = z - lr * hyper["weight_decay"] * y
+    x = (1.0 - c) * x + c * z
+    return (1.0 - beta) * z + beta * x, {"z": z, "weight_sum": weight_sum, "lr_max": lr_max}
+
+
+def averaged(name: str, w: Value, state: State, hyper: Hyper | None = None) -> Value:
+    """The parameters to use: x of the schedule-free rules, the moving average with ``ema_momentum``, else w itself."""
+    rule, hyper = _complete(name, hyper or {})
+    if hyper["ema_momentum"] is not None:
+        return state["ema"]
+    if rule.step not in _DECAYS_ITSELF:
+        return w
+    beta = hyper["beta_1"] if "beta_1" in hyper else hyper["momentum"]
+    return (w - (1.0 - beta) * state["z"]) / beta
+
+
+_BETAS = {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999}
+_ADAM = _BETAS | {"epsilon": 1e-8, "amsgrad": False}
+_FREE = {"warmup_steps": 0, "r": 0.0, "weight_lr_power": 2.0}
 _SGD = {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False}
 
 RULES: dict[str, Rule] = {
@@ -242,22 +666,68 @@ RULES: dict[str, Rule] = {
     "sgd": Rule((), _SGD, sgd_init, sgd_step),
     "momentum": Rule(("u",), _SGD | {"momentum": 0.9}, sgd_init, sgd_step),
     "nesterov": Rule(("u",), _SGD | {"momentum": 0.9, "nesterov": True}, sgd_init, sgd_step),
+    "adagrad": Rule(
+        ("a",), {"learning_rate": 0.01, "initial_accumulator_value": 0.0, "epsilon": 1e-6}, adagrad_init, adagrad_step
+    ),
+    "rmsprop": Rule(
+        ("v",),
+        {"learning_rate": 0.001, "rho": 0.9, "momentum": 0.0, "epsilon": 1e-8, "centered": False},
+        rmsprop_init,
+        rmsprop_step,
+    ),
     "adam": Rule(("m", "v"), _ADAM, adam_init, adam_step),
+    "adamw": Rule(("m", "v"), _ADAM | {"weight_decay": 0.004}, adam_init, adam_step),
+    "nadam": Rule(("m", "v"), _BETAS | {"epsilon": 1e-7}, nadam_init, nadam_step, ("u_product",)),
+    "adamax": Rule(("m", "u"), _BETAS | {"epsilon": 1e-7}, adamax_init, adamax_step),
+    "adadelta": Rule(("a", "d"), {"learning_rate": 0.001, "rho": 0.95, "epsilon": 1e-7}, adadelta_init, adadelta_step),
+    "ftrl": Rule(
+        ("n", "z"),
+        {
+            "learning_rate": 0.001,
+            "learning_rate_power": -0.5,
+            "initial_accumulator_value": 0.1,
+            "l1_regularization_strength": 0.0,
+            "l2_regularization_strength": 0.0,
+            "l2_shrinkage_regularization_strength": 0.0,
+            "beta": 0.0,
+        },
+        ftrl_init,
+        ftrl_step,
+    ),
+    "lion": Rule(("m",), _BETAS | {"beta_2": 0.99}, lion_init, lion_step),
+    "schedule_free_sgd": Rule(
+        ("z",),
+        _FREE | {"learning_rate": 1.0, "momentum": 0.9},
+        schedule_free_sgd_init,
+        schedule_free_sgd_step,
+        ("weight_sum", "lr_max"),
+    ),
+    "schedule_free_adamw": Rule(
+        ("z", "v"),
+        _FREE | _BETAS | {"learning_rate": 0.0025, "epsilon": 1e-8},
+        schedule_free_adamw_init,
+        schedule_free_adamw_step,
+        ("weight_sum", "lr_max"),
+    ),
 }
 
+#: Rules that apply weight_decay within their step, at another point than w.
+_DECAYS_ITSELF = (schedule_free_sgd_step, schedule_free_adamw_step)
+
 #: What every rule knows beside its own hyper-parameters (None: off).
-COMMON = {"decay": 0.0, "weight_decay": None, "clipnorm": None, "clipvalue": None, "ema_momentum": None}
+COMMON: Hyper = {"decay": 0.0, "weight_decay": None, "clipnorm": None, "clipvalue": None, "ema_momentum": None}
 
 
-def decayed(learning_rate, t, decay):
-    """Learning rate of step t by inverse time: ``learning_rate / (1 + decay (t - 1))`` (Keras's and PyTorch Adagrad's ``decay``)."""
+def decayed(learning_rate: float, t: int, decay: float) -> float:
+    """Learning rate of step t: ``learning_rate / (1 + decay (t - 1))`` (PyTorch Adagrad's ``lr_decay``)."""
     return learning_rate / (1.0 + decay * (t - 1))
 
 
-def clip(g, clipnorm=None, clipvalue=None):
+def clip(g: Value, clipnorm: float | None = None, clipvalue: float | None = None) -> Value:
     """Gradient clipped as Keras does it.
 
-    ``g clipnorm / max(||g||_2, clipnorm)``, the norm taken over the whole array, or each entry cut to [-clipvalue, clipvalue].
+    ``g clipnorm / max(||g||_2, clipnorm)``, the norm taken over the whole array, or each entry cut to [-clipvalue,
+    clipvalue].
 
     References
     ----------
@@ -273,22 +743,24 @@ def clip(g, clipnorm=None, clipvalue=None):
     return g
 
 
-def ema(average, w, t, momentum):
-    """Exponential moving average of the iterates as in Keras: w itself at t = 1, then ``momentum average + (1 - momentum) w``."""
+def ema(average: Value, w: Value, t: int, momentum: float) -> Value:
+    """Moving average of the iterates as in Keras: w itself at t = 1, then ``momentum average + (1 - momentum) w``."""
     return _copy(w) if t == 1 else momentum * average + (1.0 - momentum) * w
 
 
-def polyak(average, w, t, start=1):
-    """Plain average of the iterates from step `start` on: w itself until then, after that ``average + (w - average) / (t - start + 1)``.
+def polyak(average: Value, w: Value, t: int, start: int = 1) -> Value:
+    """Plain average of the iterates from step `start` on.
+
+    w itself until then, after that ``average + (w - average) / (t - start + 1)``.
 
     References
     ----------
-    Polyak, Juditsky, "Acceleration of stochastic approximation by averaging", SIAM J. Control Optim. 30(4), 1992, eq. (4).
+    Polyak, Juditsky, "Acceleration of stochastic approximation by averaging", SIAM J. Control Optim. 30(4), 1992.
     """
     return _copy(w) if t <= start else average + (w - average) / (t - start + 1)
 
 
-def _complete(name, hyper):
+def _complete(name: str, hyper: Hyper) -> tuple[Rule, Hyper]:
     """The rule's row and all its hyper-parameters."""
     if name not in RULES:
         raise ValueError(f"name must be one of {sorted(RULES)}; got {name!r}.")
@@ -299,7 +771,7 @@ def _complete(name, hyper):
     return RULES[name], known | hyper
 
 
-def init(name, w, **hyper):
+def init(name: str, w: Value, **hyper: Any) -> State:
     """State of a rule before its first step.
 
     Parameters
@@ -323,7 +795,9 @@ def init(name, w, **hyper):
     return state
 
 
-def step(name, w, g, state, t, lr=None, **hyper):
+def step(
+    name: str, w: Value, g: Value, state: State, t: int, lr: float | None = None, **hyper: Any
+) -> tuple[Value, State]:
     """One step of a rule with all of Keras's common options: clip g, decay w, the rule's own step, the moving average.
 
     Parameters
@@ -352,10 +826,10 @@ def step(name, w, g, state, t, lr=None, **hyper):
     return _step(rule, w, g, state, t, lr, hyper)
 
 
-def _step(rule, w, g, state, t, lr, hyper):
+def _step(rule: Rule, w: Value, g: Value, state: State, t: int, lr: float, hyper: Hyper) -> tuple[Value, State]:
     lr = float(lr)  # a numpy.float64 would turn float32 parameters into float64
     g = clip(g, hyper["clipnorm"], hyper["clipvalue"])
-    if hyper["weight_decay"] is not None:
+    if hyper["weight_decay"] is not None and rule.step not in _DECAYS_ITSELF:
         w = w - lr * hyper["weight_decay"] * w
     new, new_state = rule.step(w, g, state, t, lr, hyper)
     if hyper["ema_momentum"] is not None:
@@ -363,9 +837,10 @@ def _step(rule, w, g, state, t, lr, hyper):
     return new, new_state
 
 
-# --- objective and epochs -------------------------------------------------------------------------------------------------------------
+# --- objective and epochs -------------------------------------------------------------------------
 
-def _pair(loss):
+
+def _pair(loss: Loss) -> LossPair:
     """(loss, dloss) from a name of `LOSSES`, or such a pair itself."""
     if not isinstance(loss, str):
         return loss
@@ -374,18 +849,27 @@ def _pair(loss):
     return LOSSES[loss]
 
 
-def _raw_prediction(X, w, fit_intercept):
+def _raw_prediction(X: Any, w: Value, fit_intercept: bool) -> Value:
     z = X @ (w[:-1] if fit_intercept else w)
     return z + w[-1] if fit_intercept else z
 
 
-def _pointwise(function, y, z):
+def _pointwise(function: Callable[[Value, Value], Value], y: Value, z: Value) -> Value:
     """A loss or dloss on raw predictions of shape (n, n_outputs)."""
     return function(y, z) if z.shape[1] > 1 else function(y, z[:, 0])
 
 
-def objective(X, y, w, *, loss="log_loss", alpha=0.0, sample_weight=None, fit_intercept=True):
-    """``F(w) = sum_i s_i loss(y_i, z_i) / sum_i s_i + alpha / 2 ||w||^2``, the intercept not penalised, all sums in float64.
+def objective(
+    X: Any,
+    y: Value,
+    w: Value,
+    *,
+    loss: Loss = "log_loss",
+    alpha: float = 0.0,
+    sample_weight: Value = None,
+    fit_intercept: bool = True,
+) -> float:
+    """``F(w) = sum_i s_i loss(y_i, z_i) / sum_i s_i + alpha / 2 ||w||^2``, the intercept not penalised, in float64.
 
     Parameters
     ----------
@@ -410,7 +894,16 @@ def objective(X, y, w, *, loss="log_loss", alpha=0.0, sample_weight=None, fit_in
     return float(np.average(losses, weights=sample_weight) + 0.5 * alpha * np.sum(penalised * penalised))
 
 
-def gradient(X, y, w, *, loss="log_loss", alpha=0.0, sample_weight=None, fit_intercept=True):
+def gradient(
+    X: Any,
+    y: Value,
+    w: Value,
+    *,
+    loss: Loss = "log_loss",
+    alpha: float = 0.0,
+    sample_weight: Value = None,
+    fit_intercept: bool = True,
+) -> Value:
     """Gradient of `objective`, shape of w, float64. Parameters as there."""
     w = np.asarray(w, dtype=np.float64)
     r = _pointwise(_pair(loss)[1], y, _raw_prediction(X, w, fit_intercept)).reshape(X.shape[0], -1)
@@ -421,11 +914,28 @@ def gradient(X, y, w, *, loss="log_loss", alpha=0.0, sample_weight=None, fit_int
     return np.vstack([X.T @ r + alpha * w[:-1], r.sum(axis=0)])
 
 
-def epoch(X, y, w, state, *, rule, hyper=None, loss="log_loss", alpha=0.0, sample_weight=None, fit_intercept=True, order=None,
-          batch_size=1, learning_rates=None, t0=0, on_step=None):
+def epoch(
+    X: Any,
+    y: Value,
+    w: Value,
+    state: State | None,
+    *,
+    rule: str,
+    hyper: Hyper | None = None,
+    loss: Loss = "log_loss",
+    alpha: float = 0.0,
+    sample_weight: Value = None,
+    fit_intercept: bool = True,
+    order: Value = None,
+    batch_size: int | str = 1,
+    learning_rates: Value = None,
+    t0: int = 0,
+    on_step: Callable[[int, Any, State], object] | None = None,
+) -> tuple[Value, State, int]:
     """One pass of minibatch steps, each of which moves every coordinate, on dense and on CSR data alike.
 
-    The gradient of a batch of b rows is ``1/b sum_i s'_i dloss_i x_i + alpha w`` with ``s' = s / mean(s)``; the last batch may be shorter.
+    The gradient of a batch of b rows is ``1/b sum_i s'_i dloss_i x_i + alpha w`` with ``s' = s / mean(s)``; the last
+    batch may be shorter.
 
     Parameters
     ----------
@@ -454,7 +964,7 @@ def epoch(X, y, w, state, *, rule, hyper=None, loss="log_loss", alpha=0.0, sampl
     w, state, t
         New values, and the steps taken so far.
     """
-    rule_name, (rule, hyper) = rule, _complete(rule, hyper or {})
+    row, hyper = _complete(rule, hyper or {})
     n, d = X.shape
     sparse = hasattr(X, "indptr")
     dloss = _pair(loss)[1]
@@ -462,7 +972,7 @@ def epoch(X, y, w, state, *, rule, hyper=None, loss="log_loss", alpha=0.0, sampl
     s = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64) / np.mean(sample_weight)
     in_order = order is None
     order = np.arange(n) if order is None else np.asarray(order)
-    size = len(order) if batch_size == "full" else batch_size
+    size = len(order) if batch_size == "full" else int(batch_size)
     # A full batch needs no copy of X in another order of rows.
     in_order = in_order or (size >= n == len(order) and bool(np.bincount(order, minlength=n).all()))
     if hyper["weight_decay"] is not None and fit_intercept:
@@ -470,7 +980,7 @@ def epoch(X, y, w, state, *, rule, hyper=None, loss="log_loss", alpha=0.0, sampl
         mask[-1] = 0.0
         hyper = hyper | {"weight_decay": mask}
     if state is None:
-        state = init(rule_name, w, **hyper)
+        state = init(rule, w, **hyper)
     t = t0
     for start in range(0, len(order), size):
         stop = min(start + size, len(order))
@@ -501,8 +1011,224 @@ def epoch(X, y, w, state, *, rule, hyper=None, loss="log_loss", alpha=0.0, sampl
         if fit_intercept:
             g[d] = r.sum(axis=0)
         t += 1
-        lr = decayed(hyper["learning_rate"], t, hyper["decay"]) if learning_rates is None else learning_rates[t - 1 - t0]
-        w, state = _step(rule, w, g, state, t, lr, hyper)
+        lr = (
+            decayed(hyper["learning_rate"], t, hyper["decay"]) if learning_rates is None else learning_rates[t - 1 - t0]
+        )
+        w, state = _step(row, w, g, state, t, lr, hyper)
         if on_step is not None:
             on_step(t, w, state)
     return w, state, t
+
+
+# --- pure Python ----------------------------------------------------------------------------------
+
+
+def _python_dlog_loss(y: float, z: float) -> float:
+    m = y * z
+    return -y / (1.0 + math.exp(m)) if m < 709.0 else 0.0
+
+
+def python_epoch(
+    rows: list[tuple[list[int], list[float]]],
+    y: list[float],
+    w: list[float],
+    state: State | None,
+    *,
+    rule: str,
+    hyper: Hyper | None = None,
+    loss: Loss = "log_loss",
+    alpha: float = 0.0,
+    sample_weight: Value = None,
+    fit_intercept: bool = True,
+    order: Value = None,
+    batch_size: int | str = 1,
+    learning_rates: Value = None,
+    t0: int = 0,
+    on_step: Callable[[int, Any, State], object] | None = None,
+) -> tuple[list[float], State, int]:
+    """`epoch` in pure Python, for one output: what a program without NumPy costs.
+
+    Plain gradient steps ("gd", "sgd" without momentum) touch only the nonzeros of the batch; L2 and weight decay
+    scale all coordinates at once (``w = scale * v``). All other rules step every coordinate: the textbook's in a loop
+    of their own, the rest through `RULES`.
+
+    Parameters
+    ----------
+    rows : list of (list of int, list of float)
+        Column numbers and values of each row.
+    y : list of float
+    w : list of float
+        d numbers and, with fit_intercept, the intercept; not written.
+    state : dict or None
+        Slot name -> list of floats; None: the rule's own start. Not written.
+    rule, hyper, loss, alpha, sample_weight, fit_intercept, order, batch_size, learning_rates, t0, on_step
+        As in `epoch`, with lists for arrays; any loss but "multinomial".
+
+    Returns
+    -------
+    w, state, t
+        New lists, and the steps taken so far.
+
+    References
+    ----------
+    Bottou, "Stochastic gradient descent tricks", 2012, section 5.1, for w = scale * v.
+    """
+    row, hyper = _complete(rule, hyper or {})
+    dloss = _python_dlog_loss if loss == "log_loss" else _pair(loss)[1]
+    n, d = len(rows), len(w) - bool(fit_intercept)
+    order = range(n) if order is None else order
+    size = len(order) if batch_size == "full" else int(batch_size)
+    if sample_weight is not None:
+        mean = sum(sample_weight) / n
+        sample_weight = [s / mean for s in sample_weight]
+    if state is None:
+        state = python_init(rule, w, hyper)
+    state = {name: list(value) if isinstance(value, list) else value for name, value in state.items()}
+    plain = (
+        row.step in (gd_step, sgd_step)
+        and not hyper.get("momentum")
+        and not (hyper["clipnorm"] or hyper["clipvalue"] or hyper["ema_momentum"] is not None)
+    )
+    shrink = alpha + (hyper["weight_decay"] or 0.0)
+    w, b, scale = list(w[:d]), w[d] if fit_intercept else 0.0, 1.0
+    t = t0
+    for start in range(0, len(order), size):
+        batch = order[start : start + size]
+        residuals = []
+        for i in batch:
+            columns, values = rows[i]
+            z = 0.0
+            for j, x in zip(columns, values, strict=True):
+                z += w[j] * x
+            r = dloss(y[i], scale * z + b) / len(batch)
+            residuals.append(r if sample_weight is None else r * sample_weight[i])
+        t += 1
+        lr = (
+            decayed(hyper["learning_rate"], t, hyper["decay"]) if learning_rates is None else learning_rates[t - 1 - t0]
+        )
+        if plain:
+            scale *= 1.0 - lr * shrink
+            if abs(scale) < 1e-9:  # before w / scale overflows
+                w = [scale * wj for wj in w]
+                scale = 1.0
+            for i, r in zip(batch, residuals, strict=True):
+                change = lr * r / scale
+                columns, values = rows[i]
+                for j, x in zip(columns, values, strict=True):
+                    w[j] -= change * x
+            if fit_intercept:
+                b -= lr * sum(residuals)
+        else:
+            g = [alpha * wj for wj in w] if alpha else [0.0] * d
+            for i, r in zip(batch, residuals, strict=True):
+                columns, values = rows[i]
+                for j, x in zip(columns, values, strict=True):
+                    g[j] += r * x
+            if fit_intercept:
+                w.append(b)
+                g.append(sum(residuals))
+            _python_step(row, w, g, state, t, lr, hyper, d)
+            if fit_intercept:
+                b = w.pop()
+        if on_step is not None:
+            on_step(t, [scale * wj for wj in w] + [b] * bool(fit_intercept), state)
+    if scale != 1.0:
+        w = [scale * wj for wj in w]
+    return w + [b] * bool(fit_intercept), state, t
+
+
+def python_init(name: str, w: list[float], hyper: Hyper | None = None) -> State:
+    """`init` for a list: slots are lists of floats."""
+    states = [init(name, wj, **(hyper or {})) for wj in w]
+    scalars = RULES[name].scalars
+    return {slot: first if slot in scalars else [s[slot] for s in states] for slot, first in states[0].items()}
+
+
+def _python_step(
+    rule: Rule, w: list[float], g: list[float], state: State, t: int, lr: float, hyper: Hyper, d: int
+) -> None:
+    """One step on lists, w and state in place; the first d coordinates are penalised by weight_decay."""
+    if hyper["clipnorm"]:
+        factor = hyper["clipnorm"] / max(math.sqrt(sum(gj * gj for gj in g)), hyper["clipnorm"])
+        g = [factor * gj for gj in g]
+    elif hyper["clipvalue"]:
+        g = [clip(gj, clipvalue=hyper["clipvalue"]) for gj in g]
+    if hyper["weight_decay"] is not None and rule.step not in _DECAYS_ITSELF:
+        for j in range(d):
+            w[j] -= lr * hyper["weight_decay"] * w[j]
+    if rule.step in _PYTHON_STEPS and not hyper.get("amsgrad") and not hyper.get("centered"):
+        _PYTHON_STEPS[rule.step](w, g, state, t, lr, hyper)
+    else:
+        slots = [slot for slot in state if slot != "ema" and slot not in rule.scalars]
+        common = {name: state[name] for name in rule.scalars}
+        no_decay = hyper | {"weight_decay": None}
+        for j, gj in enumerate(g):
+            cell = {slot: state[slot][j] for slot in slots}
+            w[j], new = rule.step(w[j], gj, cell | common, t, lr, hyper if j < d else no_decay)
+            for slot in slots:
+                state[slot][j] = new[slot]
+        for name in rule.scalars:
+            state[name] = new[name]
+    if hyper["ema_momentum"] is not None:
+        state["ema"] = [ema(average, wj, t, hyper["ema_momentum"]) for average, wj in zip(state["ema"], w, strict=True)]
+
+
+def _python_gd(w: list[float], g: list[float], state: State, t: int, lr: float, hyper: Hyper) -> None:
+    for j, gj in enumerate(g):
+        w[j] -= lr * gj
+
+
+def _python_sgd(w: list[float], g: list[float], state: State, t: int, lr: float, hyper: Hyper) -> None:
+    mu = hyper["momentum"]
+    if not mu:
+        _python_gd(w, g, state, t, lr, hyper)
+        return
+    u = state["u"]
+    if hyper["nesterov"]:
+        for j, gj in enumerate(g):
+            u[j] = uj = mu * u[j] - lr * gj
+            w[j] += mu * uj - lr * gj
+    else:
+        for j, gj in enumerate(g):
+            u[j] = uj = mu * u[j] - lr * gj
+            w[j] += uj
+
+
+def _python_adagrad(w: list[float], g: list[float], state: State, t: int, lr: float, hyper: Hyper) -> None:
+    a, epsilon, sqrt = state["a"], hyper["epsilon"], math.sqrt
+    for j, gj in enumerate(g):
+        a[j] = aj = a[j] + gj * gj
+        w[j] -= lr * gj / sqrt(aj + epsilon)
+
+
+def _python_rmsprop(w: list[float], g: list[float], state: State, t: int, lr: float, hyper: Hyper) -> None:
+    v, rho, epsilon, mu, sqrt = state["v"], hyper["rho"], hyper["epsilon"], hyper["momentum"], math.sqrt
+    if mu:
+        u = state["u"]
+        for j, gj in enumerate(g):
+            v[j] = vj = rho * v[j] + (1.0 - rho) * gj * gj
+            u[j] = uj = mu * u[j] + lr * gj / sqrt(vj + epsilon)
+            w[j] -= uj
+    else:
+        for j, gj in enumerate(g):
+            v[j] = vj = rho * v[j] + (1.0 - rho) * gj * gj
+            w[j] -= lr * gj / sqrt(vj + epsilon)
+
+
+def _python_adam(w: list[float], g: list[float], state: State, t: int, lr: float, hyper: Hyper) -> None:
+    m, v, b1, b2, epsilon, sqrt = state["m"], state["v"], hyper["beta_1"], hyper["beta_2"], hyper["epsilon"], math.sqrt
+    rate = lr * sqrt(1.0 - b2**t) / (1.0 - b1**t)
+    for j, gj in enumerate(g):
+        m[j] = mj = b1 * m[j] + (1.0 - b1) * gj
+        v[j] = vj = b2 * v[j] + (1.0 - b2) * gj * gj
+        w[j] -= rate * mj / (sqrt(vj) + epsilon)
+
+
+#: Rules for which a program without NumPy would have a loop of its own.
+_PYTHON_STEPS = {
+    gd_step: _python_gd,
+    sgd_step: _python_sgd,
+    adagrad_step: _python_adagrad,
+    rmsprop_step: _python_rmsprop,
+    adam_step: _python_adam,
+}
