@@ -53,7 +53,8 @@ $(VENV)/.installed: $(PY) pyproject.toml
 	$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 	    > $(VENV)/build-requires.txt
 	$(PY) -m pip install --quiet -r $(VENV)/build-requires.txt
-	$(PY) -m pip install --quiet --no-build-isolation --editable '.[$(EXTRAS)]'
+	@echo "Installing what fastopt needs into $(VENV) and compiling it: a minute or two, once."
+	$(PY) -W ignore::UserWarning -m pip install --quiet --no-build-isolation --editable '.[$(EXTRAS)]'
 	@touch $@
 
 $(PY):

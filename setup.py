@@ -10,6 +10,7 @@ import os
 import pathlib
 import sys
 
+from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
@@ -36,18 +37,19 @@ else:
     # gcc < 13 linking it sets flush-to-zero for the whole process.
     RELAXED = ["-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "-fno-signed-zeros"]
     COMPILE = (["-O1", "-g"] if DEBUG or SANITIZE else ["-O3"]) + RELAXED
-    LINK, LIBRARIES = [], ["m"]
-    if SANITIZE:
-        COMPILE += ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
-        LINK += ["-fsanitize=address,undefined"]
+    LINK, LIBRARIES = (["-fsanitize=address,undefined"] if SANITIZE else []), ["m"]
+    COMPILE += [*LINK, "-fno-omit-frame-pointer"] if SANITIZE else []
 
 
 class BuildExt(build_ext):
     """Translate when compiling, not when this file is read: metadata and sdists need no translation."""
 
-    def build_extensions(self):
-        from Cython.Build import cythonize
+    def finalize_options(self):
+        super().finalize_options()
+        if self.inplace:  # editable installs and "build_ext --inplace" share what they compiled
+            self.build_lib = "build/inplace-" + sys.implementation.cache_tag
 
+    def build_extensions(self):
         # Timestamps say nothing about directives and flags: translate again whenever they differ from the last build's.
         flavour = pathlib.Path("build", "flavour.txt")
         wanted = repr((sys.version_info[:2], DIRECTIVES, COMPILE, LINK))
@@ -64,8 +66,8 @@ class BuildExt(build_ext):
 
 
 def extension(path):
-    # abi3: define_macros=[("Py_LIMITED_API", "0x030B0000")] and py_limited_api=True here, and
-    # options={"bdist_wheel": {"py_limited_api": "cp311"}} below; not for free-threaded builds.
+    # abi3 would be define_macros=[("Py_LIMITED_API", "0x030B0000")] and py_limited_api=True here, and
+    # options={"bdist_wheel": {"py_limited_api": "cp311"}} below, except in free-threaded builds.
     return Extension(
         ".".join(path.with_suffix("").parts), [str(path)], depends=sorted(map(str, KERNELS.glob("*.pxd"))),
         extra_compile_args=COMPILE, extra_link_args=LINK, libraries=LIBRARIES,
