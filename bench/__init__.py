@@ -1,0 +1,4 @@
+"""The benchmark suite: problems, contestants, one judge, pytest-benchmark as the engine.
+
+``python -m bench`` runs it and writes a report; ``pytest bench --benchmark-only -k adam`` works as anywhere else.
+"""

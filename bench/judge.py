@@ -1,0 +1,93 @@
+"""The judge: F and its gradient in float64, written apart from the library and from every contestant.
+
+Works on what a contestant returned, outside the clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logsumexp
+
+from bench.problems import Problem
+
+
+def _loss_and_residual(problem: Problem, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """loss_i, and its derivative with respect to the scores z (n, n_outputs). No margin overflows."""
+    if problem.n_outputs == 1:
+        y = problem.y[:, None]
+        # logaddexp and the clipped exponential stay finite where log(1 + exp(-yz)) does not.
+        return np.logaddexp(0, -y * z)[:, 0], -y / (1 + np.exp(np.clip(y * z, -700, 700)))
+    rows, numbers = np.arange(len(z)), problem.y.astype(np.intp)
+    total = logsumexp(z, axis=1, keepdims=True)
+    residual = np.exp(z - total)
+    residual[rows, numbers] -= 1
+    return total[:, 0] - z[rows, numbers], residual
+
+
+def loss_and_gradient(problem: Problem, coef) -> tuple[float, np.ndarray]:
+    """The mean loss, without penalty, and its gradient, of shape (n_features + 1, n_outputs)."""
+    w = np.asarray(coef, dtype=np.float64).reshape(problem.shape)
+    losses, residual = _loss_and_residual(problem, problem.X64 @ w[:-1] + w[-1])
+    n = len(losses)
+    return losses.mean(), np.vstack([problem.X64.T @ residual, residual.sum(0)]) / n
+
+
+def objective_and_gradient(problem: Problem, coef) -> tuple[float, np.ndarray]:
+    """F and its gradient at `coef`."""
+    w = np.array(coef, dtype=np.float64).reshape(problem.shape)
+    value, gradient = loss_and_gradient(problem, w)
+    w[-1] = 0  # the intercept is not penalised
+    return value + problem.alpha / 2 * np.vdot(w, w), gradient + problem.alpha * w
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How good one returned `coef` is."""
+
+    objective: float
+    gap: float  # (F - F*) / F*
+    grad_norm: float  # ||grad F||
+    alpha_ratio: float  # the penalty that would make this point stationary, over the right one: 1 at the minimum
+    finding: str  # "same F", "another F" or "not converged"
+
+
+def judge(problem: Problem, coef, gap_reached: float = 1e-4) -> Verdict:
+    """Say how close `coef` is to the minimum of F, and whether it rather is the minimum of something else.
+
+    At a minimum of loss + a/2 ||w||^2, a = -<grad loss, w> / ||w||^2. If that a, put in place of alpha, makes the gradient
+    vanish while alpha does not, the contestant has converged, but with another penalty.
+    """
+    coef = np.asarray(coef, dtype=np.float64).reshape(problem.shape)
+    if not np.isfinite(coef).all():
+        return Verdict(np.inf, np.inf, np.inf, np.nan, "not converged")
+    value, gradient = loss_and_gradient(problem, coef)
+    w = np.vstack([coef[:-1], np.zeros((1, problem.n_outputs))])
+    square = np.vdot(w, w)
+    value += problem.alpha / 2 * square
+    best = problem.optimum.objective
+    gap = (value - best) / best
+    norm = float(np.linalg.norm(gradient + problem.alpha * w))
+    alpha = -np.vdot(gradient, w) / square if square else np.nan
+    if gap <= gap_reached:
+        finding = "same F"
+    elif abs(alpha / problem.alpha - 1) > 0.05 and np.linalg.norm(gradient + alpha * w) < 0.1 * norm:
+        finding = "another F"
+    else:
+        finding = "not converged"
+    return Verdict(float(value), float(gap), norm, float(alpha / problem.alpha), finding)
+
+
+def check_same_F(contestant, problem: Problem, *, seconds: float = 10.0) -> Verdict:
+    """Run `contestant` with growing budgets until it is at the minimum of F, or has settled elsewhere, or time is up."""
+    from bench.effort import trace
+
+    best = None
+    for knobs in contestant.knobs(problem):
+        for point in trace(contestant, problem, knobs, gap=1e-4, seconds=seconds):
+            if best is None or point.verdict.gap < best.gap:
+                best = point.verdict
+            if point.verdict.finding != "not converged":
+                return point.verdict
+    return best

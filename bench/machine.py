@@ -1,0 +1,57 @@
+"""Facts about the machine that a reader of figures needs; no host name, no user, no path."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
+                    "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def pin_threads(n: int = 1) -> None:
+    """Must run before NumPy is imported: BLAS libraries read these once."""
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(n)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _vectors() -> str:
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text() if info.exists() else ""
+    return next((level for level in ("avx512f", "avx2", "avx", "sse2") if f" {level} " in flags), "unknown")
+
+
+def facts() -> dict[str, str]:
+    """What is shown beside every table."""
+    from threadpoolctl import threadpool_info
+
+    blas = {f"{pool['internal_api']} {pool.get('version') or ''}".strip(): pool["num_threads"] for pool in threadpool_info()
+            if pool["user_api"] == "blas"}
+    return {
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "vectors": _vectors(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        "BLAS": ", ".join(blas) or "unknown",
+        "threads": ", ".join(sorted({str(n) for n in blas.values()})) or os.environ.get(THREAD_VARIABLES[0], "unknown"),
+        **{name: version(name) for name in ("fastopt", "numpy", "scipy", "scikit-learn")},
+    }
+
+
+def version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"

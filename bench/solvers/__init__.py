@@ -1,0 +1,90 @@
+"""Contestants: one small file per peer, found by their `CONTESTANTS` lists.
+
+To add one, write ``bench/solvers/mine.py``:
+
+    class Mine(Contestant):
+        NAME, FAMILY = "mine", "mine"
+
+        def prepare(self, problem):                 # conversion and warm-up here, outside the clock
+            return lambda budget: coef_of_shape(problem.shape)
+
+    CONTESTANTS = [Mine()]
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+
+import numpy as np
+
+FAMILIES = ("fastopt", "pure Python", "NumPy", "scipy", "scikit-learn")  # the order of tables and plots; others follow
+
+EPOCH_BATCHES = (1, 32, 256)
+
+
+class Contestant:
+    """What a contestant may offer; only `NAME`, `FAMILY` and `prepare` are needed."""
+
+    NAME: str
+    FAMILY: str
+    DISTRIBUTION = ""  # whose version is shown
+    SOLVES = "F"  # said in the report when a contestant's objective is not exactly F
+    RULE: str | None = None  # update rule, for contestants that are timed by the step and by the pass
+    TO_TARGET = True  # whether it is timed to a gap
+    STEP_LIMIT = 0  # one update of up to so many coordinates is timed
+    BATCHES: tuple[int, ...] = ()  # batch sizes at which one pass of it is timed
+    WHOLE_PASS = True  # False: so slow that part of a pass is timed, and scaled by its share of the rows
+
+    def skip(self, problem) -> str | None:
+        """The reason why this problem is not for this contestant, or None."""
+
+    def knobs(self, problem) -> list[dict]:
+        """Settings to try, outside the clock; the best one for each gap is timed."""
+        return [{}]
+
+    def prepare(self, problem, **knobs) -> Callable[[int], np.ndarray]:
+        """Return run(budget): solve from zero with that many epochs or iterations; parameters of shape `problem.shape`."""
+        raise NotImplementedError
+
+    def epoch(self, problem, batch_size: int, rows: int) -> Callable[[], object]:
+        """Return run(): one shuffled pass over `rows` of the rows. Called for the batch sizes in `BATCHES` only."""
+
+    def step(self, d: int, dtype: str) -> Callable[[], object]:
+        """Return run(): one update of d coordinates with a dense gradient."""
+
+
+def binary_only(problem) -> str | None:
+    return None if problem.n_classes == 2 else f"binary only; {problem.name} has {problem.n_classes} classes"
+
+
+def base_step(problem) -> float:
+    """1/L for the mean row: what learning rates of plain gradient methods are multiples of."""
+    return 1 / (problem.mean_square_row / (4 if problem.n_outputs == 1 else 2) + problem.alpha)
+
+
+def to_zero(learning_rate: float, n_steps: int) -> np.ndarray:
+    """Learning rates that fall linearly to zero: the effort is known beforehand, and this uses it well."""
+    return learning_rate * (1 - np.arange(n_steps) / n_steps)
+
+
+def rule_knobs(rule: str | None, problem) -> list[dict]:
+    """The grid of learning rates and batch sizes, the same for everyone who follows the same rule."""
+    batches = (256, 4096) if problem.X.shape[0] > 100_000 else (1, 32, 256)
+    if rule in ("sgd", "momentum", "nesterov"):
+        base = base_step(problem) * (1 if rule == "sgd" else 0.1)
+        rates = [base * factor for factor in (1, 4, 16, 64)]
+    else:
+        rates = [0.001, 0.01, 0.1]
+    return [{"learning_rate": float(f"{rate:.3g}"), "batch_size": size} for size in batches for rate in rates]
+
+
+def all_contestants() -> dict[str, Contestant]:
+    """Name -> contestant, family by family."""
+    found = []
+    for module in pkgutil.iter_modules(__path__, __name__ + "."):
+        found += getattr(importlib.import_module(module.name), "CONTESTANTS", [])
+    rank = {family: i for i, family in enumerate(FAMILIES)}
+    found.sort(key=lambda contestant: rank.get(contestant.FAMILY, len(rank)))
+    return {contestant.NAME: contestant for contestant in found}

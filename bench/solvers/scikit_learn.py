@@ -1,0 +1,77 @@
+"""scikit-learn's SGDClassifier and LogisticRegression."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from bench.solvers import Contestant, base_step, binary_only
+
+
+def _fitted(model, problem) -> np.ndarray:
+    """Fit, and return the parameters in the suite's layout."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a limited budget is the point
+        model.fit(problem.X, problem.y)
+    return np.vstack([model.coef_.T, model.intercept_])
+
+
+class SGD(Contestant):
+    DISTRIBUTION = "scikit-learn"
+    NAME, FAMILY, RULE, BATCHES = "scikit-learn SGDClassifier", "scikit-learn", "sgd", (1,)
+
+    def skip(self, problem):
+        return binary_only(problem)  # with more classes it fits one against the rest, not the softmax
+
+    def knobs(self, problem):
+        base = base_step(problem)
+        rates = [float(f"{base * factor:.3g}") for factor in (1, 4, 16)]
+        found = [{"learning_rate": "optimal"}, {"learning_rate": "optimal", "average": True}]
+        for rate in rates:
+            found.append({"learning_rate": "constant", "eta0": rate, "average": True})
+            found.append({"learning_rate": "invscaling", "eta0": float(f"{10 * rate:.3g}"), "power_t": 0.5})
+        return found
+
+    def _model(self, problem, budget, **knobs):
+        from sklearn.linear_model import SGDClassifier
+
+        return SGDClassifier(loss="log_loss", alpha=problem.alpha, max_iter=budget, tol=None, random_state=0, **knobs)
+
+    def prepare(self, problem, **knobs):
+        return lambda budget: _fitted(self._model(problem, budget, **knobs), problem)
+
+    def epoch(self, problem, batch_size, rows):
+        model = self._model(problem, 1, learning_rate="constant", eta0=base_step(problem))
+        return lambda: _fitted(model, problem)
+
+
+class Logistic(Contestant):
+    FAMILY = DISTRIBUTION = "scikit-learn"
+
+    def __init__(self, solver: str):
+        self.solver, self.NAME = solver, f"scikit-learn {solver}"
+
+    def skip(self, problem):
+        if self.solver == "newton-cholesky" and problem.shape[0] * problem.n_outputs > 3000:
+            return f"its Hessian would be {problem.shape[0] * problem.n_outputs:,} squared"
+
+    def prepare(self, problem, **knobs):
+        from sklearn.linear_model import LogisticRegression
+
+        settings = {"C": 1 / (problem.alpha * problem.X.shape[0]), "solver": self.solver, "tol": 1e-12, "random_state": 0}
+        return lambda budget: _fitted(LogisticRegression(max_iter=budget, **settings, **knobs), problem)
+
+
+class Liblinear(Logistic):
+    SOLVES = "F, but with the intercept penalised too, by alpha/2 (b / intercept_scaling)^2"
+
+    def skip(self, problem):
+        return binary_only(problem)
+
+    def knobs(self, problem):
+        # Scaling by 10 leaves a hundredth of the intercept's penalty, and slows the dual down.
+        return [{"dual": dual, "intercept_scaling": scaling} for dual in (True, False) for scaling in (1.0, 10.0)]
+
+
+CONTESTANTS = [SGD(), *(Logistic(solver) for solver in ("lbfgs", "newton-cholesky", "saga")), Liblinear("liblinear")]
