@@ -63,6 +63,8 @@ $(PY):
 	@cc=$${CC:-$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_config_var("CC") or "cc")')}; \
 	    command -v $${cc%% *} >/dev/null || \
 	    { echo "fastopt needs a C compiler; $${cc%% *} was not found. Install gcc or clang, or name one: make $(MAKECMDGOALS) CC=clang" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_paths()["include"] + "/Python.h"))' || \
+	    { echo "fastopt needs Python's headers; $(PYTHON) has no Python.h. Install its -dev or -devel package." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # Checked builds live in a copy of the tree, where they cannot replace the fast modules. Modification times are kept and
