@@ -1,0 +1,203 @@
+"""X as the kernels read it, never copied where its layout is one they know; all validation of its structure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastopt._kernels import check
+
+__all__ = ["Design", "check_csr"]
+
+#: Elements of X that one call of a kernel works through: some 10 ms, so that Ctrl-C is seen in time.
+WORK = 4_000_000
+
+# The faults that `check.csr` numbers.
+_FAULTS = (
+    "",
+    "X.indptr must start at 0; got {value}.",
+    "X.indptr must never fall; got a fall at row {row}.",
+    "X.indptr must end within X.data and X.indices; got {value} at row {row}.",
+    "X.indices must be in [0, {n_columns}); got {value} in row {row}, entry {entry}.",
+    "X.data must be finite; got {value} in row {row}, entry {entry}. Impute or drop such entries first.",
+)
+
+
+def check_csr(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], names: str = "row") -> bool:
+    """Validates untrusted CSR arrays in one pass; True if no row names a column twice.
+
+    Raises
+    ------
+    ValueError
+        Naming the first bad row and entry. With ``names="column"`` the arrays are those of a CSC matrix, transposed.
+    """
+    for name, a in (("data", values), ("indices", indices), ("indptr", indptr)):
+        if not isinstance(a, np.ndarray) or a.ndim != 1:
+            raise ValueError(f"X.{name} must be a one-dimensional array; got {getattr(a, 'shape', type(a).__name__)}.")
+    for name, a in (("indices", indices), ("indptr", indptr)):
+        if a.dtype not in (np.int32, np.int64):
+            raise ValueError(f"X.{name} must be int32 or int64; got {a.dtype}.")
+    n_rows, n_columns = shape
+    if len(indptr) != n_rows + 1:
+        raise ValueError(f"X.indptr must have one element more than X has {names}s ({n_rows}); got {len(indptr)}.")
+    if indptr.dtype != indices.dtype:
+        indptr = indptr.astype(indices.dtype) if indices.dtype == np.int64 else indptr
+        if indptr.dtype != indices.dtype:
+            # int32 columns with int64 row starts: only the starts of a piece need to fit.
+            return _check_wide(values, indices, indptr, shape, names)
+    fault, row, entry, distinct = check.csr(values, indices, indptr, n_columns)
+    if fault:
+        value = (None, indptr[:1], indptr[:1], indptr[row + 1 : row + 2], indices[entry : entry + 1], values[entry : entry + 1])
+        text = _FAULTS[fault].format(value=value[fault][0], row=row, entry=entry, n_columns=n_columns)
+        raise ValueError(text.replace("row", names) if names != "row" else text)
+    return bool(distinct)
+
+
+def _check_wide(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], names: str) -> bool:
+    """`check_csr` for int32 indices with an int64 indptr whose values fit int32 (larger ones are a fault or need int64)."""
+    if len(values) > np.iinfo(np.int32).max:
+        return check_csr(values, indices.astype(np.int64), indptr, shape, names)
+    narrow = np.clip(indptr, -1, np.iinfo(np.int32).max).astype(np.int32)
+    return check_csr(values, indices, narrow, shape, names)
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """The rows of X: dense (`values` two-dimensional) or CSR.
+
+    Attributes
+    ----------
+    values : ndarray of float32 or float64, (n_samples, n_features) or (n_stored,)
+    indices, indptr : ndarray of int32 or int64 (both the same), or None if dense
+    shape : (n_samples, n_features)
+    distinct : bool
+        No row names a column twice.
+    """
+
+    values: NDArray[Any]
+    indices: NDArray[Any] | None
+    indptr: NDArray[Any] | None
+    shape: tuple[int, int]
+    distinct: bool = True
+
+    @classmethod
+    def from_array(cls, X: Any) -> Design:
+        """Design of an array or a scipy sparse matrix.
+
+        No copy of float32 or float64 rows that are contiguous, nor of CSR with int32 or int64 indices; anything else is
+        converted once. Sparse arrays are validated before anything is read through them; dense ones are not searched
+        for NaN (scikit-learn's `check_array` does that, or the objective shows it).
+
+        Raises
+        ------
+        ValueError
+            If the structure is unsound or a stored value is not finite.
+        """
+        if hasattr(X, "indptr") or hasattr(X, "tocsr"):
+            return cls._from_sparse(X)
+        X = np.asarray(X)
+        if X.ndim != 2:
+            raise ValueError(f"X must be two-dimensional; got {X.ndim} dimensions. Use X.reshape(-1, 1) for one feature.")
+        if X.dtype not in (np.float32, np.float64) or not X.dtype.isnative:
+            X = X.astype(np.float64)
+        if X.shape[1] > 1 and X.strides[1] != X.itemsize or X.strides[0] % X.itemsize or not X.flags.aligned:
+            X = np.ascontiguousarray(X)
+        return cls(X, None, None, X.shape)
+
+    @classmethod
+    def _from_sparse(cls, X: Any) -> Design:
+        X = checked_csr(X)
+        values, indices, indptr = X.data, X.indices, X.indptr
+        if values.dtype not in (np.float32, np.float64) or not values.dtype.isnative:
+            values = values.astype(np.float64)
+        values, indices, indptr = map(np.ascontiguousarray, (values, indices, indptr))
+        distinct = check_csr(values, indices, indptr, X.shape)
+        if indptr.dtype != indices.dtype:
+            narrow = indices.dtype == np.int32 and len(values) <= np.iinfo(np.int32).max
+            indptr, indices = (indptr.astype(np.int32), indices) if narrow else (indptr, indices.astype(np.int64))
+            indptr = indptr.astype(indices.dtype)
+        if len(values) == 0:  # the kernels take the address of the first element
+            values, indices = np.zeros(1, values.dtype), np.zeros(1, indices.dtype)
+        return cls(values, indices, indptr, (int(X.shape[0]), int(X.shape[1])), distinct)
+
+    @property
+    def sparse(self) -> bool:
+        """CSR?"""
+        return self.indptr is not None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self.values.dtype
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """The arguments that stand for X in a kernel's call."""
+        if self.indices is None or self.indptr is None:
+            return (self.values,)
+        return (self.values, self.indices, self.indptr)
+
+    @property
+    def n_stored(self) -> int:
+        """Elements that a pass reads."""
+        return int(self.indptr[-1]) if self.indptr is not None else self.shape[0] * self.shape[1]
+
+    def pieces(self, n_outputs: int = 1) -> list[tuple[int, int]]:
+        """Ranges of rows, each some 10 ms of work."""
+        n = self.shape[0]
+        count = max(1, min(n, -(-self.n_stored * n_outputs // WORK)))
+        cuts = np.linspace(0, n, count + 1).astype(int).tolist()
+        return list(zip(cuts[:-1], cuts[1:]))
+
+    @cached_property
+    def column_counts(self) -> NDArray[np.int64]:
+        """In how many rows each column has an entry, (n_features,)."""
+        n, d = self.shape
+        if self.indices is None:
+            return np.full(d, n)
+        counts = np.zeros(d, dtype=np.int64)
+        for start in range(0, self.n_stored, WORK):
+            counts += np.bincount(self.indices[start : min(start + WORK, self.n_stored)], minlength=d)
+        return np.minimum(counts, n)
+
+    @cached_property
+    def row_norms_squared(self) -> NDArray[np.float64]:
+        """Squared Euclidean length of each row, (n_samples,) (duplicate entries taken as they stand)."""
+        if self.indptr is None:
+            return np.einsum("ij,ij->i", self.values, self.values, dtype=np.float64)
+        out = np.empty(self.shape[0])
+        for start, stop in self.pieces():
+            lo, hi = int(self.indptr[start]), int(self.indptr[stop])
+            sums = np.concatenate([[0.0], np.cumsum(np.square(self.values[lo:hi], dtype=np.float64))])
+            at = np.asarray(self.indptr[start : stop + 1], dtype=np.int64) - lo
+            out[start:stop] = sums[at[1:]] - sums[at[:-1]]
+        return np.maximum(out, 0)
+
+
+def checked_csr(X: Any) -> Any:
+    """X in CSR form; what is to be converted is validated first, since scipy dereferences it unchecked."""
+    if X.format == "csr":
+        return X
+    if X.format == "csc":
+        check_csr(_numbers(X.data), X.indices, X.indptr, (X.shape[1], X.shape[0]), names="column")
+    elif X.format == "coo":
+        for name, a, size in (("row", X.row, X.shape[0]), ("col", X.col, X.shape[1])):
+            if len(a) != len(X.data):
+                raise ValueError(f"X.{name} must have as many elements as X.data ({len(X.data)}); got {len(a)}.")
+            if len(a) and not 0 <= int(a.min()) <= int(a.max()) < size:
+                bad = int(a.min()) if a.min() < 0 else int(a.max())
+                raise ValueError(f"X.{name} must be in [0, {size}); got {bad}.")
+    elif X.format == "bsr":
+        block = X.data.shape[1:] if X.data.ndim == 3 else (1, 1)
+        shape = (X.shape[0] // max(1, block[0]), X.shape[1] // max(1, block[1]))
+        check_csr(np.zeros(len(X.data)), X.indices, X.indptr, shape, names="block row")
+    return X.tocsr()
+
+
+def _numbers(data: Any) -> Any:
+    """The stored values if they are floats, else zeros that stand for them in the structure's check."""
+    return data if data.dtype in (np.float32, np.float64) else np.zeros(len(data))

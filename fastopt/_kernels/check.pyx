@@ -1,0 +1,63 @@
+"""One pass over untrusted CSR arrays before anything is dereferenced through them."""
+from fastopt._kernels.portable cimport index, real
+
+# What `csr` found, beside where: the first entry of the table in fastopt/_design.py that words it.
+cdef enum:
+    SOUND, FIRST, FALLS, BEYOND, COLUMN, FINITE
+
+
+def csr(const real[::1] values, const index[::1] columns, const index[::1] indptr, Py_ssize_t n_columns):
+    """(fault, row, entry, distinct): the first fault, 0 if none, and where; `distinct` if every row's columns rise.
+
+    `indptr` has at least one element. Entries beyond indptr[-1] are not part of the matrix and are not read.
+    """
+    cdef Py_ssize_t row, k, n_rows = indptr.shape[0] - 1, length = min(values.shape[0], columns.shape[0])
+    cdef Py_ssize_t start, stop
+    cdef bint distinct = True, in_range, rising
+    cdef real sum_of_zeros
+    if indptr[0] != 0:
+        return FIRST, 0, 0, False
+    with nogil:
+        for row in range(n_rows):
+            start = indptr[row]
+            stop = indptr[row + 1]
+            if stop < start:
+                with gil:
+                    return FALLS, row, start, False
+            if stop > length:
+                with gil:
+                    return BEYOND, row, stop, False
+            # Branch-free inside a row, so that it vectorises; 0 * x is NaN for infinities and NaN alone.
+            in_range = True
+            rising = True
+            sum_of_zeros = 0
+            for k in range(start, stop):
+                in_range &= (columns[k] >= 0) & (columns[k] < n_columns)
+            for k in range(start, stop):
+                sum_of_zeros += 0 * values[k]
+            for k in range(start + 1, stop):
+                rising &= columns[k] > columns[k - 1]
+            distinct &= rising
+            if not in_range:
+                with gil:
+                    return COLUMN, row, first_bad(columns, start, stop, n_columns), False
+            if sum_of_zeros != 0:       # NaN != 0
+                with gil:
+                    return FINITE, row, first_not_finite(values, start, stop), False
+    return SOUND, 0, 0, distinct
+
+
+cdef Py_ssize_t first_bad(const index[::1] columns, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t n_columns):
+    cdef Py_ssize_t k
+    for k in range(start, stop):
+        if columns[k] < 0 or columns[k] >= n_columns:
+            return k
+    return stop
+
+
+cdef Py_ssize_t first_not_finite(const real[::1] values, Py_ssize_t start, Py_ssize_t stop):
+    cdef Py_ssize_t k
+    for k in range(start, stop):
+        if values[k] - values[k] != 0:
+            return k
+    return stop

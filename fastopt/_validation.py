@@ -1,0 +1,71 @@
+"""Validation of parameters: one message format, `<name> must be <rule>; got <value!r>.`, and a remedy where one helps."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["check_bool", "check_choice", "check_fraction", "check_integer", "check_positive", "check_real", "fail"]
+
+
+def fail(name: str, rule: str, value: object, remedy: str = "", error: type[Exception] = ValueError) -> None:
+    """Raises the one message; `remedy` is a sentence of its own."""
+    raise error(f"{name} must be {rule}; got {value!r}." + (f" {remedy}" if remedy else ""))
+
+
+def check_real(
+    name: str, value: Any, low: float = -math.inf, high: float = math.inf, remedy: str = "", *, finite: bool = True
+) -> None:
+    """A real number in [low, high]."""
+    rule = "a finite number" if finite else "a number"
+    if low > -math.inf and high < math.inf:
+        rule = f"a number in [{low:g}, {high:g}]"
+    elif low > -math.inf:
+        rule += f" >= {low:g}"
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        fail(name, rule, value, remedy, TypeError)
+    if math.isnan(value) or (finite and math.isinf(value)) or not low <= value <= high:
+        fail(name, rule, value, remedy)
+
+
+def check_positive(name: str, value: Any, remedy: str = "", *, finite: bool = True) -> None:
+    """A real number > 0."""
+    rule = "a finite number > 0" if finite else "a number > 0"
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        fail(name, rule, value, remedy, TypeError)
+    if not value > 0 or (finite and math.isinf(value)):
+        fail(name, rule, value, remedy)
+
+
+def check_fraction(name: str, value: Any, remedy: str = "") -> None:
+    """A real number in [0, 1)."""
+    rule = "a number in [0, 1)"
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        fail(name, rule, value, remedy, TypeError)
+    if not 0 <= value < 1:
+        fail(name, rule, value, remedy)
+
+
+def check_integer(name: str, value: Any, low: int, high: int | None = None, rule: str = "", remedy: str = "") -> None:
+    """An integer in [low, high]."""
+    if not rule:
+        rule = f"an integer >= {low}" if high is None else f"an integer in [{low}, {high}]"
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        fail(name, rule, value, remedy, TypeError)
+    if value < low or (high is not None and value > high):
+        fail(name, rule, value, remedy)
+
+
+def check_bool(name: str, value: Any) -> None:
+    """True or False; NumPy's own booleans too."""
+    if type(value).__name__ not in ("bool", "bool_"):
+        fail(name, "True or False", value, error=TypeError)
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str], remedy: str = "") -> None:
+    """One of some strings."""
+    names = list(choices)
+    if not isinstance(value, str) or value not in names:
+        fail(name, "one of " + ", ".join(map(repr, names)), value, remedy)

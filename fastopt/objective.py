@@ -1,0 +1,155 @@
+"""F on a Design: value, gradient, Hessian product; feeds `scipy.optimize` unchanged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastopt._design import Design
+from fastopt._kernels import passes
+from fastopt._kernels.epoch import LOSSES as KERNEL_LOSSES
+from fastopt.losses import LOSSES, Loss
+from fastopt.penalties import L2
+
+__all__ = ["Objective"]
+
+Float64 = NDArray[np.float64]
+_NONE = np.empty(0)
+
+
+class Objective:
+    """The one objective that every solver minimises.
+
+    ``F(w, b) = sum_i s_i loss(y_i, x_i.w + b) / sum_i s_i + alpha / 2 ||w||_2^2``
+
+    Parameters
+    ----------
+    design : Design
+    y : ndarray of float64, (n_samples,)
+        Targets as the loss takes them: -1 and +1, class numbers, or real numbers.
+    loss : str or Loss, default "log_loss"
+    alpha : float, default 0.0
+    sample_weight : ndarray of float64, (n_samples,), or None
+        s; only their ratios matter.
+    fit_intercept : bool, default True
+        The parameters' last row is then the intercept b, which is not penalised.
+    n_outputs : int, default 1
+
+    Notes
+    -----
+    Parameters are an array of shape (n_features + fit_intercept, n_outputs), or the same flat, as scipy wants it; results
+    are float64 in the shape that came in. All sums are float64 whatever X is; X is read as it is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.optimize import minimize
+    >>> X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([-1.0, 1.0, -1.0, 1.0])
+    >>> F = Objective(Design.from_array(X), y, alpha=0.1)
+    >>> minimize(F.value_and_gradient, np.zeros(2), jac=True, hessp=F.hessian_product, method="Newton-CG").x.round(3)
+    array([ 0.629, -0.944])
+    """
+
+    def __init__(
+        self, design: Design, y: Float64, *, loss: str | Loss = "log_loss", alpha: float = 0.0,
+        sample_weight: Float64 | None = None, fit_intercept: bool = True, n_outputs: int = 1,
+    ) -> None:  # fmt: skip
+        self.design = design
+        self.loss = LOSSES[loss]() if isinstance(loss, str) else loss
+        self.penalty = L2(alpha)
+        self.fit_intercept = bool(fit_intercept)
+        self.n_outputs = n_outputs
+        self.n_samples, self.n_features = design.shape
+        self.shape = (self.n_features + self.fit_intercept, n_outputs)
+        self.y = np.ascontiguousarray(y, dtype=np.float64)
+        if self.y.shape != (self.n_samples,):
+            raise ValueError(f"y must have one target for each of the {self.n_samples} rows of X; got {self.y.shape}.")
+        if self.loss.targets == "multiclass" and not ((self.y >= 0) & (self.y < n_outputs)).all():
+            raise ValueError(f"y must hold class numbers in [0, {n_outputs}); got others.")
+        #: s divided by its mean, or an empty array where all are one.
+        self.weights = _NONE
+        if sample_weight is not None:
+            s = np.ascontiguousarray(sample_weight, dtype=np.float64)
+            if s.shape != (self.n_samples,):
+                raise ValueError(f"sample_weight must have {self.n_samples} elements; got shape {s.shape}.")
+            if not (s >= 0).all() or not 0 < (total := float(s.sum())) < np.inf:
+                raise ValueError("sample_weight must be finite and >= 0, with a sum > 0; got others.")
+            if (s != s[0]).any():
+                self.weights = s * (self.n_samples / total)
+        terms = (self.kernel_loss, self.loss.parameter, self.y, self.weights, self.n_features, n_outputs)
+        self._terms = passes.Terms(*terms, self.fit_intercept)
+
+    @property
+    def alpha(self) -> float:
+        """Strength of the L2 penalty."""
+        return self.penalty.alpha
+
+    @property
+    def kernel_loss(self) -> int:
+        """The loss's number inside the kernels."""
+        return KERNEL_LOSSES[self.loss.name]
+
+    def zeros(self) -> NDArray[Any]:
+        """Parameters to start from, of X's dtype."""
+        return np.zeros(self.shape, dtype=self.design.dtype)
+
+    def value(self, w: NDArray[Any]) -> float:
+        """F at w."""
+        return self._value(w, _NONE)
+
+    def gradient(self, w: NDArray[Any]) -> Float64:
+        """Gradient of F at w."""
+        return self.value_and_gradient(w)[1]
+
+    def value_and_gradient(self, w: NDArray[Any]) -> tuple[float, Float64]:
+        """F and its gradient at w, in one pass over X."""
+        g = np.zeros(self.shape[0] * self.shape[1])
+        value = self._value(w, g)
+        g /= self.n_samples
+        penalised = self._penalised(w)
+        g[: penalised.size] += self.penalty.gradient(penalised)
+        return value, g.reshape(np.shape(w))
+
+    def hessian_product(self, w: NDArray[Any], v: NDArray[Any]) -> Float64:
+        """Hessian of F at w, times v."""
+        product, zu = np.zeros(self.shape[0] * self.shape[1]), np.empty((2, self.n_outputs))
+        kernel = passes.sparse_hessian if self.design.sparse else passes.dense_hessian
+        wv = self._flat(w), self._flat(v)
+        for start, stop in self.design.pieces(2 * self.n_outputs):
+            kernel(self._terms, *self.design.arrays, *wv, product, zu, start, stop)
+        product /= self.n_samples
+        penalised = self._penalised(v)
+        product[: penalised.size] += self.penalty.gradient(penalised)
+        return product.reshape(np.shape(v))
+
+    def raw_prediction(self, w: NDArray[Any]) -> Float64:
+        """Xw + b of every row, (n_samples, n_outputs)."""
+        return raw_prediction(self.design, self._flat(w), self.n_outputs, self.fit_intercept)
+
+    def _value(self, w: NDArray[Any], g: Float64) -> float:
+        kernel = passes.sparse_loss if self.design.sparse else passes.dense_loss
+        flat, z, total = self._flat(w), np.empty(self.n_outputs), 0.0
+        for start, stop in self.design.pieces(self.n_outputs):
+            total += kernel(self._terms, *self.design.arrays, flat, g, z, start, stop)
+        return total / self.n_samples + self.penalty.value(self._penalised(flat))
+
+    def _flat(self, w: NDArray[Any]) -> Float64:
+        flat = np.ascontiguousarray(w, dtype=np.float64).reshape(-1)
+        if flat.size != self.shape[0] * self.shape[1]:
+            raise ValueError(f"w must have shape {self.shape}, or the same flat; got {np.shape(w)}.")
+        return flat
+
+    def _penalised(self, w: NDArray[Any]) -> Float64:
+        return np.asarray(w, dtype=np.float64).reshape(-1)[: self.n_features * self.n_outputs]
+
+
+def raw_prediction(design: Design, w: Float64, n_outputs: int, fit_intercept: bool) -> Float64:
+    """Xw + b of every row of a design, (n_samples, n_outputs)."""
+    out = np.empty((design.shape[0], n_outputs))
+    terms = passes.Terms(0, 0.0, _NONE, _NONE, design.shape[1], n_outputs, fit_intercept)
+    kernel = passes.sparse_predict if design.sparse else passes.dense_predict
+    for start, stop in design.pieces(n_outputs):
+        kernel(terms, *design.arrays, w, out, start, stop)
+    return out

@@ -1,0 +1,111 @@
+"""Stopping, history and the divergence guard: shared by all solvers."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastopt.objective import Objective
+
+__all__ = ["Monitor", "Result"]
+
+#: What `stop_reason_` may be, and what it means.
+STOP_REASONS = {
+    "tol": "the norm of F's gradient over all the data is at most tol",
+    "max_iter": "max_iter was reached first",
+    "diverged": "F grew or was not finite however small the learning rate; the best parameters seen were kept",
+    "stalled": "the solver can make no progress at this precision; the gradient's norm is above tol",
+    "interrupted": "Ctrl-C; the parameters are those of the last whole epoch",
+}
+
+
+@dataclass
+class Result:
+    """What a solver returns.
+
+    Attributes
+    ----------
+    w : ndarray (n_features + fit_intercept, n_outputs), X's dtype
+    n_iter : int
+        Epochs, or the iterations of a full-batch method.
+    objective, grad_norm : float
+        F and the Euclidean norm of its gradient at w, over all the data.
+    stop_reason : str
+        A key of `STOP_REASONS`.
+    history : dict of arrays
+        epoch, seconds, objective, grad_norm, learning_rate: one element per check.
+    state : dict
+        The optimizer's state after the last step.
+    """
+
+    w: NDArray[Any]
+    n_iter: int
+    objective: float
+    grad_norm: float
+    stop_reason: str
+    history: dict[str, NDArray[Any]]
+    state: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the gradient's norm was measured to be at most tol."""
+        return self.stop_reason == "tol"
+
+
+class Monitor:
+    """Measures F and its gradient over all the data, keeps the history, and says when to stop.
+
+    Parameters
+    ----------
+    objective : Objective
+    tol : float
+        Largest Euclidean norm of F's gradient that counts as converged.
+    verbose : int
+        1 prints a line per check.
+    """
+
+    def __init__(self, objective: Objective, tol: float, verbose: int = 0, printer: Callable[[str], None] = print) -> None:
+        self.objective, self.tol, self.verbose, self.printer = objective, tol, verbose, printer
+        self.rows: list[tuple[int, float, float, float, float]] = []
+        self.start = time.perf_counter()
+
+    def check(self, w: NDArray[Any], epoch: int, learning_rate: float = math.nan) -> bool:
+        """Measures at w after `epoch` epochs; True if converged."""
+        value, gradient = self.objective.value_and_gradient(w)
+        return self.record(value, float(np.linalg.norm(gradient)), epoch, learning_rate)
+
+    def record(self, value: float, grad_norm: float, epoch: int, learning_rate: float = math.nan) -> bool:
+        """Takes a measurement made elsewhere; True if converged."""
+        seconds = time.perf_counter() - self.start
+        self.rows.append((epoch, seconds, value, grad_norm, learning_rate))
+        if self.verbose:
+            rate = "" if math.isnan(learning_rate) else f"  learning rate {learning_rate:.3g}"
+            self.printer(f"epoch {epoch:4d}  {seconds:8.2f} s  F {value:.8g}  |gradient| {grad_norm:.3g}{rate}")
+        return grad_norm <= self.tol
+
+    def forget_last(self) -> None:
+        """Takes the last measurement back: its epoch was undone."""
+        self.rows.pop()
+
+    @property
+    def value(self) -> float:
+        """F at the last check."""
+        return self.rows[-1][2]
+
+    @property
+    def grad_norm(self) -> float:
+        """The gradient's norm at the last check."""
+        return self.rows[-1][3]
+
+    def result(self, w: NDArray[Any], n_iter: int, stop_reason: str, state: dict[str, Any] | None = None) -> Result:
+        """The solver's result, F and the gradient's norm being those of the last check."""
+        columns = np.array(self.rows).reshape(-1, 5).T
+        names = ("epoch", "seconds", "objective", "grad_norm", "learning_rate")
+        history = dict(zip(names, columns)) | {"epoch": columns[0].astype(np.int64)}
+        return Result(w, n_iter, self.value, self.grad_norm, stop_reason, history, state or {})

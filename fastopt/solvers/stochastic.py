@@ -1,0 +1,170 @@
+"""Epochs of any update rule over minibatches, and the loop that drives them to `tol`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastopt._design import WORK
+from fastopt._kernels import epoch as kernel
+from fastopt._kernels.step import RULES
+from fastopt.objective import Objective
+from fastopt.optimizers import WIDTH, Adam, GradientDescent, Optimizer
+from fastopt.schedules import Schedule
+from fastopt.solvers.monitor import Monitor, Result
+
+__all__ = ["Epochs", "stochastic"]
+
+#: Stamps of idle coordinates are int32: an epoch of more steps is cut (and all coordinates brought up to date there).
+MOST_STEPS = 2**31 - 2
+
+
+class Epochs:
+    """Epochs of an update rule on an Objective.
+
+    Parameters
+    ----------
+    objective : Objective
+    optimizer : Optimizer
+    batch_size : int or "full", default 1
+        Rows per step; the last batch of an epoch may be smaller. "full" takes all rows and needs no order.
+    w : ndarray (n_features + fit_intercept, n_outputs), or None for zeros
+        Where to start; copied.
+    state : dict or None
+        The optimizer's state to go on from; copied.
+    lazy : bool or None
+        Whether CSR steps leave coordinates that a batch does not touch for later. None: where that is exact for the rule
+        and cheaper, by nonzeros per batch against n_features.
+
+    Attributes
+    ----------
+    w : ndarray (n_features + fit_intercept, n_outputs), X's dtype
+    state : dict
+        The optimizer's state, its arrays shaped like w.
+
+    Notes
+    -----
+    The gradient of a batch B of b rows is ``1/b sum_{i in B} s_i / mean(s) dloss_i x_i + alpha w``: its expectation is the
+    gradient of F. Beside X this holds w, the slots and one gradient, and b rows of raw predictions.
+    """
+
+    def __init__(
+        self, objective: Objective, optimizer: Optimizer, batch_size: int | str = 1, *,
+        w: NDArray[Any] | None = None, state: dict[str, Any] | None = None, lazy: bool | None = None,
+    ) -> None:  # fmt: skip
+        self.objective, self.optimizer = objective, optimizer
+        n, d, design = objective.n_samples, objective.n_features, objective.design
+        full = batch_size == "full" or isinstance(optimizer, GradientDescent)
+        self.batch_size = n if full else min(int(batch_size), n)
+        self.full = self.batch_size == n
+        slots = optimizer.slots
+        self._params = np.zeros((len(slots) + 2, objective.shape[0] * objective.n_outputs), dtype=design.dtype)
+        self.w = self._params[0].reshape(objective.shape)
+        self.state: dict[str, Any] = {"t": 0}
+        for i, slot in enumerate(slots):
+            self.state[slot] = self._params[1 + i].reshape(objective.shape)
+            self.state[slot][...] = optimizer._start(slot)
+        if w is not None:
+            self.w[...] = w
+        if state is not None:
+            self._restore_state(state)
+        self._lazy_wanted = lazy
+        plain = optimizer._kernel == "sgd"
+        self._may_wait = design.sparse and not self.full and not plain
+        if lazy is None:
+            # Bringing a touched coordinate up to date costs some 8 times a coordinate of a dense step.
+            per_batch = design.n_stored / max(n, 1) * self.batch_size
+            self._may_wait = self._may_wait and 8 * per_batch < d
+        elif not lazy:
+            self._may_wait = False
+        l2, stamp, touched = np.empty(0), np.empty(0, np.int32), np.empty(0, np.intp)
+        if self._may_wait:
+            assert design.indptr is not None
+            stamp = np.zeros(d, np.int32)
+            longest = int(np.diff(design.indptr).max(initial=0))
+            touched = np.empty(max(1, min(d, longest * self.batch_size)), np.intp)
+            if objective.alpha and isinstance(optimizer, Adam):
+                share = -np.expm1(self.batch_size * np.log1p(-np.minimum(design.column_counts / n, 1 - 1e-15)))
+                l2 = np.divide(objective.alpha, share, out=np.zeros(d), where=share > 0)
+                self.w[:d][design.column_counts == 0] = 0  # never touched: its minimiser is zero
+        self._scores = np.empty((1 if self.full else self.batch_size, objective.n_outputs), dtype=design.dtype)
+        self._plan = kernel.Plan(
+            objective.kernel_loss, objective.loss.parameter, objective.alpha, objective.y, objective.weights, d,
+            objective.n_outputs, objective.fit_intercept, self.batch_size, l2, stamp, touched,
+        )  # fmt: skip
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of one epoch."""
+        return -(-self.objective.n_samples // self.batch_size)
+
+    def run(self, order: NDArray[np.intp] | None = None, learning_rates: NDArray[np.float64] | None = None) -> None:
+        """One pass over the rows.
+
+        Parameters
+        ----------
+        order : ndarray of intp, (n_samples,), or None for 0 .. n_samples - 1
+            Consecutive slices are the batches.
+        learning_rates : ndarray of float64, (n_steps,), or None for the optimizer's own
+        """
+        n, t0 = self.objective.n_samples, self.state["t"]
+        order = np.arange(n) if order is None else np.ascontiguousarray(order, dtype=np.intp)
+        if len(order) and not 0 <= order.min() <= order.max() < n:
+            raise ValueError(f"order must hold row numbers in [0, {n}); got others.")
+        n_steps = -(-len(order) // self.batch_size)
+        steps = np.arange(t0 + 1, t0 + n_steps + 1, dtype=np.float64)
+        rate: Any = self.optimizer.rate if self.optimizer.smooth else None
+        if learning_rates is None:
+            rates = np.broadcast_to(self.optimizer.rate(steps - 1), n_steps)
+        else:
+            rates, rate = np.asarray(learning_rates, dtype=np.float64), None
+        constant = bool(n_steps) and bool((rates == rates[0]).all())
+        if constant:
+            first = float(rates[0])
+            if learning_rates is not None:
+                rate = lambda k: first  # noqa: E731
+        if self.full:
+            for t in range(n_steps):
+                self._full_step(float(rates[t]))
+            return
+        lazy = self._may_wait and n_steps <= MOST_STEPS and self.optimizer.idles_exactly(self.objective.alpha, constant)
+        columns = self.optimizer._columns(steps, rates, self.state)
+        table = np.zeros((n_steps + 1, WIDTH if lazy else len(columns)))
+        for i, column in enumerate(columns):
+            table[1:, i] = column
+        hyper = self.optimizer._hyper_array
+        if lazy:
+            hyper = self.optimizer._fill_idle(table, t0, self.objective.alpha, rate)
+        self._plan.begin(order, RULES[self.optimizer._kernel], hyper, table, lazy)
+        design = self.objective.design
+        call = kernel.sparse if design.sparse else kernel.dense
+        share = max(1.0, design.n_stored * self.objective.n_outputs / max(n_steps, 1))
+        at_once = max(1, int(WORK / share))
+        for start in range(0, n_steps, at_once):
+            call(self._plan, *design.arrays, self._params, self._scores, start, min(start + at_once, n_steps))
+        kernel.finish(self._plan, self._params, n_steps)
+        self.state["t"] = t0 + n_steps
+
+    def _full_step(self, learning_rate: float) -> None:
+        """One step against the gradient of F itself, summed in float64."""
+        gradient = self.objective.gradient(self.w).astype(self.w.dtype)
+        self.optimizer.with_learning_rate(learning_rate).step(self.w, gradient, self.state)
+
+    def snapshot(self) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Copies of parameters and state, for `restore`."""
+        return self._params[:-1].copy(), {k: v for k, v in self.state.items() if not isinstance(v, np.ndarray)}
+
+    def restore(self, snapshot: tuple[NDArray[Any], dict[str, Any]]) -> None:
+        """Back to a snapshot."""
+        self._params[:-1] = snapshot[0]
+        self.state |= snapshot[1]
+        self._plan.reset()
+
+    def _restore_state(self, state: dict[str, Any]) -> None:
+        for key, value in state.items():
+            if isinstance(self.state.get(key), np.ndarray):
+                self.state[key][...] = value
+            else:
+                self.state[key] = value
