@@ -48,13 +48,16 @@ $(VENV)/.built: $(VENV)/.installed setup.py $(KERNELS)
 	$(PY) setup.py --quiet build_ext --inplace
 	@touch $@
 
-# Build requirements live in .venv too: no isolated build environment to fill at each compilation.
+# Build requirements live in .venv too: no isolated build environment to fill at each compilation. Of pyproject.toml only the
+# tables that say what is installed count: an edit of a linter's table installs nothing.
 $(VENV)/.installed: $(PY) pyproject.toml
-	$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
-	    > $(VENV)/build-requires.txt
-	$(PY) -m pip install --quiet -r $(VENV)/build-requires.txt
-	@echo "Installing what fastopt needs into $(VENV) and compiling it: a minute or two, once."
-	$(PY) -W ignore::UserWarning -m pip install --quiet --no-build-isolation --editable '.[$(EXTRAS)]'
+	@$(PY) -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); \
+	    print(*t["build-system"]["requires"], sep="\n"); print("#", t["project"], t["tool"]["setuptools"], "$(EXTRAS)")' > $(VENV)/wanted.txt
+	@cmp -s $(VENV)/wanted.txt $(VENV)/installed.txt || { \
+	    echo "Installing what fastopt needs into $(VENV) and compiling it: a minute or two, once." && \
+	    $(PY) -m pip install --quiet -r $(VENV)/wanted.txt && \
+	    $(PY) -W ignore::UserWarning -m pip install --quiet --no-build-isolation --editable '.[$(EXTRAS)]' && \
+	    mv $(VENV)/wanted.txt $(VENV)/installed.txt; }
 	@touch $@
 
 $(PY):
