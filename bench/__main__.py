@@ -28,16 +28,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--gap", help="relative gaps to the optimum, comma separated")
     parser.add_argument("--repeat", type=int, help="how often to go round all cases")
     parser.add_argument("--seconds", type=float, help="search for the right effort, per contestant and problem")
-    parser.add_argument("--deadline", type=float, help="skip what has not begun after so many seconds")
+    parser.add_argument("--deadline", type=float, help="skip what has not begun after so many seconds; 0 for none")
     parser.add_argument("--tune", action="store_true", help="search settings at length and keep them in bench/tuned.json")
     parser.add_argument("-k", dest="keyword", default="", help="pytest's own selection of cases")
     options = parser.parse_args(arguments)
-    given_problems = options.problems is not None
+    if options.problems and options.deadline is None:
+        options.deadline = 0  # asked for by name: no hurry
     for name, value in (QUICK if options.quick else DEFAULT).items():
         if getattr(options, name) is None:
             setattr(options, name, value)
-    if given_problems and not options.quick:
-        options.deadline = options.deadline if "--deadline" in (arguments or sys.argv) else 0  # asked for: no hurry
     return options
 
 
@@ -64,15 +63,13 @@ def show_list() -> None:
 def tune(options: argparse.Namespace) -> None:
     """Long searches, so that ordinary runs need none; kept in the repository."""
     from bench import effort
-    from bench.solvers import all_contestants
+    from bench.solvers import selected, words
 
-    gaps = tuple(map(float, options.gap.split(",")))
-    kept = [word for word in options.solvers.split(",") if word]
-    for name in options.problems.split(","):
+    gaps = tuple(map(float, words(options.gap)))
+    for name in words(options.problems):
         problem = get(name)
-        for contestant in all_contestants().values():
-            wanted = not kept or any(word in contestant.NAME for word in kept)
-            if not (wanted and contestant.TO_TARGET) or contestant.skip(problem) or len(contestant.knobs(problem)) < 2:
+        for contestant in selected(words(options.solvers)).values():
+            if not contestant.TO_TARGET or contestant.skip(problem) or len(contestant.knobs(problem)) < 2:
                 continue
             chosen = effort.tune(contestant, problem, gaps=gaps, seconds=options.seconds)
             tuned = json.loads(effort.TUNED.read_text()) if effort.TUNED.exists() else {}

@@ -11,16 +11,12 @@ import time  # noqa: E402
 import pytest  # noqa: E402
 
 from bench import effort, problems  # noqa: E402
-from bench.solvers import all_contestants  # noqa: E402
+from bench.solvers import selected, words  # noqa: E402
 
 GAPS = (1e-2, 1e-3, 1e-4)
 EPOCH_RULES = ("sgd", "momentum", "adam")
 EPOCH_PROBLEMS = ("text_like", "ill_conditioned")
 STEP_SIZES = (1_000, 100_000, 10_000_000)
-
-
-def words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def pytest_addoption(parser):
@@ -44,9 +40,7 @@ class Settings:
         self.epoch_problems = [name for name in self.problems if name in EPOCH_PROBLEMS] or self.problems
         self.gaps = sorted(map(float, words(option("--bench-gaps"))), reverse=True) or list(GAPS)
         self.seconds, self.repeat, self.deadline = (option(f"--bench-{name}") for name in ("seconds", "repeat", "deadline"))
-        kept = words(option("--bench-solvers"))
-        self.contestants = {name: contestant for name, contestant in all_contestants().items()
-                            if not kept or any(word in name for word in kept)}
+        self.contestants = selected(words(option("--bench-solvers")))
 
 
 class Record:

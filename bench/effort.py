@@ -63,18 +63,28 @@ def trace(contestant: Contestant, problem: Problem, knobs: dict, *, gap: float, 
             return
 
 
-def plan(contestant: Contestant, problem: Problem, *, gap: float, seconds: float) -> Plan:
-    """Try every setting (or the ones known to be best) within `seconds` in all."""
-    candidates = known(contestant, problem) or contestant.knobs(problem)
+def plan(
+    contestant: Contestant, problem: Problem, *, gap: float, seconds: float, settings: list[dict] | None = None
+) -> Plan:
+    """Try the settings (by default those known to be best, or else all) within `seconds` in all.
+
+    All settings climb the ladder together; after each rung the worse half stays behind, but never the last three.
+    """
+    start = time.perf_counter()
+    candidates = settings or known(contestant, problem) or contestant.knobs(problem)
+    climbing = [trace(contestant, problem, knobs, gap=gap, seconds=seconds) for knobs in candidates]
     points: list[Point] = []
-    left = seconds
-    for i, knobs in enumerate(candidates):
-        reached = Plan(points).cheapest(gap)
-        # A setting may use its share of what is left, but need not run once it is slower than one that has arrived.
-        share = min(left / (len(candidates) - i), 6 * reached.seconds if reached else seconds)
-        start = time.perf_counter()
-        points += trace(contestant, problem, knobs, gap=gap, seconds=share)
-        left = max(0.0, left - (time.perf_counter() - start))
+    while climbing:
+        reached: list[tuple[float, Iterator[Point]]] = []
+        for climber in climbing:
+            if points and time.perf_counter() - start > seconds:
+                return Plan(points)
+            point = next(climber, None)
+            if point is not None:
+                points.append(point)
+                reached.append((point.verdict.gap, climber))
+        reached.sort(key=lambda pair: pair[0])
+        climbing = [climber for _, climber in reached[: max(3, len(reached) // 2)]]
     return Plan(points)
 
 
@@ -86,9 +96,7 @@ def known(contestant: Contestant, problem: Problem) -> list[dict]:
 
 
 def tune(contestant: Contestant, problem: Problem, *, gaps: tuple[float, ...], seconds: float) -> list[dict]:
-    """Try every setting with time to spare; return the best for each gap (the best there is when none reaches it)."""
-    points = []
-    for knobs in contestant.knobs(problem):
-        points += trace(contestant, problem, knobs, gap=min(gaps), seconds=seconds)
-    chosen = [Plan(points).cheapest(gap) or Plan(points).best() for gap in gaps]
-    return [point.knobs for i, point in enumerate(chosen) if point.knobs not in [p.knobs for p in chosen[:i]]]
+    """Try all settings with time to spare; return the best for each gap (the best there is when none reaches it)."""
+    found = plan(contestant, problem, gap=min(gaps), seconds=seconds, settings=contestant.knobs(problem))
+    chosen = [(found.cheapest(gap) or found.best()).knobs for gap in gaps]
+    return [knobs for i, knobs in enumerate(chosen) if knobs not in chosen[:i]]

@@ -76,7 +76,7 @@ def rule_knobs(rule: str | None, problem) -> list[dict]:
         base = base_step(problem) * (1 if rule == "sgd" else 0.1)
         rates = [base * factor for factor in (1, 4, 16, 64)]
     else:
-        rates = [0.001, 0.01, 0.1]
+        rates = [0.003, 0.01, 0.03, 0.1, 0.3]
     return [{"learning_rate": float(f"{rate:.3g}"), "batch_size": size} for size in batches for rate in rates]
 
 
@@ -88,3 +88,14 @@ def all_contestants() -> dict[str, Contestant]:
     rank = {family: i for i, family in enumerate(FAMILIES)}
     found.sort(key=lambda contestant: rank.get(contestant.FAMILY, len(rank)))
     return {contestant.NAME: contestant for contestant in found}
+
+
+def words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def selected(wanted: list[str]) -> dict[str, Contestant]:
+    """The contestants so named, or with such a word in their names; all of them when nothing is wanted."""
+    found = all_contestants()
+    return {name: contestant for name, contestant in found.items()
+            if not wanted or name in wanted or any(word in name for word in wanted if word not in found)}
