@@ -50,15 +50,15 @@ Loss: TypeAlias = str | LossPair
 # --- what Python floats and arrays do not share ---------------------------------------------------
 
 
-def _exp(x: Value) -> Value:
-    """exp that overflows to inf without a word: math.exp raises, numpy.exp warns."""
+def _exp(x: Value, factor: Value = 1.0) -> Value:
+    """factor * exp(x) that overflows to inf without a word: math.exp raises, numpy.exp warns."""
     if isinstance(x, float):
         try:
-            return math.exp(x)
+            return float(factor) * math.exp(x)
         except OverflowError:
-            return math.inf
+            return float(factor) * math.inf
     with np.errstate(over="ignore"):
-        return np.exp(x)
+        return factor * np.exp(x)
 
 
 def _log1p(x: Value) -> Value:
@@ -284,12 +284,12 @@ def dpoisson(y: Value, z: Value) -> Value:
 
 def gamma(y: Value, z: Value) -> Value:
     """Half the gamma deviance with log link, up to a term in y alone: ``y exp(-z) + z``, y > 0 (see `poisson`)."""
-    return y * _exp(-z) + z
+    return _exp(-z, y) + z
 
 
 def dgamma(y: Value, z: Value) -> Value:
     """Derivative of `gamma`: ``1 - y exp(-z)``."""
-    return 1.0 - y * _exp(-z)
+    return 1.0 - _exp(-z, y)
 
 
 def quantile(y: Value, z: Value, quantile: float = 0.5) -> Value:
