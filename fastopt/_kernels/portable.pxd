@@ -16,8 +16,9 @@ ctypedef fused index:
 
 cdef extern from *:
     """
+    /* gcc takes a function that only prefetches for one without effect and drops the calls: the empty asm stays. */
     #if defined(__GNUC__) || defined(__clang__)
-    #define FASTOPT_PREFETCH(p) __builtin_prefetch(p)
+    #define FASTOPT_PREFETCH(p) do { __builtin_prefetch(p); __asm__ __volatile__(""); } while (0)
     #else
     #define FASTOPT_PREFETCH(p) ((void)0)
     #endif
