@@ -14,8 +14,7 @@ from pathlib import Path  # noqa: E402
 from bench.problems import ALPHAS, EMBEDDED, OPTIONAL, PROBLEMS, ROOT, Missing, get  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results"
-QUICK = {"problems": "breast_cancer,digits,digits_onehot_pairs,text_like", "gap": "1e-2,1e-3", "repeat": 1, "seconds": 0.8,
-         "deadline": 75}
+QUICK = {"problems": "breast_cancer,digits_onehot_pairs,text_like", "gap": "1e-2,1e-3", "repeat": 1, "seconds": 0.8, "deadline": 70}
 DEFAULT = {"problems": ",".join(EMBEDDED), "gap": "1e-2,1e-3,1e-4", "repeat": 3, "seconds": 3.0, "deadline": 320}
 
 

@@ -137,6 +137,8 @@ class Bench:
         self.record.problems.setdefault(name, problem.describe())
         if what != "pass" and (reason := contestant.skip(problem)):
             self.skip(what, contestant, name, reason)
+        if what == "target":
+            self.record.problems[name] |= {"optimum": problem.optimum.objective, "bound": problem.optimum.bound}
         return problem
 
 
@@ -148,6 +150,10 @@ def bench(request):
     found = Bench(request.config)
     deadline = found.settings.deadline
     if deadline and time.monotonic() - found.record.start > deadline:
+        case = request.node.callspec.params
+        if case["again"] == 0:
+            what = request.node.name.partition("[")[0].removeprefix("test_").replace("_", " ")
+            found.skip(what, case["contestant"], case.get("problem_name", ""), "time was up")
         pytest.skip("time was up")
     with threadpool_limits(1):
         yield found

@@ -51,6 +51,9 @@ def facts() -> dict[str, str]:
 
 
 def version(distribution: str) -> str:
+    """Version of an installed distribution; of Python itself when none is named."""
+    if not distribution:
+        return platform.python_version()
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

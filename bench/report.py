@@ -18,6 +18,8 @@ def load(path: Path) -> dict:
     merged: dict[str, dict] = {}
     for benchmark in raw["benchmarks"]:
         info = dict(benchmark["extra_info"])
+        if "what" not in info or not benchmark["stats"]["data"]:  # it failed half-way
+            continue
         name = benchmark["name"].partition("-round")[0].rstrip("]") + "]"
         info.pop("again", None), info.pop("line", None)
         case = merged.setdefault(name, info | {"name": name, "data": []})

@@ -6,6 +6,7 @@ import numpy as np
 
 from bench.solvers import EPOCH_BATCHES, Contestant, base_step, binary_only, rule_knobs, to_zero
 from fastopt import reference
+from fastopt.optimizers import OPTIMIZERS
 
 PYTHON_ENTRIES = 5_000_000  # more take too much time and memory as lists
 
@@ -135,4 +136,4 @@ class Python(_Reference):
         return run
 
 
-CONTESTANTS = [contestant(rule) for contestant in (Python, NumPy) for rule in reference.RULES]
+CONTESTANTS = [contestant(rule) for contestant in (Python, NumPy) for rule in OPTIMIZERS]
