@@ -1,7 +1,7 @@
 """The compiled modules; everything else about the package is in pyproject.toml.
 
 Switches, read from the environment:
-  FASTOPT_DEBUG=1     checks on every index, memoryview and None, -O1 -g
+  FASTOPT_DEBUG=1     checks on every index and memoryview, -O1 -g
   FASTOPT_SANITIZE=1  the address and undefined-behaviour sanitizers (gcc and clang)
 Every switch builds the same module names, so the test suite runs unchanged on each.
 """
@@ -23,7 +23,7 @@ DIRECTIVES = {
     "boundscheck": DEBUG,
     "wraparound": False,  # no kernel counts from the end: with boundscheck a negative index is an error
     "initializedcheck": DEBUG,
-    "nonecheck": DEBUG,
+    "nonecheck": False,  # its check needs the GIL, and the loops have none
     "cdivision": True,
     "binding": True,
     "embedsignature": True,
