@@ -1,2 +1,7 @@
-"""fastopt: compiled first-order optimizers for large linear models."""
+"""fastopt: first-order optimizers with compiled update loops, for large linear models on dense and sparse data."""
+
+from fastopt import optimizers, schedules
+from fastopt.linear_model import LogisticRegression
+
 __version__ = "0.1.0"
+__all__ = ["LogisticRegression", "__version__", "optimizers", "schedules"]

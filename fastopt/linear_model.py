@@ -1,0 +1,324 @@
+"""The estimators: scikit-learn's names outside, the compiled solvers inside."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model._base import SparseCoefMixin
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from fastopt import optimizers
+from fastopt._design import Design, checked_csr
+from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
+from fastopt.objective import Objective, raw_prediction
+from fastopt.solvers.lbfgs import lbfgs
+from fastopt.solvers.monitor import STOP_REASONS, Result
+from fastopt.solvers.stochastic import stochastic
+
+__all__ = ["LogisticRegression"]
+
+Array = NDArray[Any]
+
+#: Ways to the minimum that are not update rules.
+FINISHERS = ("lbfgs",)
+
+
+def _read(estimator: BaseEstimator, X: Any, *, reset: bool) -> Design:
+    """X validated: its structure first if it is sparse, since nothing may be read through an unsound one."""
+    sparse = hasattr(X, "indptr") or hasattr(X, "tocsr")
+    design = None
+    if sparse and np.ndim(X) == 2 and X.dtype.kind in "biuf":
+        X = checked_csr(X)
+        design = Design.from_array(X)
+    checked = validate_data(
+        estimator, X, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32], reset=reset,
+        order="C", ensure_all_finite=design is None,
+    )  # fmt: skip
+    if design is not None and checked.dtype == design.dtype:
+        return design
+    return Design.from_array(checked)
+
+
+class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):  # type: ignore[misc]
+    """Logistic regression, binary or softmax, on dense and CSR data, by any update rule or a finisher.
+
+    Minimises ``F(w, b) = sum_i s_i loss(y_i, x_i.w + b) / sum_i s_i + alpha / 2 ||w||_2^2`` with
+    ``alpha = 1 / (C sum_i s_i)``: scikit-learn's objective divided by ``C sum_i s_i``, the same minimiser. The loss is
+    ``log(1 + exp(-y z))`` for two classes and ``logsumexp(z) - z_y`` for more; s_i is the sample's weight times its
+    class's. The intercept b is not penalised.
+
+    Parameters
+    ----------
+    C : float > 0, default 1.0
+        Inverse strength of the penalty, as in scikit-learn.
+    l1_ratio : float, default 0.0
+        Only 0.0, the L2 penalty.
+    tol : float >= 0, default 1e-4
+        Converged means: the Euclidean norm of F's gradient, measured on all the data, is at most `tol`.
+    fit_intercept : bool, default True
+    class_weight : dict, "balanced" or None, default None
+    random_state : int, RandomState, Generator or None, default None
+        Order of the rows.
+    solver : str or Optimizer, default "auto"
+        "lbfgs" (scipy's L-BFGS-B on the compiled objective); an update rule's name: "gd", "sgd", "momentum", "nesterov",
+        "adam"; or an instance such as ``Adam(learning_rate=0.01)``. "auto" is "lbfgs".
+    learning_rate : float, Schedule, callable or "auto", default "auto"
+        Per step, for update rules given by name. "auto" starts from the data and halves when an epoch no longer pays.
+    batch_size : int, "full" or "auto", default "auto"
+        Rows per step. "auto" is 32 on CSR and 64 on dense data; "gd" always takes all rows.
+    max_iter : int >= 1, default 100
+        Epochs, or iterations of "lbfgs".
+    verbose : int, default 0
+        1 prints a line per epoch.
+    warm_start : bool, default False
+        Start from the last fit's coefficients.
+    n_jobs : int or None, default None
+        Ignored by the solvers that there are: they use one thread.
+
+    Attributes
+    ----------
+    classes_ : ndarray (n_classes,)
+    coef_ : ndarray (1, n_features) or (n_classes, n_features)
+        float32 if X is float32, else float64.
+    intercept_ : ndarray (1,) or (n_classes,)
+    n_iter_ : ndarray (1,)
+        Epochs or iterations.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+    history_ : dict of arrays
+        epoch, seconds, objective, grad_norm, learning_rate: one element per measurement, the first before any step.
+    objective_, grad_norm_ : float
+        F and its gradient's norm at the coefficients.
+    converged_ : bool
+        ``grad_norm_ <= tol``, measured.
+    stop_reason_ : str
+        "tol", "max_iter", "diverged", "stalled" or "interrupted".
+    solver_ : str
+        The solver that ran.
+    optimizer_state_ : dict
+        State of the update rule after the last step.
+
+    Raises
+    ------
+    ValueError, TypeError
+        From `fit`, before anything is changed: one line that names the parameter, its rule and the value.
+    KeyboardInterrupt
+        From `fit`, after the coefficients of the last whole epoch were set.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If `fit` ends above `tol`; the text says which parameter to change.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.preprocessing import scale
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = LogisticRegression(solver="lbfgs").fit(scale(X), y)
+    >>> model.converged_, round(model.score(scale(X), y), 3)
+    (True, 0.988)
+    """
+
+    def __init__(
+        self, *, C: float = 1.0, l1_ratio: float = 0.0, tol: float = 1e-4, fit_intercept: bool = True,
+        class_weight: Any = None, random_state: Any = None, solver: Any = "auto", learning_rate: Any = "auto",
+        batch_size: Any = "auto", max_iter: int = 100, verbose: int = 0, warm_start: bool = False, n_jobs: Any = None,
+    ) -> None:  # fmt: skip
+        self.C = C
+        self.l1_ratio = l1_ratio
+        self.tol = tol
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.solver = solver
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.n_jobs = n_jobs
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    # ------------------------------------------------------------------------------------------------------- fitting
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
+        """Fits the model.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+            C-ordered float32 or float64 and CSR with int32 or int64 indices are read as they are, never copied; anything
+            else is converted once.
+        y : array-like (n_samples,)
+            Class labels of any kind, at least two different ones.
+        sample_weight : array-like (n_samples,) or None
+            Weights >= 0.
+
+        Returns
+        -------
+        self
+        """
+        optimizer = self._check_parameters()
+        design = _read(self, X, reset=True)
+        y, classes = self._encode(y, design.shape[0])
+        weights = None
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, np.empty((design.shape[0], 1)), dtype=np.float64, ensure_non_negative=True)
+            if not weights.sum() > 0:
+                raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
+        if self.class_weight is not None:
+            per_class = compute_class_weight(self.class_weight, classes=classes, y=classes[y], sample_weight=weights)
+            weights = per_class[y] * (1.0 if weights is None else weights)
+        total = float(design.shape[0] if weights is None else weights.sum())
+        binary = len(classes) == 2
+        objective = Objective(
+            design, np.where(y == 1, 1.0, -1.0) if binary else y.astype(np.float64),
+            loss="log_loss" if binary else "multinomial", alpha=1 / (self.C * total), sample_weight=weights,
+            fit_intercept=self.fit_intercept, n_outputs=1 if binary else len(classes),
+        )  # fmt: skip
+        w, state = self._start(objective, classes)
+        if optimizer is None:
+            result = lbfgs(objective, w, tol=self.tol, max_iter=self.max_iter, verbose=self.verbose)
+            self.solver_ = "lbfgs"
+        else:
+            rng = self.random_state if isinstance(self.random_state, np.random.Generator) else None
+            result = stochastic(
+                objective, w, optimizer, batch_size=self._batch_size(design), tol=self.tol, max_iter=self.max_iter,
+                rng=rng or check_random_state(self.random_state), verbose=self.verbose, state=state,
+            )  # fmt: skip
+            self.solver_ = self.solver if isinstance(self.solver, str) else optimizer.name
+        self.classes_ = classes
+        self._keep(result)
+        return self
+
+    def _check_parameters(self) -> optimizers.Optimizer | None:
+        """Validates the constructor's parameters; the update rule, or None for a finisher."""
+        check_positive("C", self.C, finite=False)
+        check_real("l1_ratio", self.l1_ratio, low=0, high=1)
+        if self.l1_ratio != 0:
+            fail("l1_ratio", "0.0", self.l1_ratio, "Only the L2 penalty is there.")
+        check_real("tol", self.tol, low=0)
+        check_bool("fit_intercept", self.fit_intercept)
+        check_bool("warm_start", self.warm_start)
+        check_integer("max_iter", self.max_iter, low=1)
+        check_integer("verbose", int(self.verbose), low=0)
+        rule = "an integer in [1, n_samples], 'full' or 'auto'"
+        if isinstance(self.batch_size, str):
+            if self.batch_size not in ("auto", "full"):
+                fail("batch_size", rule, self.batch_size)
+        else:
+            check_integer("batch_size", self.batch_size, low=1, rule=rule)
+        if isinstance(self.solver, optimizers.Optimizer):
+            return self.solver
+        rules = [*optimizers.OPTIMIZERS]
+        check_choice(
+            "solver", self.solver, ["auto", *FINISHERS, *rules], "Or give an instance, such as Adam(learning_rate=0.01)."
+        )
+        if self.solver not in rules:
+            return None
+        return optimizers.get(self.solver).with_learning_rate(self.learning_rate)
+
+    def _encode(self, y: Any, n_samples: int) -> tuple[NDArray[np.intp], Array]:
+        """Class numbers of y, and the classes."""
+        y = validate_data(self, X="no_validation", y=y)
+        check_classification_targets(y)
+        if len(y) != n_samples:
+            raise ValueError(f"y must have as many elements as X has rows ({n_samples}); got {len(y)}.")
+        encoder = LabelEncoder().fit(y)
+        classes: Array = encoder.classes_
+        if len(classes) < 2:
+            label = classes[0].item() if hasattr(classes[0], "item") else classes[0]
+            raise ValueError(f"y must hold at least 2 classes; got only one class, {label!r}.")
+        return encoder.transform(y), classes
+
+    def _batch_size(self, design: Design) -> int | str:
+        if self.batch_size == "auto":
+            return 32 if design.sparse else 64
+        if isinstance(self.batch_size, str):
+            return self.batch_size
+        if self.batch_size > design.shape[0]:
+            fail("batch_size", f"an integer in [1, n_samples] or 'full'; n_samples is {design.shape[0]}", self.batch_size)
+        return int(self.batch_size)
+
+    def _start(self, objective: Objective, classes: Array) -> tuple[Array, dict[str, Any] | None]:
+        """Parameters to start from: zeros, or the last fit's."""
+        w = objective.zeros()
+        if not self.warm_start or not hasattr(self, "coef_"):
+            return w, None
+        if not np.array_equal(self.classes_, classes) or np.shape(self.coef_)[1] != objective.n_features:
+            return w, None
+        coef = self.coef_.toarray() if hasattr(self.coef_, "toarray") else self.coef_
+        w[: objective.n_features] = coef.T
+        if objective.fit_intercept:
+            w[-1] = self.intercept_
+        return w, None
+
+    def _keep(self, result: Result) -> None:
+        """Sets the fitted attributes; warns or passes Ctrl-C on."""
+        d = self.n_features_in_
+        self.coef_ = np.ascontiguousarray(result.w[:d].T)
+        self.intercept_ = result.w[d].copy() if self.fit_intercept else np.zeros(result.w.shape[1], result.w.dtype)
+        self.n_iter_ = np.array([result.n_iter], dtype=np.int32)
+        self.history_ = result.history
+        self.objective_ = result.objective
+        self.grad_norm_ = result.grad_norm
+        self.converged_ = result.converged
+        self.stop_reason_ = result.stop_reason
+        self.optimizer_state_ = result.state
+        if result.stop_reason == "interrupted":
+            raise KeyboardInterrupt
+        if not result.converged:
+            warnings.warn(self._advice(), ConvergenceWarning, stacklevel=3)
+
+    def _advice(self) -> str:
+        """What did not happen, and which parameter to change."""
+        text = f"{self.solver_} stopped with |gradient| {self.grad_norm_:.3g} > tol {self.tol:.3g}: "
+        text += STOP_REASONS[self.stop_reason_] + ". "
+        if self.stop_reason_ == "diverged":
+            return text + "Scale the features (StandardScaler), or give a smaller learning_rate."
+        if self.stop_reason_ == "stalled":
+            return text + "Raise tol, or scale the features (StandardScaler)."
+        return text + f"Raise max_iter ({self.max_iter}) or tol, scale the features, or use solver='lbfgs'."
+
+    # ---------------------------------------------------------------------------------------------------- prediction
+
+    def decision_function(self, X: Any) -> Array:
+        """Raw predictions Xw + b: (n_samples,) for two classes, where positive means the second, else (n_samples, n_classes)."""
+        check_is_fitted(self)
+        design = _read(self, X, reset=False)
+        coef = self.coef_.toarray() if hasattr(self.coef_, "toarray") else self.coef_
+        w = np.vstack([coef.T, np.reshape(self.intercept_, (1, -1))]).astype(np.float64)
+        scores = raw_prediction(design, w.reshape(-1), w.shape[1], True)
+        scores = scores.astype(design.dtype, copy=False)
+        return scores[:, 0] if scores.shape[1] == 1 else scores
+
+    def predict(self, X: Any) -> Array:
+        """The most probable class of each row, (n_samples,)."""
+        scores = self.decision_function(X)
+        chosen = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
+        return np.asarray(self.classes_[chosen])
+
+    def predict_proba(self, X: Any) -> Array:
+        """Probabilities of the classes, (n_samples, n_classes), in the order of `classes_`."""
+        return np.exp(self.predict_log_proba(X))
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Logarithms of the probabilities, exact where the probabilities themselves would round to 0 or 1."""
+        z = self.decision_function(X)
+        if z.ndim == 1:
+            return -np.logaddexp(0, np.column_stack([z, -z]))
+        z = z - z.max(axis=1, keepdims=True)
+        return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
