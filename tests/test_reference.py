@@ -338,10 +338,23 @@ def test_amsgrad_remembers_the_largest_second_moment():
 
 
 def test_centered_rmsprop_never_takes_the_root_of_a_negative_number():
-    w, state = np.array([0.0]), reference.init("rmsprop", np.zeros(1), centered=True)
-    for t in range(1, 2001):
-        w, state = reference.step("rmsprop", w, np.array([12345.678]), state, t, 1e-9, centered=True)
+    """A gradient that stays the same: v and m^2 become equal, up to a rounding error larger than epsilon."""
+    g = np.geomspace(1e4, 1e8, 100)
+    w, state = np.zeros(100), reference.init("rmsprop", np.zeros(100), centered=True)
+    for t in range(1, 501):
+        w, state = reference.step("rmsprop", w, g, state, t, 1e-9, centered=True)
+    assert np.any(state["v"] - state["m"] ** 2 < -1e-8)
     assert np.isfinite(w).all()
+
+
+def test_lion_has_two_rates():
+    """The step looks at m with beta_1, the memory goes on with beta_2."""
+    w1, state = reference.step("lion", W, G, reference.init("lion", W), 1, LR)
+    np.testing.assert_allclose(state["m"], 0.01 * G, rtol=1e-12)
+    np.testing.assert_allclose(w1, W - LR * np.sign(G), rtol=1e-15)
+    w2, state = reference.step("lion", w1, -0.1 * G, state, 2, LR)  # 0.9 * 0.01 < 0.1 * 0.1
+    np.testing.assert_allclose(w2, W, rtol=1e-15)
+    np.testing.assert_allclose(state["m"], (0.99 * 0.01 - 0.01 * 0.1) * G, rtol=1e-12)
 
 
 def test_ftrl_minimises_its_linearised_objective():
@@ -369,6 +382,14 @@ def test_schedule_free_average():
         np.testing.assert_allclose(w, 0.9 * x + 0.1 * z[-1], rtol=1e-12)
     w, _ = reference.step("schedule_free_sgd", W, G, reference.init("schedule_free_sgd", W), 1, 0.0)
     np.testing.assert_allclose(w, W)  # a learning rate of zero is no division by zero
+
+
+def test_schedule_free_warm_up():
+    """Learning rates lr / 4, lr / 2, 3 lr / 4, lr, lr, ..."""
+    w, state = W, reference.init("schedule_free_sgd", W, warmup_steps=4)
+    for t in range(1, 7):
+        w, state = reference.step("schedule_free_sgd", w, G, state, t, LR, warmup_steps=4)
+        np.testing.assert_allclose(state["z"], W - LR * G * [0.25, 0.75, 1.5, 2.5, 3.5, 4.5][t - 1], rtol=1e-12)
 
 
 def test_averaged_of_the_other_rules():
