@@ -28,6 +28,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, help="how often to go round all cases")
     parser.add_argument("--seconds", type=float, help="search for the right effort, per contestant and problem")
     parser.add_argument("--deadline", type=float, help="skip what has not begun after so many seconds; 0 for none")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for report and JSON (default: bench/results)")
     parser.add_argument("--tune", action="store_true", help="search settings at length and keep them in bench/tuned.json")
     parser.add_argument("-k", dest="keyword", default="", help="pytest's own selection of cases")
     options = parser.parse_args(arguments)
@@ -80,8 +81,8 @@ def tune(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> int:
     import pytest
 
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    output = RESULTS / "benchmark.json"
+    options.output.mkdir(parents=True, exist_ok=True)
+    output = options.output / "benchmark.json"
     output.unlink(missing_ok=True)
     arguments = [
         str(ROOT / "bench"), f"--rootdir={ROOT}", "-q", "--benchmark-only", "--benchmark-quiet", "--bench-progress",
@@ -105,7 +106,12 @@ def report(output: Path) -> None:
     markdown = report.markdown(results)
     (output.parent / "benchmark.md").write_text(markdown)
     (output.parent / "report.html").write_text(report.html(results))
-    print(f"\n{markdown}\nWrote {', '.join(f'bench/results/{name}' for name in ('report.html', 'benchmark.json', 'benchmark.md'))}")
+    print(f"\n{markdown}\nWrote report.html, benchmark.json and benchmark.md to {relative(output.parent)}")
+
+
+def relative(path: Path) -> str:
+    path = path.resolve()
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def main(arguments: list[str] | None = None) -> int:

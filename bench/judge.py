@@ -79,15 +79,10 @@ def judge(problem: Problem, coef, gap_reached: float = 1e-4) -> Verdict:
     return Verdict(float(value), float(gap), norm, float(alpha / problem.alpha), finding)
 
 
-def check_same_F(contestant, problem: Problem, *, seconds: float = 10.0) -> Verdict:
-    """Run `contestant` with growing budgets until it is at the minimum of F, or has settled elsewhere, or time is up."""
-    from bench.effort import trace
+def check_same_F(contestant, problem: Problem, *, seconds: float = 5.0) -> Verdict:
+    """Give `contestant` time to find the minimum of F. What it found: F's minimum, or else another function's, or neither."""
+    from bench.effort import plan
 
-    best = None
-    for knobs in contestant.knobs(problem):
-        for point in trace(contestant, problem, knobs, gap=1e-4, seconds=seconds):
-            if best is None or point.verdict.gap < best.gap:
-                best = point.verdict
-            if point.verdict.finding != "not converged":
-                return point.verdict
-    return best
+    verdicts = [point.verdict for point in plan(contestant, problem, gap=1e-4, seconds=seconds).points]
+    verdicts.sort(key=lambda verdict: (verdict.finding != "same F", verdict.finding != "another F", verdict.gap))
+    return verdicts[0]

@@ -115,7 +115,7 @@ def _headline(results: dict) -> str:
                     cells.append((seconds(theirs["median"]), 0.0, "loss") if theirs else ("–", math.inf))
             table.append([*words, *cells])
         columns = [*keys, "fastopt", *(["by"] if what == "target" else []), *(f"vs {family}" for family in families)]
-        out += [f"<h3>{title}</h3>", _table(columns, table)]
+        out += [f"<h3>{title}</h3>", _table(columns, table, words=len(keys))]
     return "\n".join(out)
 
 
