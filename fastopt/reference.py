@@ -982,34 +982,45 @@ def epoch(
     if state is None:
         state = init(rule, w, **hyper)
     t = t0
+    single = w.shape[1] == 1 and size == 1
     for start in range(0, len(order), size):
         stop = min(start + size, len(order))
-        rows = slice(start, stop) if in_order else order[start:stop]
-        if stop - start == 1:  # a slice is a view, a list of one row is not
-            rows = slice(order[start], order[start] + 1)
         b = stop - start
-        if sparse and b == 1:  # scipy's X[i] costs far more than its few numbers
-            entries = slice(X.indptr[rows.start], X.indptr[rows.stop])
-            columns, values = X.indices[entries], X.data[entries]
-            z = (values @ w[columns])[None, :]
+        g = np.zeros_like(w)
+        if (
+            single
+        ):  # one row and one output: numbers are cheaper than arrays of one, X[i] of scipy far dearer than its slices
+            i = order[start]
+            if sparse:
+                entries = slice(X.indptr[i], X.indptr[i + 1])
+                columns, values = X.indices[entries], X.data[entries]
+                z = values @ w[columns, 0]
+            else:
+                z = X[i] @ w[:d, 0]
+            r = dloss(float(y[i]), float(z + w[d, 0] if fit_intercept else z))
+            if s is not None:
+                r *= float(s[i])
+            if sparse:
+                np.add.at(g[:, 0], columns, r * values)
+            else:
+                np.multiply(X[i], r, out=g[:d, 0])
+            if fit_intercept:
+                g[d] = r
         else:
+            rows = slice(start, stop) if in_order else order[start:stop]
             Xb = X if b == n and in_order else X[rows]
             z = Xb @ w[:d]
-        if fit_intercept:
-            z = z + w[d]
-        r = _pointwise(dloss, y[rows], z).reshape(b, -1) / b
-        if s is not None:
-            r *= s[rows, None]
-        r = r.astype(w.dtype, copy=False)
-        g = np.zeros_like(w)
-        if sparse and b == 1:
-            np.add.at(g, columns, values[:, None] * r)
-        else:
+            if fit_intercept:
+                z += w[d]
+            r = _pointwise(dloss, y[rows], z).reshape(b, -1) / b
+            if s is not None:
+                r *= s[rows, None]
+            r = r.astype(w.dtype, copy=False)
             g[:d] = Xb.T @ r
+            if fit_intercept:
+                g[d] = r.sum(axis=0)
         if alpha:
             g[:d] += alpha * w[:d]
-        if fit_intercept:
-            g[d] = r.sum(axis=0)
         t += 1
         lr = (
             decayed(hyper["learning_rate"], t, hyper["decay"]) if learning_rates is None else learning_rates[t - 1 - t0]
