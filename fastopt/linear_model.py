@@ -246,7 +246,7 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):  # ty
 
     def _batch_size(self, design: Design) -> int | str:
         if self.batch_size == "auto":
-            return 32 if design.sparse else 64
+            return min(32 if design.sparse else 64, design.shape[0])
         if isinstance(self.batch_size, str):
             return self.batch_size
         if self.batch_size > design.shape[0]:

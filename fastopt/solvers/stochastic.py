@@ -162,6 +162,12 @@ class Epochs:
         self.state |= snapshot[1]
         self._plan.reset()
 
+    def forget(self) -> None:
+        """The rule's state as before the first step; the parameters stay."""
+        for slot in self.optimizer.slots:
+            self.state[slot][...] = self.optimizer._start(slot)
+        self.state["t"] = 0
+
     def _restore_state(self, state: dict[str, Any]) -> None:
         for key, value in state.items():
             if isinstance(self.state.get(key), np.ndarray):
@@ -178,8 +184,13 @@ def stochastic(
 
     With ``learning_rate="auto"`` the rate starts from the data (`auto_learning_rate`) and is halved after every epoch that
     does not lower F: at a constant rate the iterates end in a cloud around the minimum whose size is proportional to the
-    rate. An epoch that ends not finite, or with F above its start value, is undone and tried again
-    with a rate four times smaller, up to `RETRIES` times in a row.
+    rate. With all rows in each step it is the momentum that overshoots: it starts anew instead. An epoch that ends not
+    finite, or with F above its start value, is undone: the best parameters so far go on with a fresh state and a rate four
+    times smaller, up to `RETRIES` times in a row.
+
+    References
+    ----------
+    O'Donoghue, Candès, "Adaptive restart for accelerated gradient schemes", 2015, section 3.2, for the momentum's restart.
     """
     epochs = Epochs(objective, optimizer, batch_size, w=w, state=state)
     auto = optimizer.learning_rate == "auto"
@@ -208,7 +219,8 @@ def stochastic(
             break
         if not np.isfinite(monitor.value) or not np.isfinite(monitor.grad_norm) or monitor.value > start * (1 + 1e-12):
             monitor.forget_last()
-            epochs.restore(before)
+            epochs.restore(best)
+            epochs.forget()
             failures += 1
             scale /= 4
             if failures > RETRIES:
@@ -221,7 +233,10 @@ def stochastic(
             reason = "tol"
             break
         if auto and monitor.value >= last_value:
-            scale /= 2
+            if epochs.full and "u" in optimizer.slots:
+                epochs.forget()
+            else:
+                scale /= 2
         last_value = monitor.value
         before = epochs.snapshot()
         if monitor.value < best_value:
@@ -239,9 +254,10 @@ RETRIES = 8
 def auto_learning_rate(objective: Objective, optimizer: Optimizer, batch_size: int) -> float:
     """A learning rate from the data.
 
-    For plain steps 2 / L (1 / L with all rows), with momentum times 1 - mu, L being the expected smoothness of a batch of b
-    of n rows, ``n (b - 1) / (b (n - 1)) L_full + (n - b) / (b (n - 1)) L_row + alpha``, where L_row is the mean over rows
-    and not, as in the worst case of the theory, the largest: the solver's guard and its halving stand behind it. For rules whose step does not depend on the
+    For plain steps 2 / L (1 / L with all rows), L being the expected smoothness of a batch of b of n rows,
+    ``n (b - 1) / (b (n - 1)) L_full + (n - b) / (b (n - 1)) L_row + alpha``, where L_row is the mean over rows and not, as
+    in the worst case of the theory, the largest: the solver's guard and its halving stand behind it. Momentum multiplies
+    the second, noise's part by 1 / (1 - mu). For rules whose step does not depend on the
     gradient's scale 0.01, ten times the textbook's 0.001, over the square root of the rows' mean squared length
     (a row moves its own raw prediction by about that much).
 
@@ -261,9 +277,9 @@ def auto_learning_rate(objective: Objective, optimizer: Optimizer, batch_size: i
     row = curvature * float(norms.mean())
     full = min(_largest_curvature(objective), row)
     b = batch_size
-    smoothness = full if n == 1 else (n * (b - 1) * full + (n - b) * row) / (b * (n - 1))
-    momentum: float = getattr(optimizer, "momentum", 0.0)
-    return (1 - momentum) * (1 if b == n else 2) / max(smoothness + objective.alpha, 1e-300)
+    noise = (n - b) / (b * (n - 1)) / (1 - getattr(optimizer, "momentum", 0.0)) if b < n else 0.0
+    smoothness = (n * (b - 1) / (b * (n - 1)) if b < n else 1.0) * full + noise * row + objective.alpha
+    return (1 if b == n else 2) / max(smoothness, 1e-300)
 
 
 def _largest_curvature(objective: Objective, iterations: int = 8) -> float:
