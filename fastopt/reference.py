@@ -987,9 +987,7 @@ def epoch(
         stop = min(start + size, len(order))
         b = stop - start
         g = np.zeros_like(w)
-        if (
-            single
-        ):  # one row and one output: numbers are cheaper than arrays of one, X[i] of scipy far dearer than its slices
+        if single:  # numbers are cheaper than arrays of one, and slices of CSR far cheaper than scipy's X[i]
             i = order[start]
             if sparse:
                 entries = slice(X.indptr[i], X.indptr[i + 1])
