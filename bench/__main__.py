@@ -14,22 +14,36 @@ from pathlib import Path  # noqa: E402
 from bench.problems import ALPHAS, EMBEDDED, OPTIONAL, PROBLEMS, ROOT, Missing, get  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results"
-QUICK = {"problems": "breast_cancer,digits_onehot_pairs,text_like", "gap": "1e-2,1e-3", "repeat": 1, "seconds": 0.8, "deadline": 70}
-DEFAULT = {"problems": ",".join(EMBEDDED), "gap": "1e-2,1e-3,1e-4", "repeat": 3, "seconds": 3.0, "deadline": 320}
+QUICK = {
+    "problems": "breast_cancer,digits_onehot_pairs,text_like",
+    "gap": "1e-2,1e-3",
+    "repeat": 1,
+    "seconds": 0.8,
+    "deadline": 70,
+}
+DEFAULT = {"problems": ",".join(EMBEDDED), "gap": "1e-2,1e-3,1e-4", "repeat": 3, "seconds": 2.0, "deadline": 285}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a minute: fewer problems, no repeats")
     parser.add_argument("--list", action="store_true", help="list problems and contestants")
-    parser.add_argument("--problems", help=f"comma separated, each with @penalty ({', '.join(ALPHAS)}) or without, or 'all'")
-    parser.add_argument("--solvers", default="", help="keep contestants whose name contains one of these, comma separated")
+    parser.add_argument(
+        "--problems", help=f"comma separated, each with @penalty ({', '.join(ALPHAS)}) or without, or 'all'"
+    )
+    parser.add_argument(
+        "--solvers", default="", help="keep contestants whose name contains one of these, comma separated"
+    )
     parser.add_argument("--gap", help="relative gaps to the optimum, comma separated")
     parser.add_argument("--repeat", type=int, help="how often to go round all cases")
     parser.add_argument("--seconds", type=float, help="search for the right effort, per contestant and problem")
     parser.add_argument("--deadline", type=float, help="skip what has not begun after so many seconds; 0 for none")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for report and JSON (default: bench/results)")
-    parser.add_argument("--tune", action="store_true", help="search settings at length and keep them in bench/tuned.json")
+    parser.add_argument(
+        "--output", type=Path, default=RESULTS, help="folder for report and JSON (default: bench/results)"
+    )
+    parser.add_argument(
+        "--tune", action="store_true", help="search settings at length and keep them in bench/tuned.json"
+    )
     parser.add_argument("-k", dest="keyword", default="", help="pytest's own selection of cases")
     options = parser.parse_args(arguments)
     if options.problems and options.deadline is None:
@@ -51,12 +65,21 @@ def show_list() -> None:
             print(f"  {name:22s} not here: {reason}")
             continue
         rows, columns = problem.X.shape
-        print(f"  {name:22s} {rows:,} x {columns:,} {problem.kind} {problem.X.dtype}, {problem.n_classes} classes"
-              f"{'; optional' if name in OPTIONAL else ''}; {problem.source}")
+        print(
+            f"  {name:22s} {rows:,} x {columns:,} {problem.kind} {problem.X.dtype}, {problem.n_classes} classes"
+            f"{'; optional' if name in OPTIONAL else ''}; {problem.source}"
+        )
     print("\nContestants:")
     for contestant in all_contestants().values():
-        timed = [what for what, on in (("step", contestant.STEP_LIMIT), ("pass", contestant.BATCHES),
-                                       ("target", contestant.TO_TARGET)) if on]
+        timed = [
+            what
+            for what, on in (
+                ("step", contestant.STEP_LIMIT),
+                ("pass", contestant.BATCHES),
+                ("target", contestant.TO_TARGET),
+            )
+            if on
+        ]
         print(f"  {contestant.NAME:32s} {', '.join(timed)}")
 
 
@@ -85,10 +108,27 @@ def run(options: argparse.Namespace) -> int:
     output = options.output / "benchmark.json"
     output.unlink(missing_ok=True)
     arguments = [
-        str(ROOT / "bench"), f"--rootdir={ROOT}", "-q", "--benchmark-only", "--benchmark-quiet", "--bench-progress",
-        f"--benchmark-json={output}", "-p", "no:cacheprovider", "-o", "console_output_style=classic", "-o", "addopts=",
-        "-W", "default", "--no-summary", f"--bench-problems={options.problems}", f"--bench-solvers={options.solvers}",
-        f"--bench-gaps={options.gap}", f"--bench-repeat={options.repeat}", f"--bench-seconds={options.seconds}",
+        str(ROOT / "bench"),
+        f"--rootdir={ROOT}",
+        "-q",
+        "--benchmark-only",
+        "--benchmark-quiet",
+        "--bench-progress",
+        f"--benchmark-json={output}",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "console_output_style=classic",
+        "-o",
+        "addopts=",
+        "-W",
+        "default",
+        "--no-summary",
+        f"--bench-problems={options.problems}",
+        f"--bench-solvers={options.solvers}",
+        f"--bench-gaps={options.gap}",
+        f"--bench-repeat={options.repeat}",
+        f"--bench-seconds={options.seconds}",
         f"--bench-deadline={options.deadline}",
     ]
     status = int(pytest.main([*arguments, *(["-k", options.keyword] if options.keyword else [])]))

@@ -22,10 +22,14 @@ STEP_SIZES = (1_000, 100_000, 10_000_000)
 def pytest_addoption(parser):
     group = parser.getgroup("fastopt bench")
     group.addoption("--bench-problems", default="", help="names, comma separated; 'all' adds the optional ones")
-    group.addoption("--bench-solvers", default="", help="keep contestants whose name contains one of these, comma separated")
+    group.addoption(
+        "--bench-solvers", default="", help="keep contestants whose name contains one of these, comma separated"
+    )
     group.addoption("--bench-gaps", default="", help="relative gaps to the optimum, comma separated")
     group.addoption("--bench-repeat", type=int, default=1, help="how often to go round all cases")
-    group.addoption("--bench-seconds", type=float, default=3.0, help="search for the right effort, per contestant and problem")
+    group.addoption(
+        "--bench-seconds", type=float, default=3.0, help="search for the right effort, per contestant and problem"
+    )
     group.addoption("--bench-deadline", type=float, default=0.0, help="skip what has not begun after so many seconds")
     group.addoption("--bench-progress", action="store_true", help="one line per case in place of pytest's own report")
 
@@ -39,7 +43,9 @@ class Settings:
         self.problems = list(problems.PROBLEMS) if named == ["all"] else named or list(problems.EMBEDDED)
         self.epoch_problems = [name for name in self.problems if name in EPOCH_PROBLEMS] or self.problems
         self.gaps = sorted(map(float, words(option("--bench-gaps"))), reverse=True) or list(GAPS)
-        self.seconds, self.repeat, self.deadline = (option(f"--bench-{name}") for name in ("seconds", "repeat", "deadline"))
+        self.seconds, self.repeat, self.deadline = (
+            option(f"--bench-{name}") for name in ("seconds", "repeat", "deadline")
+        )
         self.contestants = selected(words(option("--bench-solvers")))
 
 
@@ -60,8 +66,14 @@ class Record:
         if key not in self.plans:
             found = effort.plan(contestant, problem, gap=min(settings.gaps), seconds=settings.seconds)
             self.plans[key] = found
-            self.curves.append({"contestant": contestant.NAME, "family": contestant.FAMILY, "problem": problem.name,
-                                "points": found.curve()})
+            self.curves.append(
+                {
+                    "contestant": contestant.NAME,
+                    "family": contestant.FAMILY,
+                    "problem": problem.name,
+                    "points": found.curve(),
+                }
+            )
         return self.plans[key]
 
     def run(self, contestant, problem, knobs: dict):
@@ -72,10 +84,17 @@ class Record:
         return self.runs[key]
 
     def as_json(self) -> dict:
-        skipped = [{"contestant": c, "problem": p, "what": what, "reason": reason}
-                   for (what, c, p), reason in self.skipped.items()]
-        return {"facts": facts(), "problems": self.problems, "curves": self.curves, "skipped": skipped,
-                "seconds": time.monotonic() - self.start}
+        skipped = [
+            {"contestant": c, "problem": p, "what": what, "reason": reason}
+            for (what, c, p), reason in self.skipped.items()
+        ]
+        return {
+            "facts": facts(),
+            "problems": self.problems,
+            "curves": self.curves,
+            "skipped": skipped,
+            "seconds": time.monotonic() - self.start,
+        }
 
 
 def pytest_configure(config):
@@ -99,13 +118,20 @@ def pytest_generate_tests(metafunc):
         cases = [(d, c) for d in STEP_SIZES for c in contestants if c.STEP_LIMIT >= d]
     elif metafunc.function.__name__ == "test_epoch":
         names = "problem_name", "batch_size", "contestant"
-        cases = [(p, b, c) for p in settings.epoch_problems for b in (1, 32, 256) for c in contestants
-                 if c.RULE in EPOCH_RULES and b in c.BATCHES]
+        cases = [
+            (p, b, c)
+            for p in settings.epoch_problems
+            for b in (1, 32, 256)
+            for c in contestants
+            if c.RULE in EPOCH_RULES and b in c.BATCHES
+        ]
     else:
         names = "problem_name", "contestant", "gap"
         cases = [(p, c, gap) for p in settings.problems for c in contestants if c.TO_TARGET for gap in settings.gaps]
     cases = [(*case, again) for again in range(settings.repeat) for case in cases]
-    ids = ["-".join(map(identifier, case[:-1])) + (f"-round{case[-1]}" if settings.repeat > 1 else "") for case in cases]
+    ids = [
+        "-".join(map(identifier, case[:-1])) + (f"-round{case[-1]}" if settings.repeat > 1 else "") for case in cases
+    ]
     metafunc.parametrize((*names, "again"), cases, ids=ids)
 
 
@@ -159,7 +185,7 @@ def bench(request):
         yield found
 
 
-# ---- what goes into the JSON, and the line per case -------------------------------------------------------------------------
+# ---- what goes into the JSON, and the line per case ----------------------------------------------
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
@@ -189,6 +215,7 @@ class _Progress:
     """A line per case: how far, how long, what."""
 
     config = None
+    late = False
     done = total = 0
 
     def show(self, report):
@@ -200,12 +227,17 @@ class _Progress:
         name = report.nodeid.partition("[")[2].rstrip("]") or report.nodeid
         kind = report.nodeid.partition("::test_")[2].partition("[")[0]
         said = dict(report.user_properties).get("bench", "")
+        if report.skipped and report.longrepr[2].endswith("time was up") and self.late:
+            return
         if report.skipped:
+            self.late = report.longrepr[2].endswith("time was up")
             said = "skipped: " + str(report.longrepr[2]).removeprefix("Skipped: ")
         elif report.failed:
             said = "FAILED: " + str(report.longrepr).strip().splitlines()[-1]
         writer = self.config.pluginmanager.get_plugin("terminalreporter")
-        writer.write_line(f"{self.done:4d}/{self.total} {took:4.0f}s, {left:3.0f}s left  {kind:9s} {name:62s} {said}"[:200])
+        writer.write_line(
+            f"{self.done:4d}/{self.total} {took:4.0f}s, {left:3.0f}s left  {kind:9s} {name:62s} {said}"[:200]
+        )
 
 
 PROGRESS = _Progress()

@@ -1,4 +1,4 @@
-"""How much effort each contestant needs: found knowing F*, outside the clock, so that nobody is timed at a bad setting."""
+"""How much effort each contestant needs, found knowing F*, outside the clock: nobody is timed at a bad setting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,33 @@ from bench.judge import Verdict, judge
 from bench.problems import ROOT, Problem
 from bench.solvers import Contestant
 
-LADDER = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 8192, 16384)
+LADDER = (
+    1,
+    2,
+    3,
+    4,
+    6,
+    8,
+    12,
+    16,
+    24,
+    32,
+    48,
+    64,
+    96,
+    128,
+    192,
+    256,
+    384,
+    512,
+    768,
+    1024,
+    1536,
+    2048,
+    4096,
+    8192,
+    16384,
+)
 TUNED = ROOT / "bench" / "tuned.json"  # the best settings found by `python -m bench --tune`; part of the repository
 
 
@@ -47,7 +73,7 @@ class Plan:
 
 
 def trace(contestant: Contestant, problem: Problem, knobs: dict, *, gap: float, seconds: float) -> Iterator[Point]:
-    """Runs of growing budget, until one reaches `gap`, the next would pass `seconds` in all, or more effort brings nothing."""
+    """Runs of growing budget until one reaches `gap`, the next would pass `seconds` in all, or more brings nothing."""
     run = contestant.prepare(problem, **knobs)
     spent, best, idle = 0.0, float("inf"), 0
     for budget, following in zip(LADDER, LADDER[1:], strict=False):
@@ -59,16 +85,22 @@ def trace(contestant: Contestant, problem: Problem, knobs: dict, *, gap: float, 
         spent += took
         idle = 0 if point.verdict.gap < 0.95 * best else idle + 1
         best = min(best, point.verdict.gap)
-        if best <= gap or idle >= 4 and budget >= 32 or spent + took * following / budget > seconds:
+        if best <= gap or (idle >= 4 and budget >= 32) or spent + took * following / budget > seconds:
             return
 
 
 def plan(
-    contestant: Contestant, problem: Problem, *, gap: float, seconds: float, settings: list[dict] | None = None
+    contestant: Contestant,
+    problem: Problem,
+    *,
+    gap: float,
+    seconds: float,
+    settings: list[dict] | None = None,
+    keep: int = 3,
 ) -> Plan:
     """Try the settings (by default those known to be best, or else all) within `seconds` in all.
 
-    All settings climb the ladder together; after each rung the worse half stays behind, but never the last three.
+    All settings climb the ladder together; after each rung the worse half stays behind, but never the last `keep`.
     """
     start = time.perf_counter()
     candidates = settings or known(contestant, problem) or contestant.knobs(problem)
@@ -84,7 +116,7 @@ def plan(
                 points.append(point)
                 reached.append((point.verdict.gap, climber))
         reached.sort(key=lambda pair: pair[0])
-        climbing = [climber for _, climber in reached[: max(3, len(reached) // 2)]]
+        climbing = [climber for _, climber in reached[: max(keep, len(reached) // 2)]]
     return Plan(points)
 
 
@@ -97,6 +129,6 @@ def known(contestant: Contestant, problem: Problem) -> list[dict]:
 
 def tune(contestant: Contestant, problem: Problem, *, gaps: tuple[float, ...], seconds: float) -> list[dict]:
     """Try all settings with time to spare; return the best for each gap (the best there is when none reaches it)."""
-    found = plan(contestant, problem, gap=min(gaps), seconds=seconds, settings=contestant.knobs(problem))
+    found = plan(contestant, problem, gap=min(gaps), seconds=seconds, settings=contestant.knobs(problem), keep=6)
     chosen = [(found.cheapest(gap) or found.best()).knobs for gap in gaps]
     return [knobs for i, knobs in enumerate(chosen) if knobs not in chosen[:i]]

@@ -56,8 +56,8 @@ class Verdict:
 def judge(problem: Problem, coef, gap_reached: float = 1e-4) -> Verdict:
     """Say how close `coef` is to the minimum of F, and whether it rather is the minimum of something else.
 
-    At a minimum of loss + a/2 ||w||^2, a = -<grad loss, w> / ||w||^2. If that a, put in place of alpha, makes the gradient
-    vanish while alpha does not, the contestant has converged, but with another penalty.
+    At a minimum of loss + a/2 ||w||^2, a = -<grad loss, w> / ||w||^2. If that a, put in place of alpha, makes the
+    gradient vanish while alpha does not, the contestant has converged, but with another penalty.
     """
     coef = np.asarray(coef, dtype=np.float64).reshape(problem.shape)
     if not np.isfinite(coef).all():
@@ -80,7 +80,7 @@ def judge(problem: Problem, coef, gap_reached: float = 1e-4) -> Verdict:
 
 
 def check_same_F(contestant, problem: Problem, *, seconds: float = 5.0) -> Verdict:
-    """Give `contestant` time to find the minimum of F. What it found: F's minimum, or else another function's, or neither."""
+    """What `contestant` finds, given time: F's minimum, or else another function's, or neither."""
     from bench.effort import plan
 
     verdicts = [point.verdict for point in plan(contestant, problem, gap=1e-4, seconds=seconds).points]

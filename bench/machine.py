@@ -7,8 +7,14 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
-                    "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
 
 
 def pin_threads(n: int = 1) -> None:
@@ -36,8 +42,11 @@ def facts() -> dict[str, str]:
     """What is shown beside every table."""
     from threadpoolctl import threadpool_info
 
-    blas = {f"{pool['internal_api']} {pool.get('version') or ''}".strip(): pool["num_threads"] for pool in threadpool_info()
-            if pool["user_api"] == "blas"}
+    blas = {
+        f"{pool['internal_api']} {pool.get('version') or ''}".strip(): pool["num_threads"]
+        for pool in threadpool_info()
+        if pool["user_api"] == "blas"
+    }
     return {
         "processor": _processor(),
         "cores": str(os.cpu_count()),

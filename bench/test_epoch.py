@@ -42,7 +42,20 @@ def test_epoch(benchmark, bench, problem_name, batch_size, contestant, again):
     per_pass = benchmark.stats.stats.median * n / rows
     rate = problem.n_entries / per_pass
     benchmark.extra_info.update(
-        what="pass", contestant=contestant.NAME, family=contestant.FAMILY, rule=contestant.RULE, problem=problem_name,
-        kind=problem.kind, dtype=str(problem.X.dtype), batch_size=batch_size, rows_timed=rows, rows=n, entries=problem.n_entries,
-        again=again, threads=1, version=version(contestant.DISTRIBUTION),
-        line=f"{per_pass * 1e3:.4g} ms a pass, {rate / 1e6:.3g} M numbers/s" + (f" ({rows:,} of {n:,} rows)" if rows < n else ""))
+        what="pass",
+        contestant=contestant.NAME,
+        family=contestant.FAMILY,
+        rule=contestant.RULE,
+        problem=problem_name,
+        kind=problem.kind,
+        dtype=str(problem.X.dtype),
+        batch_size=batch_size,
+        rows_timed=rows,
+        rows=n,
+        entries=problem.n_entries,
+        again=again,
+        threads=1,
+        version=version(contestant.DISTRIBUTION),
+        line=f"{per_pass * 1e3:.4g} ms a pass, {rate / 1e6:.3g} M numbers/s"
+        + (f" ({rows:,} of {n:,} rows)" if rows < n else ""),
+    )

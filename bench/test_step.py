@@ -13,6 +13,14 @@ def test_step(benchmark, bench, d, contestant, again):
     benchmark.group = f"step of {d:,} coordinates, {contestant.RULE}"
     benchmark.pedantic(run, rounds=5 if d < 10**6 else 2, iterations=iterations)
     nanoseconds = benchmark.stats.stats.median * 1e9 / d
-    benchmark.extra_info.update(what="step", contestant=contestant.NAME, family=contestant.FAMILY, rule=contestant.RULE, d=d,
-                                dtype="float64 (floats)" if contestant.FAMILY == "pure Python" else "float32",
-                                again=again, version=version(contestant.DISTRIBUTION), line=f"{nanoseconds:.3g} ns a coordinate")
+    benchmark.extra_info.update(
+        what="step",
+        contestant=contestant.NAME,
+        family=contestant.FAMILY,
+        rule=contestant.RULE,
+        d=d,
+        dtype="float64 (floats)" if contestant.FAMILY == "pure Python" else "float32",
+        again=again,
+        version=version(contestant.DISTRIBUTION),
+        line=f"{nanoseconds:.3g} ns a coordinate",
+    )

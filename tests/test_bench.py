@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from bench import effort, judge, page, problems, report, solvers
 ROOT = Path(__file__).resolve().parent.parent
 
 
-# ---- the judge ---------------------------------------------------------------------------------------------------------------
+# ---- the judge -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["breast_cancer", "digits@10/n", "digits_onehot_pairs@1e-3"])
@@ -37,7 +38,9 @@ def test_objective_survives_any_margin():
 @pytest.mark.parametrize("name", ["breast_cancer", "digits@10/n"])
 def test_optimum_is_that_of_scikit_learn(name):
     problem = problems.get(name)
-    model = LogisticRegression(C=1 / (problem.alpha * len(problem.y)), solver="newton-cholesky", tol=1e-10, max_iter=200)
+    model = LogisticRegression(
+        C=1 / (problem.alpha * len(problem.y)), solver="newton-cholesky", tol=1e-10, max_iter=200
+    )
     model.fit(problem.X, problem.y)
     verdict = judge.judge(problem, np.vstack([model.coef_.T, model.intercept_]))
     assert abs(verdict.gap) < 1e-9
@@ -84,7 +87,7 @@ def test_every_contestant_solves_the_same_F(name):
     assert verdict.gap < 1e-2
 
 
-# ---- problems ----------------------------------------------------------------------------------------------------------------
+# ---- problems ------------------------------------------------------------------------------------
 
 
 def test_generated_problems_are_the_same_every_time():
@@ -114,7 +117,7 @@ def test_missing_data_are_a_reason_and_no_error(monkeypatch, tmp_path):
         problems.OPTIONAL["langid"]()
 
 
-# ---- contestants -------------------------------------------------------------------------------------------------------------
+# ---- contestants ---------------------------------------------------------------------------------
 
 
 def test_a_contestant_is_added_by_a_file(monkeypatch, tmp_path):
@@ -139,7 +142,7 @@ def test_a_contestant_is_added_by_a_file(monkeypatch, tmp_path):
     assert plan.best().verdict.finding == "not converged"
 
 
-# ---- the report --------------------------------------------------------------------------------------------------------------
+# ---- the report ----------------------------------------------------------------------------------
 
 
 def benchmark(name, seconds, **info):
@@ -149,34 +152,89 @@ def benchmark(name, seconds, **info):
 def target(contestant, family, seconds):
     verdict = {"gap": 5e-3, "grad_norm": 1e-3, "alpha_ratio": 1.01, "finding": "same F", "solves": "F"}
     return [
-        benchmark(f"test_to_target[digits-{contestant}-1e-2-round{i}]".replace(" ", "-"), [s], what="target", target=1e-2, budget=4,
-                  contestant=contestant, family=family, problem="digits", settings={}, version="1", again=i, **verdict)
+        benchmark(
+            f"test_to_target[digits-{contestant}-1e-2-round{i}]".replace(" ", "-"),
+            [s],
+            what="target",
+            target=1e-2,
+            budget=4,
+            contestant=contestant,
+            family=family,
+            problem="digits",
+            settings={},
+            version="1",
+            again=i,
+            **verdict,
+        )
         for i, s in enumerate(seconds)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture
 def results(tmp_path):
-    passes = {"what": "pass", "rule": "sgd", "problem": "digits", "batch_size": 1, "rows": 100, "entries": 6400, "kind": "dense",
-              "dtype": "float64"}  # fmt: skip
+    passes = {
+        "what": "pass",
+        "rule": "sgd",
+        "problem": "digits",
+        "batch_size": 1,
+        "rows": 100,
+        "entries": 6400,
+        "kind": "dense",
+        "dtype": "float64",
+    }
     raw = {
         "datetime": "2026-01-01T00:00:00",
         "benchmarks": [
             *target("fastopt sgd", "fastopt", [0.01, 0.02, 0.03]),
             *target("scipy CG", "scipy", [0.005]),
             *target("scikit-learn saga", "scikit-learn", [0.2, 0.2]),
-            benchmark("test_epoch[digits-1-fastopt-sgd]", [1e-3], contestant="fastopt sgd", family="fastopt", rows_timed=100, **passes),
-            benchmark("test_epoch[digits-1-NumPy-sgd]", [1e-2], contestant="NumPy sgd", family="NumPy", rows_timed=10, **passes),
+            benchmark(
+                "test_epoch[digits-1-fastopt-sgd]",
+                [1e-3],
+                contestant="fastopt sgd",
+                family="fastopt",
+                rows_timed=100,
+                **passes,
+            ),
+            benchmark(
+                "test_epoch[digits-1-NumPy-sgd]",
+                [1e-2],
+                contestant="NumPy sgd",
+                family="NumPy",
+                rows_timed=10,
+                **passes,
+            ),
             benchmark("test_step[failed]", [], line=""),
         ],
         "bench": {
-            "facts": {"processor": "a <fast> one"}, "seconds": 9.0,
-            "problems": {"digits": {"rows": 100, "columns": 64, "kind": "dense", "dtype": "float64", "entries": 6400, "classes": 10,
-                                    "alpha": 0.01, "source": "here", "licence": "free"}},
-            "curves": [{"contestant": "fastopt sgd", "family": "fastopt", "problem": "digits", "points": [[0.001, 0.5], [0.01, 5e-3]]}],
-            "skipped": [{"contestant": "scikit-learn liblinear", "problem": "digits", "what": "target", "reason": "binary only"}],
+            "facts": {"processor": "a <fast> one"},
+            "seconds": 9.0,
+            "problems": {
+                "digits": {
+                    "rows": 100,
+                    "columns": 64,
+                    "kind": "dense",
+                    "dtype": "float64",
+                    "entries": 6400,
+                    "classes": 10,
+                    "alpha": 0.01,
+                    "source": "here",
+                    "licence": "free",
+                }
+            },
+            "curves": [
+                {
+                    "contestant": "fastopt sgd",
+                    "family": "fastopt",
+                    "problem": "digits",
+                    "points": [[0.001, 0.5], [0.01, 5e-3]],
+                }
+            ],
+            "skipped": [
+                {"contestant": "scikit-learn liblinear", "problem": "digits", "what": "target", "reason": "binary only"}
+            ],
         },
-    }  # fmt: skip
+    }
     path = tmp_path / "benchmark.json"
     path.write_text(json.dumps(raw))
     return report.load(path)
@@ -225,7 +283,8 @@ def test_page_works_in_a_browser(results, tmp_path):
       const first = document.querySelector("#targets tbody tr").cells[0].textContent;
       document.querySelector(".legend button").click();
       const lit = document.querySelectorAll(".lit .curve.on").length;
-      document.title = `first ${first}, lit ${lit}, wide ${document.documentElement.scrollWidth - document.documentElement.clientWidth}`;
+      const root = document.documentElement;
+      document.title = `first ${first}, lit ${lit}, wide ${root.scrollWidth - root.clientWidth}`;
     </script>"""
     path = tmp_path / "report.html"
     path.write_text(page.page(results).replace("</body>", check + "</body>"))
@@ -237,12 +296,23 @@ def test_page_works_in_a_browser(results, tmp_path):
     assert "<title>first scikit-learn saga, lit 1, wide 0</title>" in done.stdout
 
 
-# ---- the whole ---------------------------------------------------------------------------------------------------------------
+# ---- the whole -----------------------------------------------------------------------------------
 
 
 def test_command_line_runs_and_writes_everything(tmp_path):
     pytest.importorskip("pytest_benchmark")
-    arguments = "--problems breast_cancer --solvers L-BFGS-B,liblinear --gap 1e-2 --repeat 2 --seconds 0.5".split()
+    arguments = [
+        "--problems",
+        "breast_cancer",
+        "--solvers",
+        "L-BFGS-B,liblinear",
+        "--gap",
+        "1e-2",
+        "--repeat",
+        "2",
+        "--seconds",
+        "0.5",
+    ]
     command = [sys.executable, "-m", "bench", *arguments, "--output", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
     assert "breast_cancer-scipy-L-BFGS-B-1e-2-round1" in done.stdout
@@ -253,7 +323,27 @@ def test_command_line_runs_and_writes_everything(tmp_path):
     assert "node" not in json.loads((tmp_path / "benchmark.json").read_text())["machine_info"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_interrupt_keeps_what_is_done(tmp_path):
+    pytest.importorskip("pytest_benchmark")
+    arguments = ["--problems", "breast_cancer,digits", "--gap", "1e-2", "-k", "to_target", "--output", str(tmp_path)]
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "bench", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout:
+            if "lbfgs" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.communicate(timeout=60)[0]
+    assert "Wrote report.html" in rest
+    assert process.returncode == 2
+    assert report.load(tmp_path / "benchmark.json")["cases"]
+    assert (tmp_path / "report.html").exists()
+
+
 def test_list_names_problems_and_contestants():
-    done = subprocess.run([sys.executable, "-m", "bench", "--list"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--list"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
     assert "text_like" in done.stdout
     assert "scikit-learn SGDClassifier" in done.stdout

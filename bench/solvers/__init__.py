@@ -45,7 +45,7 @@ class Contestant:
         return [{}]
 
     def prepare(self, problem, **knobs) -> Callable[[int], np.ndarray]:
-        """Return run(budget): solve from zero with that many epochs or iterations; parameters of shape `problem.shape`."""
+        """Return run(budget): solve from zero in so many epochs or iterations; parameters of shape `problem.shape`."""
         raise NotImplementedError
 
     def epoch(self, problem, batch_size: int, rows: int) -> Callable[[], object]:
@@ -64,9 +64,12 @@ def base_step(problem) -> float:
     return 1 / (problem.mean_square_row / (4 if problem.n_outputs == 1 else 2) + problem.alpha)
 
 
-def to_zero(learning_rate: float, n_steps: int) -> np.ndarray:
-    """Learning rates that fall linearly to zero: the effort is known beforehand, and this uses it well."""
-    return learning_rate * (1 - np.arange(n_steps) / n_steps)
+def rates(problem, n_steps: int, learning_rate: float, falls: str) -> np.ndarray:
+    """Learning rates of a whole run: falling linearly to zero, since the effort is known beforehand, or as 1/t."""
+    t = np.arange(n_steps)
+    if falls == "to zero":
+        return learning_rate * (1 - t / n_steps)
+    return learning_rate / (1 + learning_rate * problem.alpha * t)  # as scikit-learn's "optimal" does
 
 
 def rule_knobs(rule: str | None, problem) -> list[dict]:
@@ -74,10 +77,13 @@ def rule_knobs(rule: str | None, problem) -> list[dict]:
     batches = (256, 4096) if problem.X.shape[0] > 100_000 else (1, 32, 256)
     if rule in ("sgd", "momentum", "nesterov"):
         base = base_step(problem) * (1 if rule == "sgd" else 0.1)
-        rates = [base * factor for factor in (1, 4, 16, 64)]
+        steps = [float(f"{base * factor:.3g}") for factor in (1, 4, 16, 64)]
     else:
-        rates = [0.003, 0.01, 0.03, 0.1, 0.3]
-    return [{"learning_rate": float(f"{rate:.3g}"), "batch_size": size} for size in batches for rate in rates]
+        steps = [0.003, 0.01, 0.03, 0.1, 0.3]
+    grid = [(size, step, "to zero") for size in batches for step in steps]
+    if rule == "sgd":
+        grid += [(batches[0], step, "as 1/t") for step in steps]
+    return [{"learning_rate": step, "batch_size": size, "falls": falls} for size, step, falls in grid]
 
 
 def all_contestants() -> dict[str, Contestant]:
@@ -97,5 +103,8 @@ def words(text: str) -> list[str]:
 def selected(wanted: list[str]) -> dict[str, Contestant]:
     """The contestants so named, or with such a word in their names; all of them when nothing is wanted."""
     found = all_contestants()
-    return {name: contestant for name, contestant in found.items()
-            if not wanted or name in wanted or any(word in name for word in wanted if word not in found)}
+    return {
+        name: contestant
+        for name, contestant in found.items()
+        if not wanted or name in wanted or any(word in name for word in wanted if word not in found)
+    }

@@ -1,10 +1,12 @@
-"""fastopt: every update rule of its table, and its L-BFGS."""
+"""fastopt: every update rule of its table, and its estimator."""
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
-from bench.solvers import EPOCH_BATCHES, Contestant, base_step, rule_knobs, to_zero
+from bench.solvers import EPOCH_BATCHES, Contestant, base_step, rates, rule_knobs
 
 
 def _objective(problem):
@@ -12,7 +14,9 @@ def _objective(problem):
     from fastopt.objective import Objective
 
     loss = "log_loss" if problem.n_outputs == 1 else "multinomial"
-    return Objective(Design.from_array(problem.X), problem.y, loss=loss, alpha=problem.alpha, n_outputs=problem.n_outputs)
+    return Objective(
+        Design.from_array(problem.X), problem.y, loss=loss, alpha=problem.alpha, n_outputs=problem.n_outputs
+    )
 
 
 class Rule(Contestant):
@@ -28,24 +32,23 @@ class Rule(Contestant):
     def knobs(self, problem):
         return rule_knobs(self.RULE, problem)
 
-    def prepare(self, problem, *, learning_rate, batch_size):
+    def prepare(self, problem, *, learning_rate, batch_size, falls):
         from fastopt.optimizers import get
         from fastopt.solvers.stochastic import Epochs
 
         objective, optimizer, n = _objective(problem), get(self.RULE), problem.X.shape[0]
         steps = -(-n // batch_size)
-        # On CSR the rules with memory skip idle coordinates only while the rate stands still: let it fall epoch by epoch.
+        # On CSR the rules with memory skip idle coordinates while the rate stands still: let it fall epoch by epoch.
         still = steps if problem.kind == "csr" and self.RULE != "sgd" else 1
 
         def run(budget):
             rng = np.random.default_rng(0)
-            rates = np.repeat(to_zero(learning_rate, steps * budget)[::still], still)
+            every = np.repeat(rates(problem, steps * budget, learning_rate, falls)[::still], still)
             epochs = Epochs(objective, optimizer, batch_size=batch_size)
             for epoch in range(budget):
-                epochs.run(rng.permutation(n), rates[epoch * steps : (epoch + 1) * steps])
+                epochs.run(rng.permutation(n), every[epoch * steps : (epoch + 1) * steps])
             return epochs.w
 
-        run(1)
         return run
 
     def epoch(self, problem, batch_size, rows):
@@ -66,15 +69,27 @@ class Rule(Contestant):
         return lambda: optimizer.step(w, g, state)
 
 
-class LBFGS(Contestant):
+class Estimator(Contestant):
+    """LogisticRegression as a user calls it, nothing tuned; its checks of the data and of every epoch are timed too."""
+
     FAMILY = DISTRIBUTION = "fastopt"
-    NAME = "fastopt lbfgs"
+
+    def __init__(self, name: str, solver: str):
+        self.NAME, self.solver = name, solver
 
     def prepare(self, problem):
-        from fastopt.solvers.lbfgs import lbfgs
+        from fastopt import LogisticRegression
 
-        objective, start = _objective(problem), np.zeros(problem.shape)
-        return lambda budget: lbfgs(objective, start, tol=0.0, max_iter=budget).w
+        settings = {"C": 1 / (problem.alpha * problem.X.shape[0]), "solver": self.solver, "tol": 0.0, "random_state": 0}
+        settings |= {"n_jobs": 1} if "n_jobs" in LogisticRegression().get_params() else {}
+
+        def run(budget):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a limited budget is the point
+                model = LogisticRegression(max_iter=budget, **settings).fit(problem.X, problem.y)
+            return np.vstack([model.coef_.T, model.intercept_])
+
+        return run
 
 
 def _rules() -> list[Rule]:
@@ -83,4 +98,4 @@ def _rules() -> list[Rule]:
     return [Rule(name) for name in OPTIMIZERS]
 
 
-CONTESTANTS = [*_rules(), LBFGS()]
+CONTESTANTS = [*_rules(), Estimator("fastopt lbfgs", "lbfgs"), Estimator("fastopt adam untuned", "adam")]

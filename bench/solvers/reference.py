@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.solvers import EPOCH_BATCHES, Contestant, base_step, binary_only, rule_knobs, to_zero
+from bench.solvers import EPOCH_BATCHES, Contestant, base_step, binary_only, rates, rule_knobs
 from fastopt import reference
 from fastopt.optimizers import OPTIMIZERS
 
@@ -25,16 +25,16 @@ class _Reference(Contestant):
     def learning_rate(self, problem) -> float:
         return base_step(problem) if self.RULE == "sgd" else 0.001
 
-    def run_epochs(self, one_epoch, problem, budget, learning_rate, batch_size):
-        """`budget` epochs from zero, each in a new order, the learning rate falling to zero."""
+    def run_epochs(self, one_epoch, problem, budget, batch_size, **falling):
+        """`budget` epochs from zero, each in a new order."""
         n = problem.X.shape[0]
         rng = np.random.default_rng(0)
         steps = -(-n // batch_size)
-        rates = to_zero(learning_rate, steps * budget)
+        every = rates(problem, steps * budget, **falling)
         w, state, t = self.start(problem), None, 0
         for _ in range(budget):
             order = rng.permutation(n)
-            w, state, t = one_epoch(w, state, order, batch_size, rates[t : t + steps], t)
+            w, state, t = one_epoch(w, state, order, batch_size, every[t : t + steps], t)
         return np.reshape(w, problem.shape)
 
 
@@ -49,21 +49,23 @@ class NumPy(_Reference):
     def start(self, problem):
         return np.zeros(problem.shape, dtype=problem.X.dtype)
 
-    def prepare(self, problem, *, learning_rate, batch_size):
+    def prepare(self, problem, *, batch_size, **falling):
         settings = self.settings(problem)
 
-        def one_epoch(w, state, order, size, rates, t):
-            return reference.epoch(problem.X, problem.y, w, state, order=order, batch_size=size, learning_rates=rates,
-                                   t0=t, **settings)
+        def one_epoch(w, state, order, size, every, t):
+            return reference.epoch(
+                problem.X, problem.y, w, state, order=order, batch_size=size, learning_rates=every, t0=t, **settings
+            )
 
-        return lambda budget: self.run_epochs(one_epoch, problem, budget, learning_rate, batch_size)
+        return lambda budget: self.run_epochs(one_epoch, problem, budget, batch_size, **falling)
 
     def epoch(self, problem, batch_size, rows):
         settings, w = self.settings(problem), self.start(problem)
         order = np.random.default_rng(0).permutation(problem.X.shape[0])[:rows]
-        rates = np.full(rows, self.learning_rate(problem))
-        return lambda: reference.epoch(problem.X, problem.y, w, None, order=order, batch_size=batch_size,
-                                       learning_rates=rates, **settings)
+        every = np.full(rows, self.learning_rate(problem))
+        return lambda: reference.epoch(
+            problem.X, problem.y, w, None, order=order, batch_size=batch_size, learning_rates=every, **settings
+        )
 
     def step(self, d, dtype):
         rng = np.random.default_rng(0)
@@ -82,7 +84,9 @@ class Python(_Reference):
 
     def skip(self, problem):
         if problem.n_entries > PYTHON_ENTRIES:
-            return f"{problem.n_entries:,} numbers are too many for lists of floats; the passes are timed on part of them"
+            return (
+                f"{problem.n_entries:,} numbers are too many for lists of floats; the passes are timed on part of them"
+            )
         return binary_only(problem)
 
     def knobs(self, problem):
@@ -104,24 +108,34 @@ class Python(_Reference):
                 rows[i] = columns, problem.X[i].tolist()
         return rows
 
-    def prepare(self, problem, *, learning_rate, batch_size):
+    def prepare(self, problem, *, batch_size, **falling):
         settings, y = self.settings(problem), problem.y.tolist()
         rows = self.lists(problem, range(problem.X.shape[0]))
 
-        def one_epoch(w, state, order, size, rates, t):
-            return reference.python_epoch(rows, y, w, state, order=order.tolist(), batch_size=size,
-                                          learning_rates=rates.tolist(), t0=t, **settings)
+        def one_epoch(w, state, order, size, every, t):
+            return reference.python_epoch(
+                rows,
+                y,
+                w,
+                state,
+                order=order.tolist(),
+                batch_size=size,
+                learning_rates=every.tolist(),
+                t0=t,
+                **settings,
+            )
 
-        return lambda budget: self.run_epochs(one_epoch, problem, budget, learning_rate, batch_size)
+        return lambda budget: self.run_epochs(one_epoch, problem, budget, batch_size, **falling)
 
     def epoch(self, problem, batch_size, rows):
         settings, y, w = self.settings(problem), problem.y.tolist(), self.start(problem)
         order = np.random.default_rng(0).permutation(problem.X.shape[0])[:rows].tolist()
         numbers = self.lists(problem, order)
         state = reference.python_init(self.RULE, w)
-        rates = [self.learning_rate(problem)] * rows
-        return lambda: reference.python_epoch(numbers, y, w, state, order=order, batch_size=batch_size,
-                                              learning_rates=rates, **settings)
+        every = [self.learning_rate(problem)] * rows
+        return lambda: reference.python_epoch(
+            numbers, y, w, state, order=order, batch_size=batch_size, learning_rates=every, **settings
+        )
 
     def step(self, d, dtype):
         w, g = np.random.default_rng(0).standard_normal((2, d)).tolist()

@@ -59,7 +59,12 @@ class Logistic(Contestant):
     def prepare(self, problem, **knobs):
         from sklearn.linear_model import LogisticRegression
 
-        settings = {"C": 1 / (problem.alpha * problem.X.shape[0]), "solver": self.solver, "tol": 1e-12, "random_state": 0}
+        settings = {
+            "C": 1 / (problem.alpha * problem.X.shape[0]),
+            "solver": self.solver,
+            "tol": 1e-12,
+            "random_state": 0,
+        }
         return lambda budget: _fitted(LogisticRegression(max_iter=budget, **settings, **knobs), problem)
 
 

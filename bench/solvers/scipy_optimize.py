@@ -82,7 +82,9 @@ class Scipy(Contestant):
             options = BUDGET_OPTION[self.method](budget)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                result = minimize(function.value_and_gradient, start, jac=True, method=self.method, options=options, **hessp)
+                result = minimize(
+                    function.value_and_gradient, start, jac=True, method=self.method, options=options, **hessp
+                )
             return result.x.reshape(problem.shape)
 
         return run
