@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastopt._design import Design
 from fastopt._kernels import passes
-from fastopt._kernels.epoch import LOSSES as KERNEL_LOSSES
+from fastopt._kernels.plan import LOSSES as KERNEL_LOSSES
 from fastopt.losses import LOSSES, Loss
 from fastopt.penalties import L2
 

@@ -341,7 +341,7 @@ class Adam(Optimizer):
         return (self.beta_1, self.beta_2, self.epsilon)
 
     def _columns(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
-        return (lr * (1 - self.beta_2**t) ** 0.5 / (1 - self.beta_1**t),)
+        return (lr * (1 - power(self.beta_2, t)) ** 0.5 / (1 - power(self.beta_1, t)),)
 
     def idles_exactly(self, alpha: float, constant_rate: bool) -> bool:
         """Always; what L2 means on CSR is in the Notes."""
@@ -352,12 +352,13 @@ class Adam(Optimizer):
         b1, b2 = self.beta_1, self.beta_2
         rows = np.arange(len(table), dtype=np.float64)
         t = t0 + rows
-        table[:, 4] = b1**rows
-        table[:, 5] = b2**rows
+        table[:, 4] = power(b1, rows)
+        table[:, 5] = power(b2, rows)
         nodes, weights = geometric_quadrature(b1)
         # f(j) = b2^(-j/2) must be smooth on the scale 1 / (1 - b1) on which the weight b1^j falls off.
         first = 25 / (1 - b1) - t0
-        if rate is None or (1 - b2) > 0.05 * (1 - b1):
+        # And the kernel multiplies three denominators of at least eps each.
+        if rate is None or (1 - b2) > 0.05 * (1 - b1) or self.epsilon < 1e-80:
             first = np.inf
         else:
             for i in range(3):
@@ -365,6 +366,13 @@ class Adam(Optimizer):
                 table[:, 1 + i] = weights[i] * self._columns(later, rate(later - 1), {})[0]
         longest = np.ceil(np.log(1e-18) / np.log(b1)) if b1 > 0 else 1.0
         return np.array([b1, b2, self.epsilon, *b2 ** (nodes / 2), first, longest])
+
+
+def power(base: float, exponent: Any) -> Any:
+    """``base**exponent`` for 0 <= base < 1; at an array's underflow, where NumPy's own is 20 times slower, about 1e-304."""
+    if np.ndim(exponent) == 0 or base == 0:
+        return base**exponent
+    return np.exp(np.maximum(exponent * np.log(base), -700.0))
 
 
 def matrix_powers(matrix: NDArray[np.float64], n: int) -> NDArray[np.float64]:

@@ -112,9 +112,8 @@ cdef inline void idle(Rule r, const double *hyper, const double *table, Py_ssize
 
 cdef inline double adam_tail(const double *hyper, const double *row, double root) noexcept nogil:
     """sum_{j >= 1} beta_1^j gain(t + j) / (sqrt(v beta_2^j) + eps), `row` being that of step t and root sqrt(v)."""
-    return (row[1] / (root * hyper[3] + hyper[2])
-            + row[2] / (root * hyper[4] + hyper[2])
-            + row[3] / (root * hyper[5] + hyper[2]))
+    cdef double d1 = root * hyper[3] + hyper[2], d2 = root * hyper[4] + hyper[2], d3 = root * hyper[5] + hyper[2]
+    return (row[1] * d2 * d3 + row[2] * d1 * d3 + row[3] * d1 * d2) / (d1 * d2 * d3)    # one division, not three
 
 
 cdef inline double adam_motion(const double *hyper, const double *table, Py_ssize_t first, Py_ssize_t last,

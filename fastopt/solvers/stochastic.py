@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastopt._design import WORK
-from fastopt._kernels import epoch as kernel
+from fastopt._kernels import dense, plan, sparse
 from fastopt._kernels.step import RULES
 from fastopt.objective import Objective
 from fastopt.optimizers import WIDTH, Adam, GradientDescent, Optimizer
@@ -90,9 +90,10 @@ class Epochs:
                 l2 = np.divide(objective.alpha, share, out=np.zeros(d), where=share > 0)
                 self.w[:d][design.column_counts == 0] = 0  # never touched: its minimiser is zero
         self._scores = np.empty((1 if self.full else self.batch_size, objective.n_outputs), dtype=design.dtype)
-        self._plan = kernel.Plan(
+        self._plan = plan.Plan(
             objective.kernel_loss, objective.loss.parameter, objective.alpha, objective.y, objective.weights, d,
             objective.n_outputs, objective.fit_intercept, self.batch_size, l2, stamp, touched,
+            design.distinct,
         )  # fmt: skip
 
     @property
@@ -139,12 +140,12 @@ class Epochs:
             hyper = self.optimizer._fill_idle(table, t0, self.objective.alpha, rate)
         self._plan.begin(order, RULES[self.optimizer._kernel], hyper, table, lazy)
         design = self.objective.design
-        call = kernel.sparse if design.sparse else kernel.dense
+        call = sparse.epoch if design.sparse else dense.epoch
         share = max(1.0, design.n_stored * self.objective.n_outputs / max(n_steps, 1))
         at_once = max(1, int(WORK / share))
         for start in range(0, n_steps, at_once):
             call(self._plan, *design.arrays, self._params, self._scores, start, min(start + at_once, n_steps))
-        kernel.finish(self._plan, self._params, n_steps)
+        sparse.finish(self._plan, self._params, n_steps)
         self.state["t"] = t0 + n_steps
 
     def _full_step(self, learning_rate: float) -> None:

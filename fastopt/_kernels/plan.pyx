@@ -1,0 +1,30 @@
+"""What an epoch needs beside X and the parameters; the stages' code is in plan.pxd."""
+from fastopt._kernels.loss cimport HUBER, LOG_LOSS, MULTINOMIAL, SQUARED_ERROR, SQUARED_HINGE
+
+LOSSES = {"log_loss": LOG_LOSS, "multinomial": MULTINOMIAL, "squared_error": SQUARED_ERROR,
+          "squared_hinge": SQUARED_HINGE, "huber": HUBER}
+
+
+cdef class Plan:
+    """Who is minimised, in which order, with which steps."""
+    def __init__(self, int loss, double loss_parameter, double alpha, const double[::1] y,
+                 const double[::1] weights, n_features, n_outputs, bint intercept, batch_size, l2, stamp, touched,
+                 bint distinct):
+        self.loss, self.loss_parameter, self.alpha = loss, loss_parameter, alpha
+        self.y, self.weights, self.l2 = y, weights, l2
+        self.n_features, self.n_outputs, self.intercept = n_features, n_outputs, intercept
+        self.batch_size = batch_size
+        self.stamp, self.touched = stamp, touched
+        self.distinct = distinct
+        self.scale = 1.0
+
+    def begin(self, const Py_ssize_t[::1] order, int rule, const double[::1] hyper, const double[:, ::1] table,
+              bint lazy):
+        """A new epoch: rows in this order, `table[1 + s]` holding the scalars of its step s."""
+        self.order, self.rule, self.hyper, self.table, self.lazy = order, rule, hyper, table, lazy
+        self.width = table.shape[1]
+
+    def reset(self):
+        """Forgets an epoch that was left half-way: the parameters are to be put back by the caller."""
+        self.scale = 1.0
+        self.stamp[:] = 0
