@@ -1,0 +1,20 @@
+"""Fixtures for all tests."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request):
+    return np.dtype(request.param)
+
+
+@pytest.fixture
+def tolerance(dtype):
+    """Largest error of a few dozen steps, relative to the largest number."""
+    return 2e-5 if dtype == np.float32 else 1e-10

@@ -1,0 +1,281 @@
+"""Update rules step by step against the reference; schedules, state and errors."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from cases import assert_close, options_of
+
+from fastopt import reference
+from fastopt.optimizers import OPTIMIZERS, SGD, Adam, GradientDescent, get
+from fastopt.schedules import Cosine, InverseTime
+
+NAMES = pytest.mark.parametrize("name", OPTIMIZERS)
+VARIANTS = [(name, options) for name in OPTIMIZERS for options in ({}, *options_of(name))]
+VARIANTS.append(("sgd", {"momentum": 0.5, "nesterov": True}))
+STEPS = 1000
+
+
+def gradients(dtype, shape=(13,), steps=STEPS):
+    """Gradients of very different sizes, with zeros among them."""
+    rng = np.random.default_rng(0)
+    g = rng.standard_normal((steps, *shape)) * np.exp2(rng.integers(-6, 6, shape))
+    g[rng.random(g.shape) < 0.3] = 0
+    return g.astype(dtype)
+
+
+def run(optimizer, w, gs):
+    """Trajectory of w and the last state."""
+    state, ws = optimizer.init(w), []
+    for g in gs:
+        optimizer.step(w, g, state)
+        ws.append(w.copy())
+    return np.array(ws), state
+
+
+def run_reference(name, w, gs, **hyper):
+    state, ws = reference.init(name, w, **hyper), []
+    for t, g in enumerate(gs, start=1):
+        w, state = reference.step(name, w, g, state, t, **hyper)
+        ws.append(w)
+    return np.array(ws), state
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=[f"{n}-{o}" for n, o in VARIANTS])
+def test_a_thousand_steps_equal_the_reference(name, options, dtype):
+    gs, w = gradients(dtype), np.linspace(-1, 1, 13).astype(dtype)
+    optimizer = OPTIMIZERS[name](learning_rate=0.01, **options)
+    expected, expected_state = run_reference(
+        name, w.astype(np.float64), gs.astype(np.float64), learning_rate=0.01, **options
+    )
+    ws, state = run(optimizer, w, gs)
+    tolerance = 1e-12 if dtype == np.float64 else 2e-4  # float32: 1,000 roundings of 6e-8
+    assert ws.dtype == dtype
+    assert_close(ws, expected, tolerance)
+    assert state["t"] == STEPS
+    assert set(optimizer.slots) <= set(expected_state)
+    for slot in optimizer.slots:
+        assert state[slot].dtype == dtype
+        assert_close(state[slot], expected_state[slot], tolerance)
+
+
+@NAMES
+def test_init_is_the_references_and_like_w(name, dtype):
+    w = np.linspace(-1, 1, 12).reshape(4, 3).astype(dtype)
+    state, expected = OPTIMIZERS[name]().init(w), reference.init(name, w)
+    assert state["t"] == 0
+    for slot in OPTIMIZERS[name]().slots:
+        assert state[slot].shape == w.shape
+        assert state[slot].dtype == dtype
+        assert not np.shares_memory(state[slot], w)
+        np.testing.assert_array_equal(state[slot], expected[slot])
+
+
+@NAMES
+def test_any_shape_and_any_strides_of_g(name):
+    """Matrices, rows of one, zero-dimensional and empty arrays; g read-only, in Fortran order, or w itself."""
+    gs = gradients(np.float64, (3, 4), steps=5)
+    flat, _ = run(OPTIMIZERS[name](), np.ones(12), gs.reshape(5, 12))
+    matrix, _ = run(OPTIMIZERS[name](), np.ones((3, 4)), [np.asfortranarray(g) for g in gs])
+    np.testing.assert_array_equal(matrix.reshape(5, 12), flat)
+    scalar, _ = run(OPTIMIZERS[name](), np.array(1.0), [np.array(g[0, 0]) for g in gs])
+    np.testing.assert_array_equal(scalar, flat[:, 0])
+    gs.setflags(write=False)
+    np.testing.assert_array_equal(run(OPTIMIZERS[name](), np.ones((3, 4)), gs)[0], matrix)
+    empty, state = run(OPTIMIZERS[name](), np.ones(0), np.ones((5, 0)))
+    assert empty.shape == (5, 0)
+    assert state["t"] == 5
+    w, v = np.full(3, 0.5), np.full(3, 0.5)
+    OPTIMIZERS[name]().step(w, w, OPTIMIZERS[name]().init(w))
+    OPTIMIZERS[name]().step(v, v.copy(), OPTIMIZERS[name]().init(v))
+    np.testing.assert_array_equal(w, v)
+
+
+@NAMES
+@pytest.mark.parametrize(
+    "learning_rate", [InverseTime(0.1, 0.5), Cosine(0.1, decay_steps=10), lambda k: 0.1 / (k + 1)], ids=repr
+)
+@pytest.mark.parametrize("decay", [0.0, 0.25])
+def test_schedules_and_decay(name, learning_rate, decay):
+    """Step t = 1, 2, ... takes the schedule's rate after t - 1 steps, over 1 + decay (t - 1)."""
+    gs, w = gradients(np.float64, steps=20), np.linspace(-1, 1, 13)
+    expected, state = w, reference.init(name, w)
+    for t, g in enumerate(gs, start=1):
+        rate = learning_rate(t - 1) / (1 + decay * (t - 1))
+        expected, state = reference.step(name, expected, g, state, t, lr=rate)
+    ws, _ = run(OPTIMIZERS[name](learning_rate=learning_rate, decay=decay), w, gs)
+    assert_close(ws[-1], expected, 1e-12)
+
+
+@pytest.mark.parametrize("learning_rate", [0.1, InverseTime(0.1, 0.5), lambda k: 0.1 / (1 + k)], ids=repr)
+def test_rate_of_an_array_is_that_of_each(learning_rate):
+    optimizer = SGD(learning_rate=learning_rate, decay=0.25)
+    steps = np.arange(7.0)
+    np.testing.assert_allclose(np.broadcast_to(optimizer.rate(steps), 7), [optimizer.rate(int(k)) for k in steps], rtol=1e-15)
+
+
+@NAMES
+def test_savez_round_trip(name):
+    """k steps, save, load, k steps equal 2k steps, bit for bit."""
+    gs, optimizer = gradients(np.float64, (3, 2), steps=20), OPTIMIZERS[name](learning_rate=0.1)
+    expected, expected_state = run(optimizer, np.ones((3, 2)), gs)
+    w = np.ones((3, 2))
+    _, state = run(optimizer, w, gs[:10])
+    buffer = io.BytesIO()
+    np.savez(buffer, **state)
+    buffer.seek(0)
+    with np.load(buffer, allow_pickle=False) as file:
+        loaded = {key: file[key] for key in file}
+    for g in gs[10:]:
+        optimizer.step(w, g, loaded)
+    np.testing.assert_array_equal(w, expected[-1])
+    assert set(loaded) == set(expected_state)
+    for key, value in expected_state.items():
+        np.testing.assert_array_equal(loaded[key], value)
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+def read_only(w):
+    w.setflags(write=False)
+    return w
+
+
+W = {
+    "list": (lambda: [1.0, 2.0], TypeError, "w must be a NumPy array of float32 or float64; got list. Use numpy.asarray"),
+    "integers": (lambda: np.arange(6), TypeError, "w must be a NumPy array of float32 or float64; got int64"),
+    "float16": (lambda: np.ones(6, np.float16), TypeError, "float32 or float64; got float16"),
+    "complex": (lambda: np.ones(6, complex), TypeError, "float32 or float64; got complex128"),
+    "big-endian": (lambda: np.ones(6, ">f8"), TypeError, "float32 or float64; got >f8"),
+    "strided": (lambda: np.ones(12)[::2], ValueError, "w must be C-contiguous and writeable"),
+    "fortran": (lambda: np.ones((2, 3), order="F"), ValueError, "w must be C-contiguous and writeable"),
+    "read-only": (lambda: read_only(np.ones(6)), ValueError, "w must be C-contiguous and writeable"),
+}
+G = {
+    "list": lambda w: [0.0] * 6,
+    "short": lambda w: w[:5],
+    "long": lambda w: np.ones(7, w.dtype),
+    "other dtype": lambda w: w.astype(np.float32 if w.dtype == np.float64 else np.float64),
+    "integers": lambda w: np.ones(6, int),
+    "big-endian": lambda w: w.astype(w.dtype.newbyteorder(">")),
+    "other shape": lambda w: w.reshape(2, 3),
+}
+
+
+@pytest.mark.parametrize("case", W)
+@NAMES
+def test_bad_w(name, case):
+    make, error, text = W[case]
+    w, good, optimizer = make(), np.ones(6), OPTIMIZERS[name]()
+    before = np.array(w)
+    with pytest.raises(error) as caught:
+        optimizer.init(w)
+    assert text in str(caught.value)
+    state = optimizer.init(good)
+    with pytest.raises(error) as caught:
+        optimizer.step(w, np.ones(6), state)
+    assert text in str(caught.value)
+    np.testing.assert_array_equal(w, before)
+    assert_unchanged(optimizer, good, state)
+
+
+@pytest.mark.parametrize("case", G)
+@NAMES
+def test_bad_g(name, case, dtype):
+    w, optimizer = np.ones(6, dtype), OPTIMIZERS[name]()
+    state = optimizer.init(w)
+    with pytest.raises(ValueError, match=r"^g must be an array like w"):
+        optimizer.step(w, G[case](w), state)
+    np.testing.assert_array_equal(w, 1)
+    assert_unchanged(optimizer, w, state)
+
+
+@pytest.mark.parametrize("make", [lambda w: w[:5], lambda w: np.repeat(w, 2)[::2], lambda w: read_only(w.copy()), lambda w: w > 0])
+@NAMES
+def test_bad_state(name, make):
+    """A slot of another size or dtype, strided or read-only: named, and nothing moves."""
+    optimizer = OPTIMIZERS[name]()
+    for slot in optimizer.slots:
+        w = np.ones(6)
+        state = optimizer.init(w)
+        state[slot] = make(np.ones(6))
+        with pytest.raises(ValueError, match=rf"state\['{slot}'\] must be"):
+            optimizer.step(w, np.ones(6), state)
+        np.testing.assert_array_equal(w, 1)
+        assert state["t"] == 0
+
+
+def assert_unchanged(optimizer, w, state):
+    fresh = optimizer.init(w)
+    assert set(state) == set(fresh)
+    for key in state:
+        np.testing.assert_array_equal(state[key], fresh[key])
+
+
+RATE = "learning_rate must be a number >= 0, a schedule or 'auto'; got 'fast'."
+ERRORS = [
+    (lambda: SGD(learning_rate="fast"), ValueError, RATE),
+    (lambda: SGD(learning_rate=-0.1), ValueError, "learning_rate must be a finite number >= 0; got -0.1. Use maximize=True"),
+    (lambda: SGD(learning_rate=np.nan), ValueError, "learning_rate must be a finite number >= 0; got nan."),
+    (lambda: SGD(learning_rate=np.inf), ValueError, "learning_rate must be a finite number >= 0; got inf."),
+    (lambda: SGD(learning_rate=None), TypeError, "learning_rate must be a finite number >= 0; got None."),
+    (lambda: SGD(learning_rate=True), TypeError, "learning_rate must be a finite number >= 0; got True."),
+    (lambda: SGD(decay=-1), ValueError, "decay must be a finite number >= 0; got -1."),
+    (lambda: SGD(momentum=1.0), ValueError, "momentum must be a number in [0, 1); got 1.0."),
+    (lambda: SGD(momentum=-0.1), ValueError, "momentum must be a number in [0, 1); got -0.1."),
+    (lambda: SGD(momentum="0.9"), TypeError, "momentum must be a number in [0, 1); got '0.9'."),
+    (lambda: SGD(nesterov=1), TypeError, "nesterov must be True or False; got 1."),
+    (lambda: Adam(beta_1=1), ValueError, "beta_1 must be a number in [0, 1); got 1."),
+    (lambda: Adam(beta_2=np.nan), ValueError, "beta_2 must be a number in [0, 1); got nan."),
+    (lambda: Adam(epsilon=0.0), ValueError, "epsilon must be a finite number > 0; got 0.0."),
+    (lambda: get("adamm"), ValueError, "optimizer must be one of 'gd', "),
+    (lambda: get("adamm"), ValueError, "got 'adamm'. Or give an instance, such as Adam(learning_rate=0.01)."),
+    (lambda: get(Adam), ValueError, "optimizer must be one of"),
+    (lambda: get(None), ValueError, "got None."),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "text"), ERRORS, ids=[text for *_, text in ERRORS])
+def test_errors_of_parameters(make, error, text):
+    with pytest.raises(error) as caught:
+        make()
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@NAMES
+def test_common_parameters_are_checked_by_every_rule(name):
+    with pytest.raises(ValueError, match="learning_rate must be"):
+        OPTIMIZERS[name](learning_rate=-1.0)
+    with pytest.raises(ValueError, match="decay must be"):
+        OPTIMIZERS[name](decay=-1.0)
+
+
+@NAMES
+def test_auto_is_for_solvers(name):
+    optimizer, w = OPTIMIZERS[name](learning_rate="auto"), np.ones(3)
+    state = optimizer.init(w)
+    with pytest.raises(ValueError, match="learning_rate must be a number or a schedule here; got 'auto'"):
+        optimizer.step(w, w.copy(), state)
+    np.testing.assert_array_equal(w, 1)
+    assert_unchanged(optimizer, w, state)
+
+
+@NAMES
+def test_with_learning_rate(name):
+    optimizer = OPTIMIZERS[name](learning_rate=0.5, decay=0.1)
+    other = optimizer.with_learning_rate(0.25)
+    assert type(other) is type(optimizer)
+    assert dataclasses.replace(other, learning_rate=0.5) == optimizer
+    assert other.learning_rate == 0.25
+
+
+def test_get():
+    for name in OPTIMIZERS:
+        assert get(name) == OPTIMIZERS[name]()
+    assert get("momentum") == SGD(momentum=0.9)
+    assert get("nesterov") == SGD(momentum=0.9, nesterov=True)
+    optimizer = GradientDescent(learning_rate=0.5)
+    assert get(optimizer) is optimizer
