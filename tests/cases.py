@@ -86,9 +86,10 @@ def csr(values, indices, indptr, shape):
 
 
 @functools.cache
-def trajectory(name, loss, alpha, batch_size, epochs=1, options=(), **kwargs):
+def trajectory(name, loss, alpha, batch_size, epochs=None, options=(), **kwargs):
     """(order, ws, states): the reference's parameters and states before the first step and after each one, float64."""
     p = problem(loss, **kwargs)
+    epochs = epochs or (3 if name == "gd" or batch_size == len(p.y) else 1)  # enough steps to see the state
     rng = np.random.default_rng(1)
     order = np.concatenate([rng.permutation(len(p.y)) for _ in range(epochs)])
     w = start(p.shape)
