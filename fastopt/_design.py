@@ -51,14 +51,15 @@ def check_csr(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], na
             return _check_wide(values, indices, indptr, shape, names)
     fault, row, entry, distinct = check.csr(values, indices, indptr, n_columns)
     if fault:
-        value = (None, indptr[:1], indptr[:1], indptr[row + 1 : row + 2], indices[entry : entry + 1], values[entry : entry + 1])
-        text = _FAULTS[fault].format(value=value[fault][0], row=row, entry=entry, n_columns=n_columns)
+        found: Any = (indptr, indptr, indptr, indptr, indices, values)[fault]
+        value = found[(0, 0, 0, row + 1, entry, entry)[fault]]
+        text = _FAULTS[fault].format(value=value, row=row, entry=entry, n_columns=n_columns)
         raise ValueError(text.replace("row", names) if names != "row" else text)
     return bool(distinct)
 
 
 def _check_wide(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], names: str) -> bool:
-    """`check_csr` for int32 indices with an int64 indptr whose values fit int32 (larger ones are a fault or need int64)."""
+    """`check_csr` for int32 indices with an int64 indptr, narrowed where its values fit int32."""
     if len(values) > np.iinfo(np.int32).max:
         return check_csr(values, indices.astype(np.int64), indptr, shape, names)
     narrow = np.clip(indptr, -1, np.iinfo(np.int32).max).astype(np.int32)
@@ -101,10 +102,12 @@ class Design:
             return cls._from_sparse(X)
         X = np.asarray(X)
         if X.ndim != 2:
-            raise ValueError(f"X must be two-dimensional; got {X.ndim} dimensions. Use X.reshape(-1, 1) for one feature.")
+            remedy = "Use X.reshape(-1, 1) for one feature."
+            raise ValueError(f"X must be two-dimensional; got {X.ndim} dimensions. {remedy}")
         if X.dtype not in (np.float32, np.float64) or not X.dtype.isnative:
             X = X.astype(np.float64)
-        if X.shape[1] > 1 and X.strides[1] != X.itemsize or X.strides[0] % X.itemsize or not X.flags.aligned:
+        scattered = X.shape[1] > 1 and X.strides[1] != X.itemsize
+        if scattered or X.strides[0] % X.itemsize or not X.flags.aligned:
             X = np.ascontiguousarray(X)
         return cls(X, None, None, X.shape)
 
@@ -151,7 +154,7 @@ class Design:
         n = self.shape[0]
         count = max(1, min(n, -(-self.n_stored * n_outputs // WORK)))
         cuts = np.linspace(0, n, count + 1).astype(int).tolist()
-        return list(zip(cuts[:-1], cuts[1:]))
+        return list(zip(cuts[:-1], cuts[1:], strict=True))
 
     @cached_property
     def column_counts(self) -> NDArray[np.int64]:
@@ -168,7 +171,8 @@ class Design:
     def row_norms_squared(self) -> NDArray[np.float64]:
         """Squared Euclidean length of each row, (n_samples,) (duplicate entries taken as they stand)."""
         if self.indptr is None:
-            return np.einsum("ij,ij->i", self.values, self.values, dtype=np.float64)
+            squares: NDArray[np.float64] = np.einsum("ij,ij->i", self.values, self.values, dtype=np.float64)
+            return squares
         out = np.empty(self.shape[0])
         for start, stop in self.pieces():
             lo, hi = int(self.indptr[start]), int(self.indptr[stop])

@@ -1,4 +1,4 @@
-"""Validation of parameters: one message format, `<name> must be <rule>; got <value!r>.`, and a remedy where one helps."""
+"""Parameters validated, with one message: `<name> must be <rule>; got <value!r>.`, and a remedy where one helps."""
 
 from __future__ import annotations
 

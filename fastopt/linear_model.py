@@ -47,7 +47,7 @@ def _read(estimator: BaseEstimator, X: Any, *, reset: bool) -> Design:
     return Design.from_array(checked)
 
 
-class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):  # type: ignore[misc]
+class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
     """Logistic regression, binary or softmax, on dense and CSR data, by any update rule or a finisher.
 
     Minimises ``F(w, b) = sum_i s_i loss(y_i, x_i.w + b) / sum_i s_i + alpha / 2 ||w||_2^2`` with
@@ -68,8 +68,8 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):  # ty
     random_state : int, RandomState, Generator or None, default None
         Order of the rows.
     solver : str or Optimizer, default "auto"
-        "lbfgs" (scipy's L-BFGS-B on the compiled objective); an update rule's name: "gd", "sgd", "momentum", "nesterov",
-        "adam"; or an instance such as ``Adam(learning_rate=0.01)``. "auto" is "lbfgs".
+        "lbfgs" (scipy's L-BFGS-B on the compiled objective); an update rule's name: "gd", "sgd", "momentum",
+        "nesterov", "adam"; or an instance such as ``Adam(learning_rate=0.01)``. "auto" is "lbfgs".
     learning_rate : float, Schedule, callable or "auto", default "auto"
         Per step, for update rules given by name. "auto" starts from the data and halves when an epoch no longer pays.
     batch_size : int, "full" or "auto", default "auto"
@@ -160,8 +160,8 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):  # ty
         Parameters
         ----------
         X : array-like or sparse matrix (n_samples, n_features)
-            C-ordered float32 or float64 and CSR with int32 or int64 indices are read as they are, never copied; anything
-            else is converted once.
+            C-ordered float32 or float64 and CSR with int32 or int64 indices are read as they are, never copied;
+            anything else is converted once.
         y : array-like (n_samples,)
             Class labels of any kind, at least two different ones.
         sample_weight : array-like (n_samples,) or None
@@ -176,7 +176,8 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):  # ty
         y, classes = self._encode(y, design.shape[0])
         weights = None
         if sample_weight is not None:
-            weights = _check_sample_weight(sample_weight, np.empty((design.shape[0], 1)), dtype=np.float64, ensure_non_negative=True)
+            rows = np.empty((design.shape[0], 1))
+            weights = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
             if not weights.sum() > 0:
                 raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
         if self.class_weight is not None:
@@ -224,9 +225,8 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):  # ty
         if isinstance(self.solver, optimizers.Optimizer):
             return self.solver
         rules = [*optimizers.OPTIMIZERS]
-        check_choice(
-            "solver", self.solver, ["auto", *FINISHERS, *rules], "Or give an instance, such as Adam(learning_rate=0.01)."
-        )
+        remedy = "Or give an instance, such as Adam(learning_rate=0.01)."
+        check_choice("solver", self.solver, ["auto", *FINISHERS, *rules], remedy)
         if self.solver not in rules:
             return None
         return optimizers.get(self.solver).with_learning_rate(self.learning_rate)
@@ -250,7 +250,8 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):  # ty
         if isinstance(self.batch_size, str):
             return self.batch_size
         if self.batch_size > design.shape[0]:
-            fail("batch_size", f"an integer in [1, n_samples] or 'full'; n_samples is {design.shape[0]}", self.batch_size)
+            rule = f"an integer in [1, n_samples] or 'full'; n_samples is {design.shape[0]}"
+            fail("batch_size", rule, self.batch_size)
         return int(self.batch_size)
 
     def _start(self, objective: Objective, classes: Array) -> tuple[Array, dict[str, Any] | None]:
@@ -296,7 +297,10 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):  # ty
     # ---------------------------------------------------------------------------------------------------- prediction
 
     def decision_function(self, X: Any) -> Array:
-        """Raw predictions Xw + b: (n_samples,) for two classes, where positive means the second, else (n_samples, n_classes)."""
+        """Raw predictions Xw + b: (n_samples,) for two classes, where positive means the second.
+
+        With more classes (n_samples, n_classes).
+        """
         check_is_fitted(self)
         design = _read(self, X, reset=False)
         coef = self.coef_.toarray() if hasattr(self.coef_, "toarray") else self.coef_
@@ -319,6 +323,6 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):  # ty
         """Logarithms of the probabilities, exact where the probabilities themselves would round to 0 or 1."""
         z = self.decision_function(X)
         if z.ndim == 1:
-            return -np.logaddexp(0, np.column_stack([z, -z]))
+            return np.asarray(-np.logaddexp(0, np.column_stack([z, -z])))
         z = z - z.max(axis=1, keepdims=True)
         return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))

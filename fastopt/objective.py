@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,8 @@ class Objective:
 
     Notes
     -----
-    Parameters are an array of shape (n_features + fit_intercept, n_outputs), or the same flat, as scipy wants it; results
-    are float64 in the shape that came in. All sums are float64 whatever X is; X is read as it is.
+    Parameters are an array of shape (n_features + fit_intercept, n_outputs), or the same flat, as scipy wants it;
+    results are float64 in the shape that came in. All sums are float64 whatever X is; X is read as it is.
 
     Examples
     --------
@@ -49,7 +50,7 @@ class Objective:
     >>> X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([-1.0, 1.0, -1.0, 1.0])
     >>> F = Objective(Design.from_array(X), y, alpha=0.1)
     >>> minimize(F.value_and_gradient, np.zeros(2), jac=True, hessp=F.hessian_product, method="Newton-CG").x.round(3)
-    array([ 0.629, -0.944])
+    array([ 0.637, -0.955])
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Objective:
     def hessian_product(self, w: NDArray[Any], v: NDArray[Any]) -> Float64:
         """Hessian of F at w, times v."""
         product, zu = np.zeros(self.shape[0] * self.shape[1]), np.empty((2, self.n_outputs))
-        kernel = passes.sparse_hessian if self.design.sparse else passes.dense_hessian
+        kernel: Callable[..., None] = passes.sparse_hessian if self.design.sparse else passes.dense_hessian
         wv = self._flat(w), self._flat(v)
         for start, stop in self.design.pieces(2 * self.n_outputs):
             kernel(self._terms, *self.design.arrays, *wv, product, zu, start, stop)
@@ -129,7 +130,7 @@ class Objective:
         return raw_prediction(self.design, self._flat(w), self.n_outputs, self.fit_intercept)
 
     def _value(self, w: NDArray[Any], g: Float64) -> float:
-        kernel = passes.sparse_loss if self.design.sparse else passes.dense_loss
+        kernel: Callable[..., float] = passes.sparse_loss if self.design.sparse else passes.dense_loss
         flat, z, total = self._flat(w), np.empty(self.n_outputs), 0.0
         for start, stop in self.design.pieces(self.n_outputs):
             total += kernel(self._terms, *self.design.arrays, flat, g, z, start, stop)
@@ -149,7 +150,7 @@ def raw_prediction(design: Design, w: Float64, n_outputs: int, fit_intercept: bo
     """Xw + b of every row of a design, (n_samples, n_outputs)."""
     out = np.empty((design.shape[0], n_outputs))
     terms = passes.Terms(0, 0.0, _NONE, _NONE, design.shape[1], n_outputs, fit_intercept)
-    kernel = passes.sparse_predict if design.sparse else passes.dense_predict
+    kernel: Callable[..., None] = passes.sparse_predict if design.sparse else passes.dense_predict
     for start, stop in design.pieces(n_outputs):
         kernel(terms, *design.arrays, w, out, start, stop)
     return out

@@ -167,8 +167,8 @@ class StepDecay(Schedule):
 class Cosine(Schedule):
     """Cosine annealing with warm-up and warm restarts.
 
-    Rises linearly from ``final`` to ``initial`` over ``warmup_steps``, then follows half a cosine down to ``final`` over
-    ``decay_steps``. With ``restarts`` it starts again, each period ``period_factor`` times as long and its top
+    Rises linearly from ``final`` to ``initial`` over ``warmup_steps``, then follows half a cosine down to ``final``
+    over ``decay_steps``. With ``restarts`` it starts again, each period ``period_factor`` times as long and its top
     ``top_factor`` times as high; without, it stays at ``final``.
 
     References
@@ -213,7 +213,7 @@ class Cosine(Schedule):
                 period = period * f**round_
             top = self.final + (top - self.final) * self.top_factor**round_
         share = np.clip(after / period, 0, 1)
-        rates = self.final + (top - self.final) * 0.5 * (1 + np.cos(np.pi * share))
+        rates: Steps = self.final + (top - self.final) * 0.5 * (1 + np.cos(np.pi * share))
         if self.warmup_steps:
             rising = self.final + (self.initial - self.final) * (k + 1) / self.warmup_steps
             rates = np.where(k < self.warmup_steps, rising, rates)
@@ -290,7 +290,8 @@ def learning_rates(schedule: float | Callable[[int], float], start: int, stop: i
     wrong = ~(np.isfinite(rates) & (rates >= 0))
     if wrong.any():
         first = int(wrong.argmax())
+        got = float(rates[first])
         raise ValueError(
-            f"learning_rate must give finite rates >= 0; got {float(rates[first])!r}. It did so after {start + first} steps."
+            f"learning_rate must give finite rates >= 0; got {got!r}. It did so after {start + first} steps."
         )
     return rates

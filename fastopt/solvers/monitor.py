@@ -70,7 +70,9 @@ class Monitor:
         1 prints a line per check.
     """
 
-    def __init__(self, objective: Objective, tol: float, verbose: int = 0, printer: Callable[[str], None] = print) -> None:
+    def __init__(
+        self, objective: Objective, tol: float, verbose: int = 0, printer: Callable[[str], None] = print
+    ) -> None:
         self.objective, self.tol, self.verbose, self.printer = objective, tol, verbose, printer
         self.rows: list[tuple[int, float, float, float, float]] = []
         self.start = time.perf_counter()
@@ -107,5 +109,5 @@ class Monitor:
         """The solver's result, F and the gradient's norm being those of the last check."""
         columns = np.array(self.rows).reshape(-1, 5).T
         names = ("epoch", "seconds", "objective", "grad_norm", "learning_rate")
-        history = dict(zip(names, columns)) | {"epoch": columns[0].astype(np.int64)}
+        history = dict(zip(names, columns, strict=True)) | {"epoch": columns[0].astype(np.int64)}
         return Result(w, n_iter, self.value, self.grad_norm, stop_reason, history, state or {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from fastopt._kernels import dense, plan, sparse
 from fastopt._kernels.step import RULES
 from fastopt.objective import Objective
 from fastopt.optimizers import WIDTH, Adam, GradientDescent, Optimizer
-from fastopt.schedules import Schedule
 from fastopt.solvers.monitor import Monitor, Result
 
 __all__ = ["Epochs", "stochastic"]
@@ -35,8 +35,8 @@ class Epochs:
     state : dict or None
         The optimizer's state to go on from; copied.
     lazy : bool or None
-        Whether CSR steps leave coordinates that a batch does not touch for later. None: where that is exact for the rule
-        and cheaper, by nonzeros per batch against n_features.
+        Whether CSR steps leave coordinates that a batch does not touch for later. None: where that is exact for the
+        rule and cheaper, by nonzeros per batch against n_features.
 
     Attributes
     ----------
@@ -46,8 +46,8 @@ class Epochs:
 
     Notes
     -----
-    The gradient of a batch B of b rows is ``1/b sum_{i in B} s_i / mean(s) dloss_i x_i + alpha w``: its expectation is the
-    gradient of F. Beside X this holds w, the slots and one gradient, and b rows of raw predictions.
+    The gradient of a batch B of b rows is ``1/b sum_{i in B} s_i / mean(s) dloss_i x_i + alpha w``: its expectation is
+    the gradient of F. Beside X this holds w, the slots and one gradient, and b rows of raw predictions.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Epochs:
             hyper = self.optimizer._fill_idle(table, t0, self.objective.alpha, rate)
         self._plan.begin(order, RULES[self.optimizer._kernel], hyper, table, lazy)
         design = self.objective.design
-        call = sparse.epoch if design.sparse else dense.epoch
+        call: Callable[..., None] = sparse.epoch if design.sparse else dense.epoch
         share = max(1.0, design.n_stored * self.objective.n_outputs / max(n_steps, 1))
         at_once = max(1, int(WORK / share))
         for start in range(0, n_steps, at_once):
@@ -183,15 +183,15 @@ def stochastic(
 ) -> Result:  # fmt: skip
     """Minimises F from w by epochs in shuffled order until the gradient's norm over all the data is at most tol.
 
-    With ``learning_rate="auto"`` the rate starts from the data (`auto_learning_rate`) and is halved after every epoch that
-    does not lower F: at a constant rate the iterates end in a cloud around the minimum whose size is proportional to the
-    rate. With all rows in each step it is the momentum that overshoots: it starts anew instead. An epoch that ends not
-    finite, or with F above its start value, is undone: the best parameters so far go on with a fresh state and a rate four
-    times smaller, up to `RETRIES` times in a row.
+    With ``learning_rate="auto"`` the rate starts from the data (`auto_learning_rate`) and is halved after every epoch
+    that does not lower F: at a constant rate the iterates end in a cloud around the minimum whose size is proportional
+    to the rate. With all rows in each step it is the momentum that overshoots: it starts anew instead. An epoch that
+    ends not finite, or with F above its start value, is undone: the best parameters so far go on with a fresh state and
+    a rate four times smaller, up to `RETRIES` times in a row.
 
     References
     ----------
-    O'Donoghue, Candès, "Adaptive restart for accelerated gradient schemes", 2015, section 3.2, for the momentum's restart.
+    O'Donoghue, Candès, "Adaptive restart for accelerated gradient schemes", 2015, section 3.2 (the momentum's restart).
     """
     epochs = Epochs(objective, optimizer, batch_size, w=w, state=state)
     auto = optimizer.learning_rate == "auto"
@@ -256,15 +256,16 @@ def auto_learning_rate(objective: Objective, optimizer: Optimizer, batch_size: i
     """A learning rate from the data.
 
     For plain steps 2 / L (1 / L with all rows), L being the expected smoothness of a batch of b of n rows,
-    ``n (b - 1) / (b (n - 1)) L_full + (n - b) / (b (n - 1)) L_row + alpha``, where L_row is the mean over rows and not, as
-    in the worst case of the theory, the largest: the solver's guard and its halving stand behind it. Momentum multiplies
-    the second, noise's part by 1 / (1 - mu). For rules whose step does not depend on the
-    gradient's scale 0.01, ten times the textbook's 0.001, over the square root of the rows' mean squared length
-    (a row moves its own raw prediction by about that much).
+    ``n (b - 1) / (b (n - 1)) L_full + (n - b) / (b (n - 1)) L_row + alpha``, where L_row is the mean over rows and not,
+    as in the worst case of the theory, the largest: the solver's guard and its halving stand behind it. Momentum
+    multiplies the second, noise's part by 1 / (1 - mu). For rules whose step does not depend on the gradient's scale
+    0.01, ten times the textbook's 0.001, over the square root of the rows' mean squared length (a row moves its own raw
+    prediction by about that much).
 
     References
     ----------
-    Gower, Loizou, Qian, Sailanbayev, Shulgin, Richtárik, "SGD: General analysis and improved rates", ICML 2019, eq. (15).
+    Gower, Loizou, Qian, Sailanbayev, Shulgin, Richtárik, "SGD: General analysis and improved rates", ICML 2019,
+    eq. (15).
     """
     n = objective.n_samples
     norms = objective.design.row_norms_squared + objective.fit_intercept
@@ -284,8 +285,10 @@ def auto_learning_rate(objective: Objective, optimizer: Optimizer, batch_size: i
 
 
 def _largest_curvature(objective: Objective, iterations: int = 8) -> float:
-    """Upper estimate of the largest eigenvalue of the data's Hessian anywhere: power iteration at w = 0, where the logistic
-    losses curve most, with a tenth added for what it has not found yet."""
+    """Upper estimate of the largest eigenvalue of the data's Hessian anywhere.
+
+    Power iteration at w = 0, where the logistic losses curve most, with a tenth added for what it has not found yet.
+    """
     zeros = np.zeros(objective.shape)
     v = np.random.default_rng(0).standard_normal(objective.shape)
     value = 0.0
