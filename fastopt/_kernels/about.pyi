@@ -1,0 +1,3 @@
+COMPILER: str
+VECTORS: str
+CYTHON: str

@@ -1,0 +1,53 @@
+"""Facts for bug reports."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+
+from fastopt._kernels import about
+
+__all__ = ["show_versions"]
+
+#: What fastopt computes with, and what it can work beside.
+DISTRIBUTIONS = ("numpy", "scipy", "scikit-learn", "threadpoolctl", "pandas", "matplotlib")
+DTYPES = ("float32", "float64", "int32", "int64", "intp")
+
+
+def show_versions() -> None:
+    """Prints what a bug report needs: versions, the compiler of the kernels, sizes of the data types, threads.
+
+    Examples
+    --------
+    >>> import fastopt
+    >>> fastopt.show_versions()
+    fastopt        ...
+    Python         ...
+    """
+    for name, value in _facts().items():
+        print(f"{name:14s} {value}")
+
+
+def _facts() -> dict[str, str]:
+    import fastopt
+
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    facts = {"fastopt": fastopt.__version__, "Python": sys.version.replace("\n", " "), "platform": platform.platform()}
+    facts |= {name: _version(name) for name in DISTRIBUTIONS}
+    return facts | {
+        "compiler": f"{about.COMPILER}, through Cython {about.CYTHON}",
+        "vectors": about.VECTORS,
+        "bytes": ", ".join(f"{name} {np.dtype(name).itemsize}" for name in DTYPES),
+        "threads": f"1 used of {cpus} available",
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"
