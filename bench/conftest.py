@@ -227,10 +227,11 @@ class _Progress:
         name = report.nodeid.partition("[")[2].rstrip("]") or report.nodeid
         kind = report.nodeid.partition("::test_")[2].partition("[")[0]
         said = dict(report.user_properties).get("bench", "")
-        if report.skipped and report.longrepr[2].endswith("time was up") and self.late:
-            return
+        late = report.skipped and report.longrepr[2].endswith("time was up")
+        if report.skipped and ((late and self.late) or ("-round" in name and not name.endswith("-round0"))):
+            return  # said before
         if report.skipped:
-            self.late = report.longrepr[2].endswith("time was up")
+            self.late = late
             said = "skipped: " + str(report.longrepr[2]).removeprefix("Skipped: ")
         elif report.failed:
             said = "FAILED: " + str(report.longrepr).strip().splitlines()[-1]
