@@ -379,6 +379,20 @@ def test_gaps_of_every_length(name, before, gap):
     assert_close(lazy.w, dense.w, 1e-10 if name in LINEAR else 1e-7)
 
 
+@pytest.mark.parametrize("batch_size", [1, 2])
+@NAMES
+def test_lazy_epochs_after_others(name, batch_size):
+    """With L2 an epoch of changing rates may step every coordinate, and the next one of a constant rate only a few."""
+    p, alpha = problem(layout="csr32"), 0.1 if name in LINEAR else 0.0
+    results = []
+    for lazy in (True, False):
+        fast = Epochs(p.objective(alpha), OPTIMIZERS[name](learning_rate=0.05), batch_size, w=start(p.shape), lazy=lazy)
+        for rates in (np.linspace(0.1, 0.01, fast.n_steps), None, np.linspace(0.1, 0.01, fast.n_steps), None):
+            fast.run(None, rates)
+        results.append(fast)
+    assert_close(results[0].w, results[1].w, 1e-10)
+
+
 # --- lazy adaptive rules with L2: the same minimiser ------------------------------------------------------------------
 
 ADAPTIVE = pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name not in LINEAR])
