@@ -34,8 +34,12 @@ lint: $(VENV)/.installed
 	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint fastopt/_kernels
 	$(VENV)/bin/codespell
 
-types: $(VENV)/.installed
+# The package; what a user's type checker sees of it; the stubs against the compiled modules.
+types: $(VENV)/.built
 	$(PY) -m mypy
+	$(PY) -m mypy tests/typing
+	$(PY) -m mypy.stubtest --concise --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest.txt \
+	    $(patsubst fastopt/_kernels/%.pyx,fastopt._kernels.%,$(sort $(wildcard fastopt/_kernels/*.pyx)))
 
 format: $(VENV)/.installed
 	$(PY) -m ruff check --fix .

@@ -270,8 +270,10 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
     def _keep(self, result: Result) -> None:
         """Sets the fitted attributes; warns or passes Ctrl-C on."""
         d = self.n_features_in_
-        self.coef_ = np.ascontiguousarray(result.w[:d].T)
-        self.intercept_ = result.w[d].copy() if self.fit_intercept else np.zeros(result.w.shape[1], result.w.dtype)
+        self.coef_: Array = np.ascontiguousarray(result.w[:d].T)
+        self.intercept_: Array = np.zeros(result.w.shape[1], result.w.dtype)
+        if self.fit_intercept:
+            self.intercept_[:] = result.w[d]
         self.n_iter_ = np.array([result.n_iter], dtype=np.int32)
         self.history_ = result.history
         self.objective_ = result.objective
