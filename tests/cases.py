@@ -80,7 +80,7 @@ def problem(
 
 def csr(values, indices, indptr, shape):
     """A CSR array that holds these very arrays, sound or not: scipy's constructor would check and convert them."""
-    X = scipy.sparse.csr_array(shape, dtype=values.dtype)
+    X = scipy.sparse.csr_array(shape)
     X.data, X.indices, X.indptr = values, indices, indptr
     return X
 

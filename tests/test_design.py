@@ -1,0 +1,436 @@
+"""What is read in place, what is converted once, and what is refused before anything is read through it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+from cases import csr, problem
+
+from fastopt._design import Design, check_csr
+
+# --- no copy where none is promised -----------------------------------------------------------------------------------
+
+
+def rows_of(design):
+    """The design's rows as a plain array, read through its arrays alone."""
+    if not design.sparse:
+        return np.array(design.values, dtype=np.float64)
+    out = np.zeros(design.shape)
+    for row in range(design.shape[0]):
+        for k in range(design.indptr[row], design.indptr[row + 1]):
+            out[row, design.indices[k]] += design.values[k]
+    return out
+
+
+DENSE_IN_PLACE = {
+    "C": lambda X: X,
+    "columns cut off": lambda X: X[:, :7],
+    "rows cut out": lambda X: X[3:20:2],
+    "backwards": lambda X: X[::-1],
+    "one column": lambda X: X[:, 3:4],
+    "one row in Fortran order": lambda X: np.asfortranarray(X[:1]),
+    "one row for all": lambda X: np.broadcast_to(X[1], X.shape),
+}
+DENSE_CONVERTED = {
+    "Fortran": lambda X: np.asfortranarray(X),
+    "every other column": lambda X: X[:, ::2],
+    "columns backwards": lambda X: X[:, ::-1],
+    "big-endian": lambda X: X.astype(X.dtype.newbyteorder(">")),
+    "float16": lambda X: np.round(X).astype(np.float16),
+    "integers": lambda X: np.round(X).astype(np.int8),
+    "booleans": lambda X: X > 0,
+    "list": lambda X: X.tolist(),
+    "field of a record": lambda X: np.rec.fromarrays([X, X > 0], names="x,y").x,
+}
+
+
+@pytest.mark.parametrize("case", DENSE_IN_PLACE)
+def test_dense_rows_are_read_in_place(case, dtype):
+    X = DENSE_IN_PLACE[case](problem(dtype=dtype).X)
+    design = Design.from_array(X)
+    assert np.shares_memory(design.values, X)
+    assert design.values.strides == X.strides
+    assert (design.dtype, design.shape, design.sparse) == (dtype, X.shape, False)
+
+
+@pytest.mark.parametrize("case", DENSE_CONVERTED)
+def test_other_arrays_are_converted_once(case, dtype):
+    X = DENSE_CONVERTED[case](problem(dtype=dtype).X)
+    design = Design.from_array(X)
+    assert design.dtype in (np.float32, np.float64)
+    if np.asarray(X).dtype == np.float32:
+        assert design.dtype == np.float32
+    assert design.values.strides[1] == design.values.itemsize
+    assert design.values.flags.aligned
+    np.testing.assert_array_equal(rows_of(design), np.asarray(X, dtype=np.float64))
+
+
+@pytest.mark.parametrize("container", [scipy.sparse.csr_array, scipy.sparse.csr_matrix])
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_csr_is_read_in_place(index, dtype, container):
+    p = problem(layout="csr32" if index == np.int32 else "csr64", dtype=dtype)
+    X = container(p.X.shape, dtype=dtype)
+    X.data, X.indices, X.indptr = p.X.data, p.X.indices, p.X.indptr
+    design = Design.from_array(X)
+    for ours, theirs in ((design.values, X.data), (design.indices, X.indices), (design.indptr, X.indptr)):
+        assert np.shares_memory(ours, theirs)
+        assert ours.dtype == theirs.dtype
+    assert not design.distinct  # rows name columns twice, whatever scipy's flags say
+    np.testing.assert_array_equal(rows_of(design), p.dense)
+    p.X.sum_duplicates()
+    assert Design.from_array(p.X).distinct
+
+
+@pytest.mark.parametrize(("indices", "indptr"), [(np.int32, np.int64), (np.int64, np.int32)])
+def test_mixed_index_types(indices, indptr):
+    """The values and the columns stay where they are; only the row starts are converted."""
+    p = problem(layout="csr32")
+    X = csr(p.X.data, p.X.indices.astype(indices), p.X.indptr.astype(indptr), p.X.shape)
+    design = Design.from_array(X)
+    assert design.indices.dtype == design.indptr.dtype
+    assert np.shares_memory(design.values, X.data)
+    assert np.shares_memory(design.indices, X.indices)
+    np.testing.assert_array_equal(rows_of(design), p.dense)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int64, bool, np.longdouble, ">f4"])
+def test_other_stored_values_are_converted(dtype):
+    p = problem(layout="csr32", scale=64)
+    X = csr(p.X.data.astype(dtype), p.X.indices, p.X.indptr, p.X.shape)
+    design = Design.from_array(X)
+    assert design.dtype == np.float64
+    np.testing.assert_array_equal(design.values, X.data.astype(np.float64))
+    assert np.shares_memory(design.indices, X.indices)
+
+
+@pytest.mark.parametrize("form", ["csc", "coo", "bsr", "lil", "dok", "dia"])
+@pytest.mark.parametrize("container", ["array", "matrix"])
+def test_other_sparse_formats(form, container):
+    p = problem(layout="csr32")
+    X = getattr(scipy.sparse, f"csr_{container}")(p.dense).asformat(form)
+    np.testing.assert_array_equal(rows_of(Design.from_array(X)), p.dense)
+
+
+def test_arrays_longer_than_the_matrix_and_strided_ones():
+    p = problem(layout="csr32")
+    more = csr(
+        np.append(p.X.data, [np.nan] * 3), np.append(p.X.indices, [10**9] * 3).astype(np.int32), p.X.indptr, p.X.shape
+    )
+    np.testing.assert_array_equal(rows_of(Design.from_array(more)), p.dense)
+    strided = csr(np.repeat(p.X.data, 2)[::2], np.repeat(p.X.indices, 2)[::2], np.repeat(p.X.indptr, 2)[::2], p.X.shape)
+    np.testing.assert_array_equal(rows_of(Design.from_array(strided)), p.dense)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
+def test_empty_matrices(shape):
+    for X in (np.zeros(shape), scipy.sparse.csr_array(shape), scipy.sparse.csc_array(shape)):
+        design = Design.from_array(X)
+        assert design.shape == shape
+        assert design.n_stored == 0
+
+
+# --- facts about the data ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["dense", "csr32", "csr64"])
+@pytest.mark.parametrize("work", [10, 4_000_000])
+def test_facts(layout, work, dtype, monkeypatch):
+    monkeypatch.setattr("fastopt._design.WORK", work)
+    p = problem(layout=layout, dtype=dtype)
+    design = Design.from_array(p.X)
+    n, d = p.dense.shape
+    if layout == "dense":
+        stored = np.ones((n, d), dtype=bool)
+    else:
+        stored = np.zeros((n, d), dtype=bool)
+        stored[np.repeat(np.arange(n), np.diff(p.X.indptr)), p.X.indices] = True
+    np.testing.assert_array_equal(design.column_counts, stored.sum(axis=0))
+    assert design.n_stored == (n * d if layout == "dense" else len(p.X.data))
+    ranges = design.pieces()
+    assert [0, *(stop for _, stop in ranges)] == [*(start for start, _ in ranges), n]
+    if layout != "dense":
+        p.X.sum_duplicates()
+    np.testing.assert_allclose(Design.from_array(p.X).row_norms_squared, (p.dense**2).sum(axis=1), rtol=1e-6, atol=1e-12)
+
+
+# --- malformed sparse arrays ------------------------------------------------------------------------------------------
+
+
+def sound(index=np.int64, values=np.float64):
+    """Rows 0: (0, 1); 1: none; 2: (2, 3, 4) of a 3 x 5 matrix."""
+    return csr(
+        np.arange(1, 6, dtype=values), np.array([0, 1, 2, 3, 4], dtype=index), np.array([0, 2, 2, 5], dtype=index), (3, 5)
+    )
+
+
+def put(part, at, value):
+    def change(X):
+        getattr(X, part)[at] = value
+
+    return change
+
+
+def replaced(part, make):
+    return lambda X: setattr(X, part, make(getattr(X, part)))
+
+
+# What is done to the arrays, and what the message says of a CSR matrix.
+BAD = {
+    "column one too high": (put("indices", 3, 5), "X.indices must be in [0, 5); got 5 in row 2, entry 3."),
+    "column far too high": (put("indices", 4, 10**9), "X.indices must be in [0, 5); got 1000000000 in row 2, entry 4."),
+    "column -1": (put("indices", 0, -1), "X.indices must be in [0, 5); got -1 in row 0, entry 0."),
+    "column far too low": (put("indices", 2, -(10**9)), "X.indices must be in [0, 5); got -1000000000 in row 2, entry 2."),
+    "starts at 1": (put("indptr", 0, 1), "X.indptr must start at 0; got 1."),
+    "starts at -1": (put("indptr", 0, -1), "X.indptr must start at 0; got -1."),
+    "falls": (put("indptr", 1, 3), "X.indptr must never fall; got a fall at row 1."),
+    "falls far": (put("indptr", 1, -(10**9)), "X.indptr must never fall; got a fall at row 0."),
+    "ends too late": (put("indptr", 3, 6), "X.indptr must end within X.data and X.indices; got 6 at row 2."),
+    "ends far too late": (
+        put("indptr", 3, 2**31 - 1),
+        "X.indptr must end within X.data and X.indices; got 2147483647 at row 2.",
+    ),
+    "beyond, then back": (put("indptr", 1, 10**9), "X.indptr must end within X.data and X.indices; got 1000000000 at row 0."),
+    "fewer values": (replaced("data", lambda a: a[:4]), "X.indptr must end within X.data and X.indices; got 5 at row 2."),
+    "fewer columns": (replaced("indices", lambda a: a[:4]), "X.indptr must end within X.data and X.indices; got 5 at row 2."),
+    "NaN": (put("data", 1, np.nan), "X.data must be finite; got nan in row 0, entry 1. Impute or drop such entries first."),
+    "infinity": (put("data", 4, np.inf), "X.data must be finite; got inf in row 2, entry 4. Impute or drop"),
+    "minus infinity": (put("data", 2, -np.inf), "X.data must be finite; got -inf in row 2, entry 2. Impute or drop"),
+    "one row start too few": (
+        replaced("indptr", lambda a: a[:3]),
+        "X.indptr must have one element more than X has rows (3); got 3.",
+    ),
+    "one row start too many": (
+        replaced("indptr", lambda a: np.append(a, 5)),
+        "X.indptr must have one element more than X has rows (3); got 5.",
+    ),
+    "no row starts": (replaced("indptr", lambda a: a[:0]), "X.indptr must have one element more than X has rows (3); got 0."),
+    "float columns": (replaced("indices", lambda a: a.astype(float)), "X.indices must be int32 or int64; got float64."),
+    "unsigned columns": (replaced("indices", lambda a: a.astype(np.uint64)), "X.indices must be int32 or int64; got uint64."),
+    "big-endian columns": (replaced("indices", lambda a: a.astype(">i4")), "X.indices must be int32 or int64; got >i4."),
+    "float row starts": (replaced("indptr", lambda a: a.astype(float)), "X.indptr must be int32 or int64; got float64."),
+    "short row starts": (replaced("indptr", lambda a: a.astype(np.int16)), "X.indptr must be int32 or int64; got int16."),
+    "matrix of columns": (
+        replaced("indices", lambda a: a.reshape(1, -1)),
+        "X.indices must be a one-dimensional array; got (1, 5).",
+    ),
+    "matrix of values": (replaced("data", lambda a: a.reshape(5, 1)), "X.data must be a one-dimensional array; got (5, 1)."),
+}
+
+
+@pytest.mark.parametrize("values", [np.float32, np.float64])
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("case", BAD)
+def test_malformed_csr(case, index, values):
+    change, text = BAD[case]
+    X = sound(index, values)
+    Design.from_array(X)
+    change(X)
+    before = [np.copy(X.data), np.copy(X.indices), np.copy(X.indptr)]
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        Design.from_array(X)
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+    for ours, theirs in zip(before, (X.data, X.indices, X.indptr), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("case", [case for case in BAD if "columns" not in case and "starts" not in case.partition(" ")[2]])
+@pytest.mark.parametrize(("indices", "indptr"), [(np.int32, np.int64), (np.int64, np.int32)])
+def test_malformed_csr_of_mixed_index_types(case, indices, indptr):
+    change, text = BAD[case]
+    X = sound()
+    X.indices, X.indptr = X.indices.astype(indices), X.indptr.astype(indptr)
+    change(X)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        Design.from_array(X)
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("indices", [np.int32, np.int64])
+@pytest.mark.parametrize(("at", "value"), [(3, 2**32), (3, 2**62), (1, 2**32 + 1), (1, -(2**40)), (0, 2**32), (3, 2**32 + 5)])
+def test_row_starts_beyond_int32(at, value, indices):
+    """An int64 row start beside int32 columns must not be cut to 32 bits; the message gives the true number."""
+    X = sound()
+    X.indices = X.indices.astype(indices)
+    X.indptr[at] = value
+    with pytest.raises(ValueError, match=r"X\.indptr must") as caught:
+        Design.from_array(X)
+    assert str(value) in str(caught.value) or "never fall" in str(caught.value)
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("case", BAD)
+def test_malformed_csc(case, index):
+    """scipy's conversion would read and write through such arrays: refused before."""
+    change, text = BAD[case]
+    X = scipy.sparse.csc_array((5, 3))
+    rows = sound(index)
+    X.data, X.indices, X.indptr = rows.data, rows.indices, rows.indptr
+    change(X)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        Design.from_array(X)
+    assert text.replace("row", "column").partition(";")[0] in str(caught.value)
+
+
+BAD_COO = {
+    "row too high": ("row", 1, 3, "X.row must be in [0, 3); got 3"),
+    "row far too high": ("row", 1, 10**9, "X.row must be in [0, 3); got 1000000000"),
+    "row below zero": ("row", 0, -1, "X.row must be in [0, 3); got -1"),
+    "column too high": ("col", 2, 5, "X.col must be in [0, 5); got 5"),
+    "column far below zero": ("col", 2, -(10**9), "X.col must be in [0, 5); got -1000000000"),
+}
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("case", BAD_COO)
+def test_malformed_coo(case, index):
+    part, at, value, text = BAD_COO[case]
+    X = sound(index).tocoo()
+    X.coords = tuple(np.array(a, dtype=index) for a in X.coords)
+    getattr(X, part)[at] = value
+    with pytest.raises(ValueError, match="X") as caught:
+        Design.from_array(X)
+    assert text in str(caught.value)
+    assert f"entry {at}" in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["row", "col", "data"])
+def test_coo_arrays_of_different_lengths(part):
+    X = sound().tocoo()
+    if part == "data":
+        X.data = X.data[:3]
+    else:
+        X.coords = tuple(a[:3] if name == part else a for name, a in zip(("row", "col"), X.coords, strict=True))
+    with pytest.raises(ValueError, match="X"):
+        Design.from_array(X)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("form", ["coo", "bsr", "lil", "dok", "dia"])
+def test_numbers_that_are_not_finite_in_every_format(form, value):
+    X = sound()
+    X.data[3] = value
+    with pytest.raises(ValueError, match=r"X\.data must be finite; got (nan|inf) in row 2, entry \d"):
+        Design.from_array(X.asformat(form))
+
+
+BAD_BSR = {
+    "column": lambda X: put("indices", 0, 10**9)(X),
+    "negative column": lambda X: put("indices", 0, -5)(X),
+    "too late": lambda X: put("indptr", -1, 10**9)(X),
+    "falls": lambda X: put("indptr", 1, -(10**9))(X),
+    "other blocks": lambda X: setattr(X, "data", X.data[:, :1, :1]),
+    "larger blocks": lambda X: setattr(X, "data", np.ones((len(X.data), 3, 7))),
+    "flat": lambda X: setattr(X, "data", X.data.ravel()),
+    "no blocks": lambda X: setattr(X, "data", X.data[:, :0, :]),
+    "fewer blocks": lambda X: setattr(X, "data", X.data[:1]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BSR)
+def test_malformed_bsr(case):
+    X = scipy.sparse.bsr_array(np.arange(1.0, 25).reshape(4, 6), blocksize=(2, 3))
+    BAD_BSR[case](X)
+    with pytest.raises(ValueError, match="X"):
+        Design.from_array(X)
+
+
+def test_malformed_lil_and_dok():
+    lil = sound().tolil()
+    lil.rows[0] = [0, 10**6]
+    dok = sound().todok()
+    dok._dict[(10**6, 0)] = 1.0
+    for X in (lil, dok):
+        with pytest.raises((ValueError, IndexError)):
+            Design.from_array(X)
+
+
+def test_sparse_vectors_are_refused():
+    with pytest.raises(ValueError, match="X must be two-dimensional; got 1 dimension"):
+        Design.from_array(scipy.sparse.coo_array(np.arange(3.0)).tocsr())
+    with pytest.raises(ValueError, match="X must be two-dimensional; got 1 dimension"):
+        Design.from_array(scipy.sparse.coo_array(np.arange(3.0)))
+
+
+@pytest.mark.parametrize("X", [np.zeros(3), np.zeros((2, 3, 4)), 1.0, []], ids=["1", "3", "0", "list"])
+def test_dense_arrays_of_other_dimensions(X):
+    with pytest.raises(ValueError, match="X must be two-dimensional; got [013] dimension"):
+        Design.from_array(X)
+
+
+def test_any_entry_is_found(rng):
+    """A bad column or value anywhere in a larger matrix, also past the vectorised part of the loops."""
+    X = scipy.sparse.random_array((300, 70), density=0.2, format="csr", rng=rng)
+    for k in rng.integers(0, X.nnz, 200).tolist():
+        row = int(np.searchsorted(X.indptr, k, side="right")) - 1
+        for array, values in ((X.indices, (70, -1, 2**30, -(2**30))), (X.data, (np.nan, np.inf, -np.inf))):
+            good = array[k]
+            for value in values:
+                array[k] = value
+                with pytest.raises(ValueError, match=f"in row {row}, entry {k}"):
+                    check_csr(X.data, X.indices, X.indptr, X.shape)
+            array[k] = good
+    assert check_csr(X.data, X.indices, X.indptr, X.shape)
+
+
+CRASH = """
+import sys
+import numpy as np
+from test_design import BAD, BAD_BSR, BAD_COO, sound
+import scipy.sparse
+from fastopt import LogisticRegression
+
+y = np.array([0, 1, 1])
+model = LogisticRegression(solver=sys.argv[1]).fit(sound(), y)
+
+
+def refused(X):
+    count = 0
+    for call in (lambda: LogisticRegression(solver=sys.argv[1]).fit(X, y), lambda: model.predict(X)):
+        try:
+            call()
+        except (ValueError, TypeError):
+            count += 1
+    assert count == 2, count
+
+
+for case, (change, text) in BAD.items():
+    for index in (np.int32, np.int64):
+        X = sound(index)
+        change(X)
+        refused(X)
+        rows = sound(index)
+        X = scipy.sparse.csc_array((5, 3))
+        X.data, X.indices, X.indptr = rows.data, rows.indices, rows.indptr
+        change(X)
+        refused(X)
+for part, at, value, text in BAD_COO.values():
+    X = sound().tocoo()
+    getattr(X, part)[at] = value
+    refused(X)
+for change in BAD_BSR.values():
+    X = scipy.sparse.bsr_array(np.arange(1.0, 25).reshape(4, 6), blocksize=(2, 3))
+    change(X)
+    refused(X)
+for dtype in (object, complex, np.longdouble, np.int8):
+    X = sound()
+    X.data = X.data.astype(dtype)
+    X.indices[4] = 10**8
+    refused(X)
+print("alive")
+"""
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+def test_no_input_kills_the_process(solver):
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CRASH, solver], capture_output=True, text=True, cwd=here.parent,
+        env={**os.environ, "PYTHONPATH": f"{here.parent}:{here}"}, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "alive"
