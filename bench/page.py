@@ -298,7 +298,8 @@ def _throughput(results: dict, looks: dict) -> str:
         "in a second, over a shuffled "
         "pass. The scale is logarithmic, the same in all panels: each line is ten times the one before. "
         "Pure Python and NumPy step every "
-        "coordinate for rules with memory; fastopt leaves idle coordinates for later (Adam with L2 then walks another path to the same minimum).</p>"
+        "coordinate for rules with memory; fastopt leaves idle coordinates for later "
+        "(Adam with L2 then walks another path to the same minimum).</p>"
         f'<div class="plots">{"".join(cards)}</div>'
     )
 
