@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastopt._kernels import step as _step
-from fastopt._validation import check_bool, check_choice, check_fraction, check_positive, check_real, fail
+from fastopt._validation import (
+    check_bool, check_choice, check_fraction, check_integer, check_positive, check_real, fail,
+)  # fmt: skip
 from fastopt.schedules import Schedule
 
-__all__ = ["OPTIMIZERS", "SGD", "Adam", "GradientDescent", "Optimizer", "get"]
+__all__ = [
+    "OPTIMIZERS", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "GradientDescent", "Lion", "Nadam",
+    "Optimizer", "RMSprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "get",
+]  # fmt: skip
 
 Array = NDArray[Any]
 State = dict[str, Any]
@@ -26,6 +31,8 @@ State = dict[str, Any]
 Rate = Callable[[Any], Any] | None
 
 WIDTH: int = _step.TABLE_WIDTH
+#: Sparse steps between two that bring every coordinate up to date: the length of the tables that `idle` reads.
+WINDOW = 4096
 
 
 @dataclass(frozen=True)
@@ -36,14 +43,28 @@ class Optimizer:
     ----------
     learning_rate : float, Schedule, callable or "auto"
         Per step. A callable gets the number of steps taken. "auto" is resolved by the solvers, from the data.
-    decay : float, keyword only
+    decay : float, keyword only, default 0.0
         The learning rate of step t is divided by ``1 + decay (t - 1)``.
+    weight_decay : float or None, keyword only
+        Decoupled: ``w -= lr weight_decay w`` before each step (not the intercept in the solvers). It changes what is
+        minimised; the solvers' own penalty is `alpha`.
+    clipnorm : float or None, keyword only
+        The gradient is scaled down to this Euclidean norm where it is longer.
+    clipvalue : float or None, keyword only
+        Each of the gradient's entries is cut to [-clipvalue, clipvalue].
+    ema_momentum : float or None, keyword only
+        Keeps ``state["ema"]``, the moving average ``ema_momentum * ema + (1 - ema_momentum) * w`` of the iterates, w itself
+        at first; `averaged` returns it.
     """
 
     name: ClassVar[str]
 
     learning_rate: float | Callable[[int], float] | str = 0.01
     decay: float = field(default=0.0, kw_only=True)
+    weight_decay: float | None = field(default=None, kw_only=True)
+    clipnorm: float | None = field(default=None, kw_only=True)
+    clipvalue: float | None = field(default=None, kw_only=True)
+    ema_momentum: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if isinstance(self.learning_rate, str):
@@ -52,6 +73,16 @@ class Optimizer:
         elif not callable(self.learning_rate):
             check_real("learning_rate", self.learning_rate, low=0, remedy="Use maximize=True to ascend.")
         check_real("decay", self.decay, low=0)
+        if self.weight_decay is not None:
+            check_real("weight_decay", self.weight_decay, low=0)
+        if self.clipnorm is not None:
+            check_positive("clipnorm", self.clipnorm)
+        if self.clipvalue is not None:
+            check_positive("clipvalue", self.clipvalue)
+            if self.clipnorm is not None:
+                fail("clipvalue", "None where clipnorm is given", self.clipvalue, "Use one of the two.")
+        if self.ema_momentum is not None:
+            check_fraction("ema_momentum", self.ema_momentum)
         self._check()
 
     def _check(self) -> None:
@@ -61,7 +92,7 @@ class Optimizer:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of the state's arrays, each shaped like w."""
+        """Names of the rule's arrays in the state, each shaped like w ("ema", where it is kept, comes on top)."""
         return ()
 
     def init(self, w: Array) -> State:
@@ -72,32 +103,76 @@ class Optimizer:
         w : ndarray of float32 or float64
             The parameters; not written.
         """
-        w = _parameters(w)
-        return {"t": 0} | {slot: np.full_like(w, self._start(slot)) for slot in self.slots}
+        _flat(w)
+        return {"t": 0} | self._scalars() | {slot: np.full_like(w, self._start(slot, w)) for slot in self._arrays}
 
-    def step(self, w: Array, g: Array, state: State) -> None:
+    def step(self, w: Array, g: Array | tuple[Array, Array], state: State) -> None:
         """One step against the gradient g: w and the state are written in place.
 
         Parameters
         ----------
-        w : C-contiguous ndarray of float32 or float64
-        g : ndarray of the same shape and dtype
+        w : C-contiguous ndarray of float32 or float64, any shape
+        g : ndarray of w's shape and dtype, or a pair (indices, values)
+            A pair is a gradient that is zero but for ``w[indices]``; repeated indices add up. It costs O(len(indices)):
+            the other coordinates wait, and take their steps without a gradient when they are next named or in `catch_up`,
+            which is to be called before w is read anywhere.
         state : dict
             As `init` gave it.
 
         Raises
         ------
         ValueError
-            If shapes or dtypes disagree, or ``learning_rate="auto"`` was never resolved.
+            If shapes or dtypes disagree, an index is out of range, or ``learning_rate="auto"`` was never resolved. Nothing
+            is changed then.
         """
-        w = _parameters(w)
-        g = _like("g", g, w)
-        slots = [_like(f"state[{slot!r}]", state[slot], w, written=True) for slot in self.slots]
+        flat = _flat(w)
+        slots = self._slot_arrays(flat, state)
+        if isinstance(g, tuple):
+            columns, values = _sparse_gradient(g, w)
+            if self.idles_exactly(0.0, self._constant):
+                self._sparse_step(flat, columns, values, slots, state)
+                return
+            g = np.zeros_like(w)
+            g.reshape(-1)[columns] = values
+        elif "last" in state:
+            self.catch_up(w, state)
+        flat_g = self._clip(_like("g", g, flat))
         t = state["t"] + 1
-        row = np.array(self._columns(t, self.rate(t - 1), state), dtype=np.float64)
-        slots += [w[:0]] * (3 - len(slots))
-        _step.dense(_step.RULES[self._kernel], self._hyper_array, row, w, g, *slots)
+        row = np.array(self._row(t, self.rate(t - 1), state), dtype=np.float64)
+        _step.dense(_step.RULES[self._kernel], self._hyper_array, row, flat, flat_g, *slots)
+        if self.ema_momentum is not None:
+            _step.average(flat, state["ema"].reshape(-1), self.ema_momentum if t > 1 else 0.0)
         state["t"] = t
+
+    def catch_up(self, w: Array, state: State, indices: Array | None = None) -> None:
+        """Coordinates that waited while sparse gradients named others take their steps without a gradient, in place.
+
+        Parameters
+        ----------
+        w, state
+            As in `step`.
+        indices : ndarray of integers or None
+            Rows of w to bring up to date, as those a sparse gradient is about to be computed from; None for all, which
+            costs O(w.size).
+        """
+        if "last" not in state:
+            return
+        flat = _flat(w)
+        slots = self._slot_arrays(flat, state)
+        columns = np.empty(0, np.int64) if indices is None else _expand(indices, w)
+        if indices is not None and not len(columns):
+            return
+        hyper, table = self._window(state)
+        steps = state["t"] - state["window"]
+        _step.touch(_step.RULES[self._kernel], hyper, table, steps, columns, state["last"], flat, *slots)
+        if indices is None:
+            for key in [key for key in state if key.startswith("window")]:
+                del state[key]
+            del state["last"]
+
+    def averaged(self, w: Array, state: State) -> Array:
+        """The parameters to use: the moving average where `ema_momentum` is on, x of the schedule-free rules, else w."""
+        return np.asarray(state["ema"]) if self.ema_momentum is not None else w
 
     def rate(self, k: Any) -> Any:
         """Learning rate of the step after k steps (a number or an array), `decay` included."""
@@ -111,9 +186,11 @@ class Optimizer:
                 lr = np.array([float(lr(int(i))) for i in k])
         return lr / (1 + self.decay * k) if self.decay else lr
 
-    def with_learning_rate(self, learning_rate: float | Callable[[int], float]) -> Optimizer:
+    def with_learning_rate(self, learning_rate: float | Callable[[int], float] | str) -> Optimizer:
         """The same rule with another learning rate."""
         return replace(self, learning_rate=learning_rate)
+
+    # ------------------------------------------------------------------------------- what the kernels need to know
 
     @property
     def smooth(self) -> bool:
@@ -122,42 +199,155 @@ class Optimizer:
             isinstance(self.learning_rate, Schedule) and self.learning_rate.smooth
         )
 
-    # ------------------------------------------------------------------------------- what the kernels need to know
+    @property
+    def _constant(self) -> bool:
+        return not callable(self.learning_rate) and not self.decay
+
+    @property
+    def _arrays(self) -> tuple[str, ...]:
+        return (*self.slots, "ema") if self.ema_momentum is not None else self.slots
 
     @property
     def _kernel(self) -> str:
         """The rule's name in `_kernels/step.pyx`."""
         return self.name
 
-    def _start(self, slot: str) -> float:
+    @property
+    def _positions(self) -> tuple[int, ...]:
+        """Which of the kernel's slots a, b, c each of `slots` is."""
+        return tuple(range(len(self.slots)))
+
+    def _scalars(self) -> State:
+        """What the state holds beside t that is one number for all coordinates."""
+        return {}
+
+    def _start(self, slot: str, w: Array) -> Any:
         """Value of a slot before the first step."""
-        return 0.0
+        return w if slot == "ema" else 0.0
 
     def _hyper(self) -> tuple[float, ...]:
-        """Hyperparameters in the order in which `read` and `idle` of the kernel take them."""
+        """Hyperparameters in the order in which `read` and `idle` of the kernel take them, nine at the most."""
         return ()
 
     @cached_property
     def _hyper_array(self) -> NDArray[np.float64]:
-        return np.array([*self._hyper(), 0.0], dtype=np.float64)
+        hyper = np.zeros(10)
+        hyper[: len(self._hyper())] = self._hyper()
+        return hyper
 
     def _columns(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
-        """This step's scalars as `read` of the kernel takes them, for a step number or an array of them."""
+        """The scalars of step t as `read` of the kernel takes them; t a number, or an array of consecutive ones.
+
+        The state's own scalars move on to the last of these steps.
+        """
         return (lr,)
 
+    def _row(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
+        """A step's row of the kernels' table: the factor of decoupled decay, then `_columns`."""
+        keep = 1.0 if self.weight_decay is None or self._decays_itself else 1.0 - lr * self.weight_decay
+        return (keep, *self._columns(t, lr, state))
+
+    #: Whether weight decay is part of the rule's own step.
+    _decays_itself: ClassVar[bool] = False
+    #: Whether L2 on CSR is what it is on dense data; else it acts on touched coordinates, by the share of batches.
+    exact_l2: ClassVar[bool] = False
+
     def idles_exactly(self, alpha: float, constant_rate: bool) -> bool:
-        """Whether `_kernels` can apply any number of zero-gradient steps at once (with L2 of strength alpha)."""
-        return False
+        """Whether any number of zero-gradient steps can be taken at once, with L2 of strength alpha."""
+        if self.ema_momentum is not None or (alpha and (self.clipnorm is not None or self.clipvalue is not None)):
+            return False
+        return self._idles(alpha, constant_rate)
 
-    def _fill_idle(self, table: Array, t0: int, alpha: float, rate: Rate) -> NDArray[np.float64]:
-        """Completes the table of an epoch that starts after t0 steps with what `idle` needs; returns the hyper array.
+    def _idles(self, alpha: float, constant_rate: bool) -> bool:
+        return True
 
-        Row s of the table describes step t0 + s; column 0 is filled.
+    def table(self, t0: int, lr: Any, state: State, *, lazy: bool, alpha: float = 0.0, rate: Rate = None) -> Any:
+        """The kernels' (table, hyper) for the steps after t0: row s describes step t0 + s, and what s idle steps do.
+
+        Parameters
+        ----------
+        t0 : int
+        lr : ndarray (n_steps,)
+        state : dict
+            Its scalars move on by n_steps.
+        lazy : bool
+            With the columns that `idle` reads.
+        alpha : float
+        rate : callable or None
+            The learning rate at real numbers of steps, if it is smooth.
         """
-        return self._hyper_array
+        n = len(lr)
+        start = {key: state[key] for key in self._scalars()}
+        columns = self._row(np.arange(t0 + 1, t0 + n + 1, dtype=np.float64), lr, state)
+        table = np.zeros((n + 1, WIDTH if lazy else len(columns)))
+        table[0, 0] = 1
+        for i, column in enumerate(columns):
+            table[1:, i] = column
+        hyper = self._hyper_array
+        if lazy:
+            hyper = hyper.copy()
+            if self.weight_decay and not self._decays_itself:
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    table[:, 7] = np.cumsum(np.log(table[:, 0]))
+                hyper[9] = 1
+            self._fill_idle(table, hyper, t0, alpha, rate, start)
+        return table, hyper
+
+    def _fill_idle(
+        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
+    ) -> None:
+        """Completes the table and the hyperparameters with what the rule's `idle` needs."""
+
+    def _clip(self, g: Array) -> Array:
+        """A flat gradient, clipped as Keras does it."""
+        if self.clipnorm is not None:
+            norm = float(np.linalg.norm(g))
+            return g * g.dtype.type(self.clipnorm / norm) if norm > self.clipnorm else g
+        if self.clipvalue is not None:
+            return np.clip(g, -self.clipvalue, self.clipvalue)
+        return g
+
+    def _slot_arrays(self, flat: Array, state: State) -> list[Array]:
+        """The kernels' slots a, b, c; unused ones are empty."""
+        arrays = [flat[:0]] * _step.SLOTS
+        for slot, position in zip(self.slots, self._positions, strict=True):
+            arrays[position] = _like(f"state[{slot!r}]", state.get(slot), flat, written=True)
+        if self.ema_momentum is not None:
+            _like("state['ema']", state.get("ema"), flat, written=True)
+        return arrays
+
+    def _window(self, state: State) -> tuple[Array, Array]:
+        """The (hyper, table) for up to WINDOW sparse steps from ``state["window"]`` on."""
+        scalars = tuple((key, state["window_" + key]) for key in self._scalars())
+        return _window_tables(self, int(state["window"]), scalars)
+
+    def _sparse_step(self, flat: Array, columns: Array, values: Array, slots: list[Array], state: State) -> None:
+        if "last" in state and state["t"] - state["window"] >= WINDOW:
+            self.catch_up(flat, state)
+        if "last" not in state:
+            state["last"] = np.zeros(flat.size, np.int32)
+            state["window"] = state["t"]
+            for key in self._scalars():
+                state["window_" + key] = state[key]
+        hyper, table = self._window(state)
+        kind, k = _step.RULES[self._kernel], state["t"] - state["window"]
+        if len(columns):
+            _step.touch(kind, hyper, table, k, columns, state["last"], flat, *slots)
+        _step.sparse(kind, hyper, table[k + 1], columns, self._clip(values), flat, *slots)
+        state["last"][columns] = k + 1
+        state["t"] += 1
+        self._columns(state["t"], float(self.rate(state["t"] - 1)), state)
 
 
-def _parameters(w: Array) -> Array:
+@lru_cache(maxsize=8)
+def _window_tables(optimizer: Optimizer, start: int, scalars: tuple[tuple[str, float], ...]) -> tuple[Array, Array]:
+    lr = np.broadcast_to(np.asarray(optimizer.rate(np.arange(start, start + WINDOW, dtype=np.float64))), WINDOW)
+    rate = optimizer.rate if optimizer.smooth else None
+    table, hyper = optimizer.table(start, lr, dict(scalars), lazy=True, rate=rate)
+    return hyper, table
+
+
+def _flat(w: Array) -> Array:
     if not isinstance(w, np.ndarray) or w.dtype not in (np.float32, np.float64) or not w.dtype.isnative:
         got = getattr(w, "dtype", type(w).__name__)
         raise TypeError(f"w must be a NumPy array of float32 or float64; got {got!s}. Use numpy.asarray(w, dtype=float).")
@@ -166,13 +356,41 @@ def _parameters(w: Array) -> Array:
     return w.reshape(-1)
 
 
-def _like(name: str, a: Array, w: Array, *, written: bool = False) -> Array:
+def _like(name: str, a: Any, w: Array, *, written: bool = False) -> Array:
     if not isinstance(a, np.ndarray) or a.size != w.size or a.dtype != w.dtype:
         got = f"{a.dtype} of {a.size}" if isinstance(a, np.ndarray) else type(a).__name__
         raise ValueError(f"{name} must be an array like w ({w.dtype} of {w.size} elements); got {got}.")
     if written and not (a.flags.c_contiguous and a.flags.writeable):
         raise ValueError(f"{name} must be C-contiguous and writeable; got an array that is not.")
     return np.ascontiguousarray(a).reshape(-1)
+
+
+def _expand(indices: Any, w: Array) -> NDArray[np.int64]:
+    """Flat positions of some rows of w."""
+    rows = np.asarray(indices)
+    if rows.ndim != 1 or (rows.dtype.kind not in "iu" and rows.size):
+        raise ValueError(f"indices must be one-dimensional integers; got {rows.dtype} of shape {rows.shape}.")
+    n = len(w) if w.ndim else 1
+    if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < n:
+        bad = int(rows.min()) if rows.min() < 0 else int(rows.max())
+        raise ValueError(f"indices must be in [0, {n}); got {bad}.")
+    width = w.size // max(n, 1)
+    flat = rows.astype(np.int64, copy=False)
+    return flat if width == 1 else (flat[:, None] * width + np.arange(width)).reshape(-1)
+
+
+def _sparse_gradient(g: tuple[Any, Any], w: Array) -> tuple[NDArray[np.int64], Array]:
+    """Flat positions, each once, and their gradients."""
+    if len(g) != 2:
+        raise ValueError(f"g must be an array or a pair (indices, values); got a tuple of {len(g)}.")
+    columns, values = _expand(g[0], w), np.ascontiguousarray(g[1])
+    if values.size != columns.size or values.dtype != w.dtype:
+        raise ValueError(f"g's values must be {w.dtype} of {columns.size} elements; got {values.dtype} of {values.size}.")
+    values = values.reshape(-1)
+    if len(columns) > 1 and not (columns[1:] > columns[:-1]).all():
+        columns, inverse = np.unique(columns, return_inverse=True)
+        values = np.bincount(inverse, weights=values, minlength=len(columns)).astype(w.dtype)
+    return np.ascontiguousarray(columns), values
 
 
 @dataclass(frozen=True)
@@ -201,13 +419,14 @@ class GradientDescent(Optimizer):
 
     name: ClassVar[str] = "gd"
 
+    exact_l2: ClassVar[bool] = True
+
     @property
     def _kernel(self) -> str:
         return "sgd"
 
-    def idles_exactly(self, alpha: float, constant_rate: bool) -> bool:
-        """Plain steps never wait: w is kept as scale times v."""
-        return False
+    def _idles(self, alpha: float, constant_rate: bool) -> bool:
+        return alpha == 0
 
 
 @dataclass(frozen=True)
@@ -269,20 +488,25 @@ class SGD(Optimizer):
     def _hyper(self) -> tuple[float, ...]:
         return (self.momentum,)
 
-    def idles_exactly(self, alpha: float, constant_rate: bool) -> bool:
-        """With momentum, by powers of a matrix: it is one and the same only if L2 or the rate do not change it."""
-        return bool(self.momentum) and (alpha == 0 or constant_rate)
+    exact_l2: ClassVar[bool] = True
 
-    def _fill_idle(self, table: Array, t0: int, alpha: float, rate: Rate) -> NDArray[np.float64]:
-        """Columns 1-4 of row k: the k-th power of the matrix that takes (w, u) through a step without a gradient."""
-        mu = self.momentum
-        shrink = alpha * float(table[-1, 0])
-        if self.nesterov:
-            matrix = np.array([[1 - shrink - mu * shrink, mu * mu], [-shrink, mu]])
-        else:
-            matrix = np.array([[1 - shrink, mu], [-shrink, mu]])
-        table[:, 1:5] = matrix_powers(matrix, len(table)).reshape(-1, 4)
-        return self._hyper_array
+    def _idles(self, alpha: float, constant_rate: bool) -> bool:
+        if not self.momentum:
+            return alpha == 0
+        return constant_rate or (alpha == 0 and not self.weight_decay)
+
+    def _fill_idle(
+        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
+    ) -> None:
+        """Columns 2-5 of row k: the k-th power of the matrix that takes (w, u) through a step without a gradient."""
+        if self.momentum:
+            mu, keep = self.momentum, float(table[-1, 0])
+            shrink = alpha * float(table[-1, 1])
+            if self.nesterov:
+                matrix = np.array([[keep - shrink - mu * shrink, mu * mu], [-shrink, mu]])
+            else:
+                matrix = np.array([[keep - shrink, mu], [-shrink, mu]])
+            table[:, 2:6] = matrix_powers(matrix, len(table)).reshape(-1, 4)
 
 
 @dataclass(frozen=True)
@@ -290,26 +514,29 @@ class Adam(Optimizer):
     """Adam: ``m += (1 - b1)(g - m); v += (1 - b2)(g^2 - v); w -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)``.
 
     eps stands beside the root of the uncorrected v (Keras; the paper's "epsilon hat"). PyTorch and the paper's
-    Algorithm 1 have ``sqrt(v / (1 - b2^t)) + eps``.
+    Algorithm 1 have ``sqrt(v / (1 - b2^t)) + eps``. AMSGrad puts ``v_max = max(v_max, v)`` in v's place and keeps the bias
+    correction, which its paper does not have.
 
     Parameters
     ----------
     learning_rate : float, Schedule, callable or "auto", default 0.001
     beta_1, beta_2 : float in [0, 1), defaults 0.9 and 0.999
     epsilon : float > 0, default 1e-8
-    decay : float, default 0.0
+        Keras: 1e-7.
+    amsgrad : bool, default False
 
     Notes
     -----
     On CSR data a step costs O(nonzeros). Without a penalty the iterates are those of the dense algorithm: a coordinate
     that waited k steps moves by a sum with geometric weights beta_1^j, taken step by step while t < 25 / (1 - beta_1) and
-    by 3-node Gauss quadrature after (relative error under 1e-7 of the motion). With L2 the touched coordinates alone
+    by 3-node Gauss quadrature after (relative error under 1e-7 of the motion); AMSGrad by tabulated sums, to rounding. With L2 the touched coordinates alone
     are shrunk, each with alpha over the share of batches that touch it: the expected step is the gradient of F, the
     minimiser is the same, the iterates are not those of the dense algorithm.
 
     References
     ----------
-    Kingma, Ba, "Adam: A method for stochastic optimization", ICLR 2015, end of section 2.
+    Kingma, Ba, "Adam: A method for stochastic optimization", ICLR 2015, end of section 2. Reddi, Kale, Kumar, "On the
+    convergence of Adam and beyond", ICLR 2018, Algorithm 2.
 
     Examples
     --------
@@ -326,6 +553,280 @@ class Adam(Optimizer):
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
+    amsgrad: bool = False
+
+    def _check(self) -> None:
+        check_fraction("beta_1", self.beta_1)
+        check_fraction("beta_2", self.beta_2)
+        check_positive("epsilon", self.epsilon)
+        check_bool("amsgrad", self.amsgrad)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """``("m", "v")``, with AMSGrad also "v_max"."""
+        return ("m", "v", "v_max") if self.amsgrad else ("m", "v")
+
+    @property
+    def _kernel(self) -> str:
+        return "adam"
+
+    def _hyper(self) -> tuple[float, ...]:
+        return (self.beta_1, self.beta_2, self.epsilon, 0, 0, 0, 0, 0, float(self.amsgrad))
+
+    def _columns(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
+        return (lr * (1 - power(self.beta_2, t)) ** 0.5 / (1 - power(self.beta_1, t)),)
+
+    def _idles(self, alpha: float, constant_rate: bool) -> bool:
+        return constant_rate or not self.weight_decay
+
+    def _fill_idle(
+        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
+    ) -> None:
+        if self.amsgrad:
+            _fill_tail_sums(table, self.beta_1)
+        _fill_quadrature(self, table, hyper, t0, rate, self.beta_2**0.5)
+
+
+def _fill_decays(table: Array, hyper: Array, beta_1: float, beta_2: float) -> None:
+    """Columns 5 and 6 of row k: beta_1^k, beta_2^k; hyper[7]: the number of steps after which beta_1^k is below rounding."""
+    rows = np.arange(len(table), dtype=np.float64)
+    table[:, 5] = power(beta_1, rows)
+    table[:, 6] = power(beta_2, rows)
+    hyper[6] = np.inf
+    hyper[7] = np.ceil(np.log(1e-18) / np.log(beta_1)) if beta_1 > 0 else 1.0
+
+
+def _fill_quadrature(
+    rule: Adam | Adamax, table: Array, hyper: Array, t0: int, rate: Rate, root_decay: float
+) -> None:
+    """Columns 2-4 of row s: quadrature weight times gain at the nodes after step t0 + s; hyper[3-5]: the root's decay there.
+
+    Where the sum over idle steps is not smooth enough for it, hyper[6] tells the kernel to go step by step: before
+    25 / (1 - beta_1) steps; always, for a learning rate that is not smooth, and where the root's decay is not slow on the
+    scale 1 / (1 - beta_1) on which beta_1^j falls off.
+    """
+    b1 = rule.beta_1
+    _fill_decays(table, hyper, b1, rule.beta_2)
+    # The kernel multiplies three denominators of at least epsilon each: they must not underflow.
+    if rate is None or 1 - root_decay > 0.025 * (1 - b1) or rule.epsilon < 1e-80:
+        return
+    nodes, weights = geometric_quadrature(b1)
+    keep = float(table[-1, 0])
+    hyper[3:6] = root_decay**nodes
+    hyper[6] = 25 / (1 - b1) - t0
+    if getattr(rule, "amsgrad", False):
+        return
+    t = t0 + np.arange(len(table), dtype=np.float64)
+    for i in range(3):
+        later = t + nodes[i]
+        table[:, 2 + i] = weights[i] * keep ** -nodes[i] * rule._columns(later, rate(later - 1), {})[0]
+
+
+def _fill_tail_sums(table: Array, beta_1: float) -> None:
+    """Column 2 of row s: sum_{j >= 1} (beta_1 / keep)^j gain(s + j), by its recursion from the last row, where it is 0.
+
+    It starts at 0 there because only differences of two rows are used, in which what lies beyond the last row cancels.
+    """
+    from scipy.signal import lfilter  # not at import: it takes longer than all of fastopt
+
+    c = beta_1 / float(table[-1, 0])
+    table[:-1, 2] = lfilter([c], [1, -c], table[:0:-1, 1])[::-1]
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay: ``w -= lr weight_decay w``, then the step of `Adam`.
+
+    It does not minimise F with the penalty weight_decay: what it shrinks is not divided by the gradient's scale.
+
+    Parameters
+    ----------
+    learning_rate, beta_1, beta_2, epsilon, amsgrad, decay
+        As in `Adam`.
+    weight_decay : float, default 0.004
+
+    Notes
+    -----
+    Idle steps on CSR data as in `Adam`, the decay included, for a learning rate that is constant within an epoch; for
+    others every coordinate steps.
+
+    References
+    ----------
+    Loshchilov, Hutter, "Decoupled weight decay regularization", ICLR 2019, Algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w, rule = np.array([1.0, -2.0]), AdamW(learning_rate=0.1, weight_decay=0.5)
+    >>> rule.step(w, np.array([0.0, -30.0]), rule.init(w))
+    >>> w.round(6)
+    array([ 0.95, -1.8 ])
+    """
+
+    name: ClassVar[str] = "adamw"
+    weight_decay: float | None = field(default=0.004, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Adagrad(Optimizer):
+    """Adagrad: ``a += g^2; w -= lr g / sqrt(a + eps)``, eps inside the root (Keras; PyTorch has ``sqrt(a) + eps``).
+
+    Parameters
+    ----------
+    learning_rate : float, Schedule, callable or "auto", default 0.01
+    initial_accumulator_value : float >= 0, default 0.0
+        a at the start (Keras: 0.1).
+    epsilon : float > 0, default 1e-6
+        Keras: 1e-7.
+
+    Notes
+    -----
+    A coordinate without a gradient does not move: CSR steps are exact at O(nonzeros). L2 on CSR as in `Adam`.
+
+    References
+    ----------
+    Duchi, Hazan, Singer, "Adaptive subgradient methods for online learning and stochastic optimization", JMLR 12, 2011,
+    eq. (1), diagonal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w, rule = np.array([1.0, -2.0]), Adagrad(learning_rate=0.1)
+    >>> rule.step(w, np.array([0.5, -30.0]), rule.init(w))
+    >>> w.round(6)
+    array([ 0.9, -1.9])
+    """
+
+    name: ClassVar[str] = "adagrad"
+    initial_accumulator_value: float = 0.0
+    epsilon: float = 1e-6
+
+    def _check(self) -> None:
+        check_real("initial_accumulator_value", self.initial_accumulator_value, low=0)
+        check_positive("epsilon", self.epsilon)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """``("a",)``."""
+        return ("a",)
+
+    def _start(self, slot: str, w: Array) -> Any:
+        return self.initial_accumulator_value if slot == "a" else super()._start(slot, w)
+
+    def _hyper(self) -> tuple[float, ...]:
+        return (self.epsilon,)
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """RMSprop: ``v = rho v + (1 - rho) g^2; w -= lr g / sqrt(v + eps)``, eps inside the root (Keras).
+
+    Centered: also ``m = rho m + (1 - rho) g`` and ``max(v - m^2, 0)`` in place of v (Keras has no max and gives NaN where
+    rounding takes the difference below zero). With momentum mu the step s becomes ``u = mu u + s; w -= u``. PyTorch has
+    ``sqrt(v) + eps``.
+
+    Parameters
+    ----------
+    learning_rate : float, Schedule, callable or "auto", default 0.001
+    rho : float in [0, 1), default 0.9
+    momentum : float in [0, 1), default 0.0
+    epsilon : float > 0, default 1e-8
+        Keras: 1e-7.
+    centered : bool, default False
+
+    Notes
+    -----
+    On CSR data a coordinate that waited k steps decays by rho^k, its velocity as with momentum: exact, O(nonzeros). L2 on
+    CSR as in `Adam`.
+
+    References
+    ----------
+    Tieleman, Hinton, "Lecture 6.5: RMSprop", Coursera, 2012. Graves, "Generating sequences with recurrent neural
+    networks", 2013, eqs. (38)-(41), for momentum and centered.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w, rule = np.array([1.0, -2.0]), RMSprop(learning_rate=0.1, rho=0.75)
+    >>> rule.step(w, np.array([0.5, -30.0]), rule.init(w))
+    >>> w.round(6)
+    array([ 0.8, -1.8])
+    """
+
+    name: ClassVar[str] = "rmsprop"
+    learning_rate: float | Callable[[int], float] | str = 0.001
+    rho: float = 0.9
+    momentum: float = 0.0
+    epsilon: float = 1e-8
+    centered: bool = False
+
+    def _check(self) -> None:
+        check_fraction("rho", self.rho)
+        check_fraction("momentum", self.momentum)
+        check_positive("epsilon", self.epsilon)
+        check_bool("centered", self.centered)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """``("v",)``, with momentum also "u", centered also "m"."""
+        return ("v", *(["u"] if self.momentum else []), *(["m"] if self.centered else []))
+
+    @property
+    def _positions(self) -> tuple[int, ...]:
+        return tuple("vum".index(slot) for slot in self.slots)
+
+    def _hyper(self) -> tuple[float, ...]:
+        return (self.rho, self.momentum, self.epsilon, float(self.centered))
+
+    def _idles(self, alpha: float, constant_rate: bool) -> bool:
+        return constant_rate or not (self.momentum and self.weight_decay)
+
+    def _fill_idle(
+        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
+    ) -> None:
+        table[:, 6] = power(self.rho, np.arange(len(table), dtype=np.float64))
+        if self.momentum:
+            matrix = np.array([[float(table[-1, 0]), -self.momentum], [0.0, self.momentum]])
+            table[:, 2:6] = matrix_powers(matrix, len(table)).reshape(-1, 4)
+
+
+@dataclass(frozen=True)
+class Nadam(Optimizer):
+    """Adam with Nesterov momentum.
+
+    ``u_t = b1 (1 - 0.96^t / 2)``, ``U_t = u_1 ... u_t``; m and v as in `Adam`;
+    ``w -= lr (u_{t+1} m / (1 - U_{t+1}) + (1 - u_t) g / (1 - U_t)) / (sqrt(v / (1 - b2^t)) + eps)``. The exponent of 0.96
+    is t as in Keras; the paper and PyTorch have t / 250.
+
+    Parameters
+    ----------
+    learning_rate : float, Schedule, callable or "auto", default 0.001
+    beta_1, beta_2 : float in [0, 1), defaults 0.9 and 0.999
+    epsilon : float > 0, default 1e-7
+
+    Notes
+    -----
+    On CSR data idle steps are taken one by one until beta_1^j is below rounding (394 at beta_1 = 0.9), then by decay:
+    exact, at O(nonzeros) times that bound. L2 on CSR as in `Adam`.
+
+    References
+    ----------
+    Dozat, "Incorporating Nesterov momentum into Adam", ICLR workshop 2016, Algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w, rule = np.array([1.0]), Nadam(learning_rate=0.1)
+    >>> rule.step(w, np.array([0.5]), rule.init(w))
+    >>> w.round(4)
+    array([0.8322])
+    """
+
+    name: ClassVar[str] = "nadam"
+    learning_rate: float | Callable[[int], float] | str = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
 
     def _check(self) -> None:
         check_fraction("beta_1", self.beta_1)
@@ -337,35 +838,442 @@ class Adam(Optimizer):
         """``("m", "v")``."""
         return ("m", "v")
 
+    def _scalars(self) -> State:
+        return {"u_product": 1.0}
+
     def _hyper(self) -> tuple[float, ...]:
         return (self.beta_1, self.beta_2, self.epsilon)
 
     def _columns(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
-        return (lr * (1 - power(self.beta_2, t)) ** 0.5 / (1 - power(self.beta_1, t)),)
+        u = self.beta_1 * (1 - 0.5 * power(0.96, t))
+        u_next = self.beta_1 * (1 - 0.5 * power(0.96, t + 1))
+        product = state["u_product"] * (np.cumprod(u) if np.ndim(t) else u)
+        state["u_product"] = float(product[-1]) if np.ndim(t) else product
+        v_gain = 1 / (1 - power(self.beta_2, t)) ** 0.5
+        return lr * u_next / (1 - product * u_next), lr * (1 - u) / (1 - product), v_gain
 
-    def idles_exactly(self, alpha: float, constant_rate: bool) -> bool:
-        """Always; what L2 means on CSR is in the Notes."""
-        return True
+    def _fill_idle(
+        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
+    ) -> None:
+        _fill_decays(table, hyper, self.beta_1, self.beta_2)
 
-    def _fill_idle(self, table: Array, t0: int, alpha: float, rate: Rate) -> NDArray[np.float64]:
-        """Columns 1-3 of row s: weight times gain at the quadrature's nodes after step t0 + s; 4, 5: beta_1^s, beta_2^s."""
-        b1, b2 = self.beta_1, self.beta_2
-        rows = np.arange(len(table), dtype=np.float64)
-        t = t0 + rows
-        table[:, 4] = power(b1, rows)
-        table[:, 5] = power(b2, rows)
-        nodes, weights = geometric_quadrature(b1)
-        # f(j) = b2^(-j/2) must be smooth on the scale 1 / (1 - b1) on which the weight b1^j falls off.
-        first = 25 / (1 - b1) - t0
-        # And the kernel multiplies three denominators of at least eps each.
-        if rate is None or (1 - b2) > 0.05 * (1 - b1) or self.epsilon < 1e-80:
-            first = np.inf
-        else:
-            for i in range(3):
-                later = t + nodes[i]
-                table[:, 1 + i] = weights[i] * self._columns(later, rate(later - 1), {})[0]
-        longest = np.ceil(np.log(1e-18) / np.log(b1)) if b1 > 0 else 1.0
-        return np.array([b1, b2, self.epsilon, *b2 ** (nodes / 2), first, longest])
+
+@dataclass(frozen=True)
+class Adamax(Optimizer):
+    """Adam with the infinity norm: ``m`` as in `Adam`; ``u = max(b2 u, |g|); w -= lr / (1 - b1^t) m / (u + eps)``.
+
+    eps beside u as in Keras; PyTorch puts it inside the maximum, the paper has none.
+
+    Parameters
+    ----------
+    learning_rate : float, Schedule, callable or "auto", default 0.001
+    beta_1, beta_2 : float in [0, 1), defaults 0.9 and 0.999
+    epsilon : float > 0, default 1e-7
+
+    Notes
+    -----
+    On CSR data as `Adam`: step by step early, by quadrature later, relative error under 1e-7 of the motion.
+
+    References
+    ----------
+    Kingma, Ba, "Adam: A method for stochastic optimization", ICLR 2015, Algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w, rule = np.array([1.0, -2.0]), Adamax(learning_rate=0.1)
+    >>> rule.step(w, np.array([0.5, -30.0]), rule.init(w))
+    >>> w.round(6)
+    array([ 0.9, -1.9])
+    """
+
+    name: ClassVar[str] = "adamax"
+    learning_rate: float | Callable[[int], float] | str = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+
+    def _check(self) -> None:
+        check_fraction("beta_1", self.beta_1)
+        check_fraction("beta_2", self.beta_2)
+        check_positive("epsilon", self.epsilon)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """``("m", "u")``."""
+        return ("m", "u")
+
+    def _hyper(self) -> tuple[float, ...]:
+        return (self.beta_1, self.beta_2, self.epsilon)
+
+    def _columns(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
+        return (lr / (1 - power(self.beta_1, t)),)
+
+    def _idles(self, alpha: float, constant_rate: bool) -> bool:
+        return constant_rate or not self.weight_decay
+
+    def _fill_idle(
+        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
+    ) -> None:
+        _fill_quadrature(self, table, hyper, t0, rate, self.beta_2)
+
+
+@dataclass(frozen=True)
+class Adadelta(Optimizer):
+    """Adadelta.
+
+    ``a = rho a + (1 - rho) g^2; s = g sqrt(d + eps) / sqrt(a + eps); d = rho d + (1 - rho) s^2; w -= lr s``. The paper and
+    PyTorch have lr = 1.
+
+    Parameters
+    ----------
+    learning_rate : float, Schedule, callable or "auto", default 0.001
+    rho : float in [0, 1), default 0.95
+    epsilon : float > 0, default 1e-7
+
+    Notes
+    -----
+    On CSR data a coordinate that waited k steps decays by rho^k: exact, O(nonzeros). L2 on CSR as in `Adam`.
+
+    References
+    ----------
+    Zeiler, "ADADELTA: An adaptive learning rate method", 2012, Algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w, rule = np.array([1.0]), Adadelta(learning_rate=1.0, epsilon=1e-2)
+    >>> rule.step(w, np.array([0.5]), rule.init(w))
+    >>> w.round(6)
+    array([0.666667])
+    """
+
+    name: ClassVar[str] = "adadelta"
+    learning_rate: float | Callable[[int], float] | str = 0.001
+    rho: float = 0.95
+    epsilon: float = 1e-7
+
+    def _check(self) -> None:
+        check_fraction("rho", self.rho)
+        check_positive("epsilon", self.epsilon)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """``("a", "d")``."""
+        return ("a", "d")
+
+    def _hyper(self) -> tuple[float, ...]:
+        return (self.rho, self.epsilon)
+
+    def _fill_idle(
+        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
+    ) -> None:
+        table[:, 6] = power(self.rho, np.arange(len(table), dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class Ftrl(Optimizer):
+    """FTRL-Proximal with L1 and L2.
+
+    ``n' = n + g^2; z += g + 2 shrinkage w - (n'^p - n^p) / lr w`` with ``p = -learning_rate_power``;
+    ``w = -sign(z) max(|z| - l1, 0) / (n'^p / lr + 2 l2 + beta / lr)``. The penalties are Keras's: its l2 is half the paper's.
+    w depends on its old value only through z: parameters that were not zero at the start are lost at the first step.
+
+    Parameters
+    ----------
+    learning_rate : float > 0, Schedule, callable or "auto", default 0.001
+    learning_rate_power : float <= 0, default -0.5
+    initial_accumulator_value : float >= 0, default 0.1
+    l1_regularization_strength, l2_regularization_strength, l2_shrinkage_regularization_strength : float >= 0, default 0.0
+    beta : float >= 0, default 0.0
+
+    Notes
+    -----
+    Without a gradient z and n rest and w follows from them and the last learning rate: CSR steps are exact at O(nonzeros),
+    but with l2_shrinkage, where every coordinate steps. L2 of the solvers on CSR as in `Adam`.
+
+    References
+    ----------
+    McMahan et al., "Ad click prediction: a view from the trenches", KDD 2013, Algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w, rule = np.array([0.0]), Ftrl(learning_rate=0.1, initial_accumulator_value=0.75, l1_regularization_strength=0.1)
+    >>> rule.step(w, np.array([0.5]), rule.init(w))
+    >>> w
+    array([-0.04])
+    """
+
+    name: ClassVar[str] = "ftrl"
+    learning_rate: float | Callable[[int], float] | str = 0.001
+    learning_rate_power: float = -0.5
+    initial_accumulator_value: float = 0.1
+    l1_regularization_strength: float = 0.0
+    l2_regularization_strength: float = 0.0
+    l2_shrinkage_regularization_strength: float = 0.0
+    beta: float = 0.0
+
+    def _check(self) -> None:
+        if not isinstance(self.learning_rate, str) and not callable(self.learning_rate):
+            check_positive("learning_rate", self.learning_rate)
+        check_real("learning_rate_power", self.learning_rate_power, high=0)
+        for name in ("initial_accumulator_value", "l1_regularization_strength", "l2_regularization_strength",
+                     "l2_shrinkage_regularization_strength", "beta"):  # fmt: skip
+            check_real(name, getattr(self, name), low=0)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """``("n", "z")``."""
+        return ("n", "z")
+
+    def _start(self, slot: str, w: Array) -> Any:
+        return self.initial_accumulator_value if slot == "n" else super()._start(slot, w)
+
+    def _hyper(self) -> tuple[float, ...]:
+        l2, shrinkage = self.l2_regularization_strength, self.l2_shrinkage_regularization_strength
+        return (-self.learning_rate_power, self.l1_regularization_strength, 2 * l2, shrinkage, self.beta)
+
+    def _idles(self, alpha: float, constant_rate: bool) -> bool:
+        return self.l2_shrinkage_regularization_strength == 0
+
+
+@dataclass(frozen=True)
+class Lion(Optimizer):
+    """Lion: ``w -= lr sign(b1 m + (1 - b1) g); m = b2 m + (1 - b2) g``, sign(0) = 0.
+
+    Parameters
+    ----------
+    learning_rate : float, Schedule, callable or "auto", default 0.001
+    beta_1, beta_2 : float in [0, 1), defaults 0.9 and 0.99
+
+    Notes
+    -----
+    On CSR data an idle coordinate goes on by lr times the sign of its m: exact at O(nonzeros), with weight decay every
+    coordinate steps. L2 on CSR as in `Adam`.
+
+    References
+    ----------
+    Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023, Algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w, rule = np.array([1.0, -2.0]), Lion(learning_rate=0.1)
+    >>> rule.step(w, np.array([0.5, -30.0]), rule.init(w))
+    >>> w
+    array([ 0.9, -1.9])
+    """
+
+    name: ClassVar[str] = "lion"
+    learning_rate: float | Callable[[int], float] | str = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.99
+
+    def _check(self) -> None:
+        check_fraction("beta_1", self.beta_1)
+        check_fraction("beta_2", self.beta_2)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """``("m",)``."""
+        return ("m",)
+
+    def _hyper(self) -> tuple[float, ...]:
+        return (self.beta_1, self.beta_2)
+
+    def _idles(self, alpha: float, constant_rate: bool) -> bool:
+        return not self.weight_decay and self.beta_1 > 0
+
+    def _fill_idle(
+        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
+    ) -> None:
+        table[:, 2] = np.cumsum(table[:, 1])
+        table[:, 6] = power(self.beta_2, np.arange(len(table), dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class _ScheduleFree(Optimizer):
+    """What the schedule-free rules share: w is y, the point where gradients are taken; `averaged` gives x."""
+
+    _decays_itself: ClassVar[bool] = True
+    warmup_steps: int = field(default=0, kw_only=True)
+    r: float = field(default=0.0, kw_only=True)
+    weight_lr_power: float = field(default=2.0, kw_only=True)
+
+    @property
+    def _beta(self) -> float:
+        raise NotImplementedError
+
+    def _check(self) -> None:
+        check_integer("warmup_steps", self.warmup_steps, low=0)
+        check_real("r", self.r, low=0)
+        check_real("weight_lr_power", self.weight_lr_power, low=0)
+
+    def averaged(self, w: Array, state: State) -> Array:
+        """x, the parameters to use: ``(y - (1 - beta) z) / beta``."""
+        if self.ema_momentum is not None:
+            return np.asarray(state["ema"])
+        return np.asarray((w - w.dtype.type(1 - self._beta) * state["z"]) / w.dtype.type(self._beta))
+
+    def _scalars(self) -> State:
+        return {"weight_sum": 0.0, "lr_max": 0.0}
+
+    def _start(self, slot: str, w: Array) -> Any:
+        return w if slot == "z" else super()._start(slot, w)
+
+    def _columns(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
+        if np.ndim(t) == 0:
+            columns = self._columns(np.array([t], dtype=np.float64), np.array([lr], dtype=np.float64), state)
+            return tuple(float(column[0]) for column in columns)
+        lr = np.broadcast_to(lr, t.shape)
+        if self.warmup_steps:
+            lr = lr * np.minimum(t / self.warmup_steps, 1)
+        lr_max = np.maximum(np.maximum.accumulate(lr), state["lr_max"])
+        weight = t**self.r * lr_max**self.weight_lr_power
+        sums = np.cumsum(np.concatenate([[state["weight_sum"]], weight]))[1:]
+        c = np.divide(weight, sums, out=np.zeros_like(weight), where=sums > 0)
+        state["weight_sum"], state["lr_max"] = float(sums[-1]), float(lr_max[-1])
+        return lr, c, self._v_gain(t), sums
+
+    def _v_gain(self, t: Array) -> Array:
+        return np.ones_like(t)
+
+    def _idles(self, alpha: float, constant_rate: bool) -> bool:
+        return not self.weight_decay
+
+    def _fill_idle(
+        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
+    ) -> None:
+        table[0, 4] = start["weight_sum"]
+
+
+@dataclass(frozen=True)
+class ScheduleFreeSGD(_ScheduleFree):
+    """Schedule-free SGD: no schedule to choose, and the last iterate is as good as an average.
+
+    With ``x = (y - (1 - beta) z) / beta``: ``z -= lr (g + weight_decay y); x = (1 - c) x + c z;
+    y = (1 - beta) z + beta x``, w being y. c is step t's share, ``t^r lr_max^weight_lr_power``, in the sum of all so far.
+
+    Parameters
+    ----------
+    learning_rate : float, Schedule, callable or "auto", default 1.0
+    momentum : float in (0, 1), default 0.9
+        beta.
+    warmup_steps : int, default 0
+        The learning rate rises linearly over so many steps.
+    r, weight_lr_power : float >= 0, defaults 0.0 and 2.0
+
+    Notes
+    -----
+    Without a gradient z rests and y approaches it by a known product: CSR steps are exact at O(nonzeros), with weight decay
+    every coordinate steps. L2 on CSR as in `Adam`.
+
+    References
+    ----------
+    Defazio et al., "The road less scheduled", NeurIPS 2024, section 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w, rule = np.array([1.0]), ScheduleFreeSGD(learning_rate=0.5)
+    >>> state = rule.init(w)
+    >>> for _ in range(50):
+    ...     rule.step(w, 2 * w, state)
+    >>> bool(abs(rule.averaged(w, state)) < 0.02)
+    True
+    """
+
+    name: ClassVar[str] = "schedule_free_sgd"
+    learning_rate: float | Callable[[int], float] | str = 1.0
+    momentum: float = 0.9
+
+    def _check(self) -> None:
+        super()._check()
+        check_fraction("momentum", self.momentum)
+        check_positive("momentum", self.momentum)
+
+    @property
+    def _beta(self) -> float:
+        return self.momentum
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """``("z",)``."""
+        return ("z",)
+
+    def _hyper(self) -> tuple[float, ...]:
+        return (self.momentum, self.weight_decay or 0.0)
+
+
+@dataclass(frozen=True)
+class ScheduleFreeAdamW(_ScheduleFree):
+    """Schedule-free AdamW: as `ScheduleFreeSGD` with beta_1 for beta and Adam's scaling of the gradient.
+
+    ``v = b2 v + (1 - b2) g^2; z -= lr (weight_decay y + g / (sqrt(v / (1 - b2^t)) + eps))``. Keras's weight decay shrinks y
+    instead.
+
+    Parameters
+    ----------
+    learning_rate : float, Schedule, callable or "auto", default 0.0025
+    beta_1 : float in (0, 1), default 0.9
+    beta_2 : float in [0, 1), default 0.999
+    epsilon : float > 0, default 1e-8
+    warmup_steps, r, weight_lr_power
+        As in `ScheduleFreeSGD`.
+
+    Notes
+    -----
+    On CSR data as `ScheduleFreeSGD`, v by decay.
+
+    References
+    ----------
+    Defazio et al., "The road less scheduled", NeurIPS 2024, Algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w, rule = np.array([1.0]), ScheduleFreeAdamW(learning_rate=0.1)
+    >>> state = rule.init(w)
+    >>> for _ in range(100):
+    ...     rule.step(w, 2 * w, state)
+    >>> bool(abs(rule.averaged(w, state)) < 0.1)
+    True
+    """
+
+    name: ClassVar[str] = "schedule_free_adamw"
+    learning_rate: float | Callable[[int], float] | str = 0.0025
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+
+    def _check(self) -> None:
+        super()._check()
+        check_fraction("beta_1", self.beta_1)
+        check_positive("beta_1", self.beta_1)
+        check_fraction("beta_2", self.beta_2)
+        check_positive("epsilon", self.epsilon)
+
+    @property
+    def _beta(self) -> float:
+        return self.beta_1
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """``("z", "v")``."""
+        return ("z", "v")
+
+    def _hyper(self) -> tuple[float, ...]:
+        return (self.beta_1, self.weight_decay or 0.0, self.beta_2, self.epsilon)
+
+    def _v_gain(self, t: Array) -> Array:
+        return np.asarray(1 / (1 - power(self.beta_2, t)))
+
+    def _fill_idle(
+        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
+    ) -> None:
+        super()._fill_idle(table, hyper, t0, alpha, rate, start)
+        table[:, 6] = power(self.beta_2, np.arange(len(table), dtype=np.float64))
 
 
 def power(base: float, exponent: Any) -> Any:
@@ -405,7 +1313,17 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": SGD,
     "momentum": lambda **kw: SGD(**{"momentum": 0.9} | kw),
     "nesterov": lambda **kw: SGD(**{"momentum": 0.9, "nesterov": True} | kw),
+    "adagrad": Adagrad,
+    "rmsprop": RMSprop,
     "adam": Adam,
+    "adamw": AdamW,
+    "nadam": Nadam,
+    "adamax": Adamax,
+    "adadelta": Adadelta,
+    "ftrl": Ftrl,
+    "lion": Lion,
+    "schedule_free_sgd": ScheduleFreeSGD,
+    "schedule_free_adamw": ScheduleFreeAdamW,
 }
 
 

@@ -5,11 +5,11 @@ that L2 costs nothing per coordinate. Nothing is allocated inside a loop.
 """
 from libc.string cimport memset
 
-from fastopt._kernels.plan cimport Plan, begin_scores, point, shrink, slopes, step_intercept
+from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, point, shrink, slopes, step_all,
+                                    step_intercept)
 from fastopt._kernels.portable cimport real
 from fastopt._kernels.row cimport AHEAD, axpy, dot, outputs_axpy, outputs_dot, prefetch_row
 from fastopt._kernels.rule cimport MAX_SLOTS, SGD
-from fastopt._kernels.update cimport update_all
 
 
 def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py_ssize_t start, Py_ssize_t stop):
@@ -22,7 +22,8 @@ def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py
     cdef real *g = &params[params.shape[0] - 1, 0]
     cdef real *w
     cdef double lr
-    point(params, p)
+    cdef bint plain = plan.rule == SGD and not plan.eager
+    point(plan, params, p)
     w = p[0]
     with nogil:
         for step in range(start, stop):
@@ -38,15 +39,17 @@ def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py
                 else:
                     outputs_dot(x, w, d, K, <real>plan.scale, &z[i, 0])
             slopes(plan, lo, b, &z[0, 0])
-            if plan.rule == SGD:
-                lr = plan.table[step + 1, 0]
-                shrink(plan, lr, w)
+            intercept_gradient(plan, b, &z[0, 0], g)
+            if plain:
+                lr = plan.table[step + 1, 1]
+                shrink(plan, plan.table[step + 1, 0] - lr * plan.alpha, w)
                 for i in range(b):
                     x = x0 + plan.order[lo + i] * stride
                     if K == 1:
                         axpy(<real>(-lr / plan.scale) * z[i, 0], x, w, d)
                     else:
                         outputs_axpy(<real>(-lr / plan.scale), &z[i, 0], x, w, d, K)
+                step_intercept(plan, step, p, g)
             else:
                 memset(g, 0, d * K * sizeof(real))
                 for i in range(b):
@@ -55,5 +58,4 @@ def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py
                         axpy(z[i, 0], x, g, d)
                     else:
                         outputs_axpy(<real>1, &z[i, 0], x, g, d, K)
-                update_all(plan.rule, &plan.hyper[0], &plan.table[step + 1, 0], p, g, plan.alpha, d * K)
-            step_intercept(plan, step, b, &z[0, 0], p, g)
+                step_all(plan, step, p, g, params)

@@ -4,17 +4,17 @@ from libc.stdint cimport int32_t
 from fastopt._kernels.loss cimport MULTINOMIAL, slope_of, softmax
 from fastopt._kernels.portable cimport real
 from fastopt._kernels.rule cimport MAX_SLOTS
-from fastopt._kernels.update cimport update_all
+from fastopt._kernels.update cimport average_all, clip_all, update_all
 
 
 cdef class Plan:
     cdef public int loss, rule
-    cdef public double loss_parameter, alpha, scale
-    cdef public Py_ssize_t batch_size, n_features, n_outputs, width
-    cdef public bint intercept, lazy, distinct
-    cdef const double[::1] y, weights, hyper, l2
+    cdef public double loss_parameter, alpha, scale, clipnorm, clipvalue, ema_momentum
+    cdef public Py_ssize_t batch_size, n_features, n_outputs, width, ema_row, first_step
+    cdef public bint intercept, lazy, eager, distinct, clips
+    cdef const double[::1] y, weights, hyper, intercept_hyper, l2
     cdef const double[:, ::1] table
-    cdef const Py_ssize_t[::1] order
+    cdef const Py_ssize_t[::1] order, slot_rows
     cdef int32_t[::1] stamp
     cdef Py_ssize_t[::1] touched
 
@@ -36,21 +36,20 @@ cdef inline void slopes(Plan plan, Py_ssize_t start, Py_ssize_t b, real *z) noex
             z[i] = <real>(share * slope_of(plan.loss, plan.loss_parameter, plan.y[row], z[i]))
 
 
-cdef inline void point(real[:, ::1] params, real **p) noexcept nogil:
-    """params holds w, the rule's slots and, last, the batch's gradient."""
+cdef inline void point(Plan plan, real[:, ::1] params, real **p) noexcept nogil:
+    """Where w and the slots lie in params; an unused slot aliases w. params' last row is the batch's gradient."""
     cdef Py_ssize_t s
     for s in range(MAX_SLOTS + 1):
-        p[s] = &params[s, 0] if s < params.shape[0] - 1 else &params[0, 0]
+        p[s] = &params[plan.slot_rows[s], 0]
 
 
-cdef inline void shrink(Plan plan, double lr, real *w) noexcept nogil:
-    """The L2 part of a plain SGD step, w *= 1 - lr alpha, by the scale.
+cdef inline void shrink(Plan plan, double factor, real *w) noexcept nogil:
+    """w *= factor by the scale: the L2 part of a plain SGD step, and decoupled decay.
 
     Below 1e-4 the scale is multiplied out: v's entries stay within the range of float32.
     """
     cdef Py_ssize_t j
-    cdef double factor = 1 - lr * plan.alpha
-    if plan.alpha == 0:
+    if factor == 1:
         return
     if factor > 1e-4:
         plan.scale *= factor
@@ -69,10 +68,9 @@ cdef inline void begin_scores(Plan plan, const real *w, real *z) noexcept nogil:
         z[c] = w[plan.n_features * plan.n_outputs + c] if plan.intercept else <real>0
 
 
-cdef inline void step_intercept(Plan plan, Py_ssize_t step, Py_ssize_t b, const real *z, real **p,
-                                real *g) noexcept nogil:
-    cdef Py_ssize_t i, c, s, first = plan.n_features * plan.n_outputs
-    cdef real *q[MAX_SLOTS + 1]
+cdef inline void intercept_gradient(Plan plan, Py_ssize_t b, const real *z, real *g) noexcept nogil:
+    """Sums of the slopes, into the gradient's last row."""
+    cdef Py_ssize_t i, c, first = plan.n_features * plan.n_outputs
     if not plan.intercept:
         return
     for c in range(plan.n_outputs):
@@ -80,6 +78,29 @@ cdef inline void step_intercept(Plan plan, Py_ssize_t step, Py_ssize_t b, const 
     for i in range(b):
         for c in range(plan.n_outputs):
             g[first + c] += z[i * plan.n_outputs + c]
+
+
+cdef inline void step_intercept(Plan plan, Py_ssize_t step, real **p, const real *g) noexcept nogil:
+    """The intercept's own step: no penalty, no decay."""
+    cdef Py_ssize_t s, first = plan.n_features * plan.n_outputs
+    cdef real *q[MAX_SLOTS + 1]
+    if not plan.intercept:
+        return
     for s in range(MAX_SLOTS + 1):
         q[s] = p[s] + first
-    update_all(plan.rule, &plan.hyper[0], &plan.table[step + 1, 0], q, g + first, 0, plan.n_outputs)
+    update_all(plan.rule, &plan.intercept_hyper[0], &plan.table[step + 1, 0], q, g + first, 0, 1, plan.n_outputs)
+
+
+cdef inline void step_all(Plan plan, Py_ssize_t step, real **p, real *g, real[:, ::1] params) noexcept nogil:
+    """A step of every coordinate with the batch's gradient, and what goes around it: clipping, the moving average."""
+    cdef Py_ssize_t size = plan.n_features * plan.n_outputs, all_ = params.shape[1]
+    cdef const double *row = &plan.table[step + 1, 0]
+    cdef double l2 = plan.alpha
+    if plan.clips:
+        clip_all(g, p[0], l2, size, all_, plan.clipnorm, plan.clipvalue)
+        l2 = 0
+    update_all(plan.rule, &plan.hyper[0], row, p, g, l2, row[0], size)
+    step_intercept(plan, step, p, g)
+    if plan.ema_row > 0:
+        # The average starts as w itself.
+        average_all(p[0], &params[plan.ema_row, 0], plan.ema_momentum if plan.first_step + step > 0 else 0, all_)

@@ -1,4 +1,6 @@
 """What an epoch needs beside X and the parameters; the stages' code is in plan.pxd."""
+from libc.math cimport INFINITY
+
 from fastopt._kernels.loss cimport HUBER, LOG_LOSS, MULTINOMIAL, SQUARED_ERROR, SQUARED_HINGE
 
 LOSSES = {"log_loss": LOG_LOSS, "multinomial": MULTINOMIAL, "squared_error": SQUARED_ERROR,
@@ -18,11 +20,19 @@ cdef class Plan:
         self.distinct = distinct
         self.scale = 1.0
 
-    def begin(self, const Py_ssize_t[::1] order, int rule, const double[::1] hyper, const double[:, ::1] table,
-              bint lazy):
+    def begin(self, const Py_ssize_t[::1] order, const double[:, ::1] table, const double[::1] hyper, bint lazy,
+              Py_ssize_t first_step):
         """A new epoch: rows in this order, `table[1 + s]` holding the scalars of its step s."""
-        self.order, self.rule, self.hyper, self.table, self.lazy = order, rule, hyper, table, lazy
+        self.order, self.table, self.hyper, self.lazy = order, table, hyper, lazy
         self.width = table.shape[1]
+        self.first_step = first_step
+
+    def use(self, int rule, const double[::1] intercept_hyper, const Py_ssize_t[::1] slot_rows, bint eager,
+            double clipnorm, double clipvalue, Py_ssize_t ema_row, double ema_momentum):
+        """The update rule; infinite clipping bounds and an ema_row of 0 are off."""
+        self.rule, self.intercept_hyper, self.slot_rows, self.eager = rule, intercept_hyper, slot_rows, eager
+        self.clipnorm, self.clipvalue, self.ema_row, self.ema_momentum = clipnorm, clipvalue, ema_row, ema_momentum
+        self.clips = clipnorm < INFINITY or clipvalue < INFINITY
 
     def reset(self):
         """Forgets an epoch that was left half-way: the parameters are to be put back by the caller."""

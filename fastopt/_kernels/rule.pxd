@@ -1,27 +1,27 @@
 """Update rules: a struct of this step's scalars, and one branch each in `read`, `advance` and `idle`.
 
 `read`     fills the struct from the hyperparameters and this step's row of the table (fastopt/optimizers.py writes
-           both: `_hyper()` and `_columns(t, lr)`, in the order used here).
+           both: `_hyper()` and `_columns(t, lr)`, in the order used here; row[0] is the factor of decoupled decay).
 `advance`  one step of one coordinate with gradient g; w and the state slots a, b, c are written in place.
-`idle`     steps first+1 .. last, all with zero gradient, at once: exact, and O(1) in their number.
+`idle`     steps first+1 .. last, all with zero gradient, at once: exact, and O(1) in their number where a closed form
+           is known. Rows of the table are steps, and also powers: row k holds what k steps do.
 The branch is resolved at compile time (`Rule` is fused), so loops over `advance` vectorise.
 Symbols are the papers': w parameter, g gradient, u velocity, m and v moving averages.
 """
-from libc.math cimport pow, sqrt
+from libc.math cimport exp, fabs, pow, sqrt
 
 from fastopt._kernels.portable cimport real
 
 cdef enum RuleKind:
-    SGD, MOMENTUM, NESTEROV, ADAM
+    SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, NADAM, ADAMAX, ADADELTA, FTRL, LION
+    SCHEDULE_FREE_SGD, SCHEDULE_FREE_ADAMW
 
 cdef enum:
-    # Doubles in a row of the table: one cache line. See `optimizers.Optimizer._table`.
+    # Doubles in a row of a table that `idle` reads: one cache line.
     WIDTH = 8
     MAX_SLOTS = 3
     # Up to this many idle steps are cheaper one by one than in closed form.
     FEW = 4
-    # The geometric weight beta_1^j of an explicit catch-up is below rounding long before this many steps at 0.9.
-    MANY = 100000
 
 cdef struct Sgd:
     double lr
@@ -32,32 +32,85 @@ cdef struct Momentum:
 cdef struct Nesterov:
     double lr, mu
 
+cdef struct Adagrad:
+    double lr, eps
+
+cdef struct Rmsprop:
+    double lr, rho, mu, eps
+    bint centered
+
 cdef struct Adam:
     double gain, beta_1, beta_2, eps
+    bint amsgrad
+
+cdef struct Nadam:
+    double m_gain, g_gain, root_gain, beta_1, beta_2, eps
+
+cdef struct Adamax:
+    double gain, beta_1, beta_2, eps
+
+cdef struct Adadelta:
+    double lr, rho, eps
+
+cdef struct Ftrl:
+    double lr, power, l1, l2, shrinkage
+
+cdef struct Lion:
+    double lr, beta_1, beta_2
+
+cdef struct ScheduleFreeSgd:
+    double lr, c, beta, decay
+
+cdef struct ScheduleFreeAdamw:
+    double lr, c, v_gain, beta, beta_2, eps, decay
 
 ctypedef fused Rule:
     Sgd
     Momentum
     Nesterov
+    Adagrad
+    Rmsprop
     Adam
+    Nadam
+    Adamax
+    Adadelta
+    Ftrl
+    Lion
+    ScheduleFreeSgd
+    ScheduleFreeAdamw
 
 
-cdef inline Rule read(Rule r, const double *hyper, const double *row) noexcept nogil:
+cdef inline Rule read(Rule r, const double *h, const double *row) noexcept nogil:
     if Rule is Sgd:
-        r.lr = row[0]
+        r.lr = row[1]
     elif Rule is Momentum or Rule is Nesterov:
-        r.lr = row[0]
-        r.mu = hyper[0]
-    elif Rule is Adam:
-        r.gain = row[0]                 # lr sqrt(1 - beta_2^t) / (1 - beta_1^t)
-        r.beta_1 = hyper[0]
-        r.beta_2 = hyper[1]
-        r.eps = hyper[2]
+        r.lr, r.mu = row[1], h[0]
+    elif Rule is Adagrad:
+        r.lr, r.eps = row[1], h[0]
+    elif Rule is Rmsprop:
+        r.lr, r.rho, r.mu, r.eps, r.centered = row[1], h[0], h[1], h[2], h[3] != 0
+    elif Rule is Adam:                  # gain: lr sqrt(1 - beta_2^t) / (1 - beta_1^t)
+        r.gain, r.beta_1, r.beta_2, r.eps, r.amsgrad = row[1], h[0], h[1], h[2], h[8] != 0
+    elif Rule is Nadam:
+        r.m_gain, r.g_gain, r.root_gain = row[1], row[2], row[3]
+        r.beta_1, r.beta_2, r.eps = h[0], h[1], h[2]
+    elif Rule is Adamax:                # gain: lr / (1 - beta_1^t)
+        r.gain, r.beta_1, r.beta_2, r.eps = row[1], h[0], h[1], h[2]
+    elif Rule is Adadelta:
+        r.lr, r.rho, r.eps = row[1], h[0], h[1]
+    elif Rule is Ftrl:                  # l2: the two terms of the quadratic that do not depend on the step
+        r.lr, r.power, r.l1, r.l2, r.shrinkage = row[1], h[0], h[1], h[2] + h[4] / row[1], h[3]
+    elif Rule is Lion:
+        r.lr, r.beta_1, r.beta_2 = row[1], h[0], h[1]
+    elif Rule is ScheduleFreeSgd:
+        r.lr, r.c, r.beta, r.decay = row[1], row[2], h[0], h[1]
+    elif Rule is ScheduleFreeAdamw:
+        r.lr, r.c, r.v_gain, r.beta, r.decay, r.beta_2, r.eps = row[1], row[2], row[3], h[0], h[1], h[2], h[3]
     return r
 
 
 cdef inline void advance(Rule r, real *w, real g, real *a, real *b, real *c) noexcept nogil:
-    cdef real u, m, v
+    cdef real u, m, v, x
     if Rule is Sgd:
         w[0] -= <real>r.lr * g
     elif Rule is Momentum:
@@ -68,63 +121,228 @@ cdef inline void advance(Rule r, real *w, real g, real *a, real *b, real *c) noe
         u = <real>r.mu * a[0] - <real>r.lr * g
         a[0] = u
         w[0] += <real>r.mu * u - <real>r.lr * g
+    elif Rule is Adagrad:
+        v = a[0] + g * g
+        a[0] = v
+        w[0] -= <real>r.lr * g / <real>sqrt(v + <real>r.eps)
+    elif Rule is Rmsprop:
+        v = <real>r.rho * a[0] + <real>(1 - r.rho) * (g * g)
+        a[0] = v
+        if r.centered:                  # rounding must not take v - m^2 below zero
+            m = <real>r.rho * c[0] + <real>(1 - r.rho) * g
+            c[0] = m
+            v -= m * m
+            v = v if v > 0 else <real>0
+        u = <real>r.lr * g / <real>sqrt(v + <real>r.eps)
+        if r.mu != 0:
+            u += <real>r.mu * b[0]
+            b[0] = u
+        w[0] -= u
     elif Rule is Adam:
         m = a[0] + (g - a[0]) * <real>(1 - r.beta_1)
         v = b[0] + (g * g - b[0]) * <real>(1 - r.beta_2)
         a[0] = m
         b[0] = v
+        if r.amsgrad:
+            v = c[0] if c[0] > v else v
+            c[0] = v
         w[0] -= <real>r.gain * m / (<real>sqrt(v) + <real>r.eps)
+    elif Rule is Nadam:
+        m = a[0] + (g - a[0]) * <real>(1 - r.beta_1)
+        v = b[0] + (g * g - b[0]) * <real>(1 - r.beta_2)
+        a[0] = m
+        b[0] = v
+        w[0] -= (<real>r.m_gain * m + <real>r.g_gain * g) / (<real>sqrt(v) * <real>r.root_gain + <real>r.eps)
+    elif Rule is Adamax:
+        m = a[0] + (g - a[0]) * <real>(1 - r.beta_1)
+        u = <real>r.beta_2 * b[0]
+        x = g if g > 0 else -g
+        u = u if u > x else x
+        a[0] = m
+        b[0] = u
+        w[0] -= <real>r.gain * m / (u + <real>r.eps)
+    elif Rule is Adadelta:
+        v = <real>r.rho * a[0] + <real>(1 - r.rho) * (g * g)
+        a[0] = v
+        u = <real>sqrt(b[0] + <real>r.eps) * g / <real>sqrt(v + <real>r.eps)
+        b[0] = <real>r.rho * b[0] + <real>(1 - r.rho) * (u * u)
+        w[0] -= <real>r.lr * u
+    elif Rule is Ftrl:
+        u = a[0] + g * g
+        x = ftrl_root(r, u)
+        b[0] += g + <real>(2 * r.shrinkage) * w[0] - (x - ftrl_root(r, a[0])) / <real>r.lr * w[0]
+        a[0] = u
+        w[0] = ftrl_weight(r, x, b[0])
+    elif Rule is Lion:
+        m = <real>r.beta_1 * a[0] + <real>(1 - r.beta_1) * g
+        w[0] -= <real>r.lr * (<real>(m > 0) - <real>(m < 0))
+        a[0] = <real>r.beta_2 * a[0] + <real>(1 - r.beta_2) * g
+    elif Rule is ScheduleFreeSgd:
+        schedule_free(w, g, a, <real>r.lr, <real>r.c, <real>r.beta, <real>r.decay)
+    elif Rule is ScheduleFreeAdamw:
+        v = <real>r.beta_2 * b[0] + <real>(1 - r.beta_2) * (g * g)
+        b[0] = v
+        g = g / (<real>sqrt(v * <real>r.v_gain) + <real>r.eps)
+        schedule_free(w, g, a, <real>r.lr, <real>r.c, <real>r.beta, <real>r.decay)
 
 
-cdef inline void idle(Rule r, const double *hyper, const double *table, Py_ssize_t first, Py_ssize_t last,
+cdef inline void schedule_free(real *y, real direction, real *z, real lr, real c, real beta, real decay) noexcept nogil:
+    """z takes the step; x, kept as (y - (1 - beta) z) / beta, moves towards z by c; y lies between them."""
+    cdef real x = (y[0] - (1 - beta) * z[0]) / beta
+    z[0] -= lr * (direction + decay * y[0])
+    x += c * (z[0] - x)
+    y[0] = (1 - beta) * z[0] + beta * x
+
+
+cdef inline real ftrl_root(Ftrl r, real n) noexcept nogil:
+    if r.power == 0.5:
+        return <real>sqrt(n)
+    return <real>pow(n, r.power)
+
+
+cdef inline real ftrl_weight(Ftrl r, real root, real z) noexcept nogil:
+    """The minimiser in closed form; 0 where |z| <= l1, also while the quadratic is still zero."""
+    cdef real size = (z if z > 0 else -z) - <real>r.l1
+    if size <= 0:
+        return 0
+    size /= root / <real>r.lr + <real>r.l2
+    return -size if z > 0 else size
+
+
+cdef inline void idle(Rule tag, const double *h, const double *table, Py_ssize_t first, Py_ssize_t last,
                       real *w, real *a, real *b, real *c) noexcept nogil:
-    cdef Py_ssize_t k = last - first, step
-    cdef const double *row
-    cdef double p, u, m, v, root
+    cdef Py_ssize_t k = last - first
+    cdef const double *row = table + WIDTH * k
+    cdef const double *now = table + WIDTH * last
+    cdef double p, u
+    cdef Rule r
     if k <= 0:
         return
-    if Rule is Momentum or Rule is Nesterov:
-        # Without a gradient (w, u) moves linearly, L2 included: row k of the table holds the k-th power of the matrix.
-        row = table + WIDTH * k
+    if Rule is Sgd or Rule is Adagrad:
+        shrink_idle(h, table, first, last, w)
+    elif Rule is Momentum or Rule is Nesterov:
+        # (w, u) moves linearly, L2 and decay included: row k holds the k-th power of the matrix.
         p = w[0]
         u = a[0]
-        w[0] = <real>(row[1] * p + row[2] * u)
-        a[0] = <real>(row[3] * p + row[4] * u)
-    elif Rule is Adam:
-        m = a[0]
-        v = b[0]
-        row = table + WIDTH * k         # row k also holds beta_1^k and beta_2^k
-        if m != 0:
+        w[0] = <real>(row[2] * p + row[3] * u)
+        a[0] = <real>(row[4] * p + row[5] * u)
+    elif Rule is Rmsprop:
+        a[0] = <real>(a[0] * row[6])
+        if h[3] != 0:
+            c[0] = <real>(c[0] * row[6])
+        if h[1] != 0:
             p = w[0]
-            if k <= FEW or first < hyper[6]:
-                p -= adam_motion(hyper, table, first, last, m, v)
-            else:
-                # sum_{j=1..k} beta_1^j f(j) = tail(first) - tail(last), each tail by 3-node Gauss quadrature
-                root = sqrt(v)
-                p -= m * adam_tail(hyper, table + WIDTH * first, root)
-                m *= row[4]
-                if m != 0:
-                    p += m * adam_tail(hyper, table + WIDTH * last, root * sqrt(row[5]))
-            w[0] = <real>p
-            a[0] = <real>(a[0] * row[4])
-        b[0] = <real>(v * row[5])
+            u = b[0]
+            w[0] = <real>(row[2] * p + row[3] * u)
+            b[0] = <real>(row[4] * p + row[5] * u)
+        else:
+            shrink_idle(h, table, first, last, w)
+    elif Rule is Adam:
+        adam_idle(h, table, first, last, w, a, b, c)
+    elif Rule is Nadam:
+        nadam_idle(h, table, first, last, w, a, b)
+    elif Rule is Adamax:
+        if a[0] != 0 or h[9] != 0:
+            p = shrinkage(h, table, first, last)
+            w[0] = <real>(w[0] * p - motion(h, table, first, last, a[0], b[0], p, row[5], row[6], False))
+        a[0] = <real>(a[0] * row[5])
+        b[0] = <real>(b[0] * row[6])
+    elif Rule is Adadelta:
+        a[0] = <real>(a[0] * row[6])
+        b[0] = <real>(b[0] * row[6])
+        shrink_idle(h, table, first, last, w)
+    elif Rule is Ftrl:                  # w is a function of the sums and of the last step's learning rate alone
+        r = read(tag, h, now)
+        w[0] = ftrl_weight(r, ftrl_root(r, a[0]), b[0])
+    elif Rule is Lion:                  # m keeps its sign, so that only the learning rates add up
+        w[0] -= <real>((now[2] - table[WIDTH * first + 2]) * (<double>(a[0] > 0) - <double>(a[0] < 0)))
+        a[0] = <real>(a[0] * row[6])
+    elif Rule is ScheduleFreeSgd or Rule is ScheduleFreeAdamw:
+        # z rests and y approaches it by the factors 1 - c of the steps, whose product is a ratio of two sums.
+        p = now[4]
+        u = table[WIDTH * first + 4] / p if p > 0 else 1.0
+        w[0] = <real>(a[0] + u * (w[0] - a[0]))
+        if Rule is ScheduleFreeAdamw:
+            b[0] = <real>(b[0] * row[6])
 
 
-cdef inline double adam_tail(const double *hyper, const double *row, double root) noexcept nogil:
-    """sum_{j >= 1} beta_1^j gain(t + j) / (sqrt(v beta_2^j) + eps), `row` being that of step t and root sqrt(v)."""
-    cdef double d1 = root * hyper[3] + hyper[2], d2 = root * hyper[4] + hyper[2], d3 = root * hyper[5] + hyper[2]
-    return (row[1] * d2 * d3 + row[2] * d1 * d3 + row[3] * d1 * d2) / (d1 * d2 * d3)    # one division, not three
+cdef inline double shrinkage(const double *h, const double *table, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """Product of the factors that act on w alone (decoupled decay; plain L2), from the sums of their logarithms."""
+    if h[9] == 0:
+        return 1.0
+    return exp(table[WIDTH * last + 7] - table[WIDTH * first + 7])
 
 
-cdef inline double adam_motion(const double *hyper, const double *table, Py_ssize_t first, Py_ssize_t last,
-                               double m, double v) noexcept nogil:
-    """The same sum step by step, up to the step after which beta_1^j is below rounding."""
-    cdef Py_ssize_t step
+cdef inline void shrink_idle(const double *h, const double *table, Py_ssize_t first, Py_ssize_t last,
+                             real *w) noexcept nogil:
+    if h[9] != 0:
+        w[0] = <real>(w[0] * shrinkage(h, table, first, last))
+
+
+cdef inline void adam_idle(const double *h, const double *table, Py_ssize_t first, Py_ssize_t last,
+                           real *w, real *a, real *b, real *c) noexcept nogil:
+    cdef const double *row = table + WIDTH * (last - first)
+    cdef double p, step
+    if a[0] != 0 or h[9] != 0:
+        p = shrinkage(h, table, first, last)
+        if h[8] != 0:                   # AMSGrad's root rests: the sum of beta_1^j gain(t + j) is tabulated
+            step = a[0] / (sqrt(c[0]) + h[2])
+            step *= p * table[WIDTH * first + 2] - row[5] * table[WIDTH * last + 2]
+        else:
+            step = motion(h, table, first, last, a[0], b[0], p, row[5], row[6], True)
+        w[0] = <real>(w[0] * p - step)
+        a[0] = <real>(a[0] * row[5])
+    b[0] = <real>(b[0] * row[6])
+
+
+cdef inline double motion(const double *h, const double *table, Py_ssize_t first, Py_ssize_t last, double m,
+                          double v, double shrunk, double m_decay, double v_decay, bint rooted) noexcept nogil:
+    """sum_{j=1..k} D^(k-j) beta_1^j gain(t + j) m / (s_j + eps), s_j = sqrt(v beta_2^j) or v beta_2^j, D the decay's factor.
+
+    Few steps, and all steps while bias correction is not yet smooth, go one by one; else the sum is the difference of two
+    infinite tails, tail(first) D^k - tail(last), each by 3-node Gauss quadrature.
+    """
     cdef double total = 0
-    if last - first > hyper[7]:
-        last = first + <Py_ssize_t>hyper[7]
-    for step in range(first + 1, last + 1):
-        m *= hyper[0]
-        v *= hyper[1]
-        total += table[WIDTH * step] * m / (sqrt(v) + hyper[2])
+    cdef Py_ssize_t step
+    if last - first <= FEW or first < h[6]:
+        if last - first > h[7]:         # beta_1^j is below rounding from there on
+            shrunk = exp(table[WIDTH * last + 7] - table[WIDTH * (first + <Py_ssize_t>h[7]) + 7])
+            last = first + <Py_ssize_t>h[7]
+        else:
+            shrunk = 1
+        for step in range(first + 1, last + 1):
+            m *= h[0]
+            v *= h[1]
+            total *= table[WIDTH * step]
+            total += table[WIDTH * step + 1] * m / ((sqrt(v) if rooted else v) + h[2])
+        return total * shrunk
+    v = sqrt(v) if rooted else v
+    total = shrunk * m * tail(h, table + WIDTH * first, v)
+    m *= m_decay
+    if m != 0:
+        total -= m * tail(h, table + WIDTH * last, v * (sqrt(v_decay) if rooted else v_decay))
     return total
+
+
+cdef inline double tail(const double *h, const double *row, double root) noexcept nogil:
+    """sum_{j >= 1} of `motion` for m = 1, in quadrature: row[2..4] weight times gain, h[3..5] the decay of the root."""
+    cdef double d1 = root * h[3] + h[2], d2 = root * h[4] + h[2], d3 = root * h[5] + h[2]
+    return (row[2] * d2 * d3 + row[3] * d1 * d3 + row[4] * d1 * d2) / (d1 * d2 * d3)    # one division, not three
+
+
+cdef inline void nadam_idle(const double *h, const double *table, Py_ssize_t first, Py_ssize_t last,
+                            real *w, real *a, real *b) noexcept nogil:
+    """No closed form: step by step until beta_1^j is below rounding, h[7] steps at the most."""
+    cdef const double *row = table + WIDTH * (last - first)
+    cdef Py_ssize_t step, stop = last
+    cdef double p = w[0], m = a[0], v = b[0]
+    if last - first > h[7]:
+        stop = first + <Py_ssize_t>h[7]
+    for step in range(first + 1, stop + 1):
+        m *= h[0]
+        v *= h[1]
+        p *= table[WIDTH * step]
+        p -= table[WIDTH * step + 1] * m / (sqrt(v) * table[WIDTH * step + 3] + h[2])
+    w[0] = <real>(p * shrinkage(h, table, stop, last))
+    a[0] = <real>(a[0] * row[5])
+    b[0] = <real>(b[0] * row[6])

@@ -4,16 +4,20 @@ Three ways, one function each: plain SGD scatters straight into w = scale * v, a
 steps bring a column up to date when a batch touches it, at O(nonzeros), and `finish` brings all of them up to date when
 an epoch ends; in eager steps every column moves, which is cheaper where a batch touches most of them.
 """
+from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int32_t
 from libc.string cimport memset
 
-from fastopt._kernels.plan cimport Plan, begin_scores, point, shrink, slopes, step_intercept
+from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, point, shrink, slopes, step_all,
+                                    step_intercept)
 from fastopt._kernels.portable cimport index, prefetch, real
 from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, prefetch_sparse_row, sparse_axpy, sparse_dot,
                                    sparse_outputs_axpy, sparse_outputs_dot)
-from fastopt._kernels.rule cimport (ADAM, MAX_SLOTS, MOMENTUM, NESTEROV, SGD, Adam, Momentum, Nesterov, Rule,
+from fastopt._kernels.rule cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, FTRL, LION, MAX_SLOTS, MOMENTUM, NADAM, NESTEROV,
+                                    RMSPROP, SCHEDULE_FREE_SGD, SGD, Adadelta, Adagrad, Adam, Adamax, Ftrl, Lion,
+                                    Momentum, Nadam, Nesterov, Rmsprop, ScheduleFreeAdamw, ScheduleFreeSgd, Sgd, Rule,
                                     advance, idle, read)
-from fastopt._kernels.update cimport update_all
+from fastopt._kernels.update cimport clip_all, idle_columns
 
 
 def epoch(Plan plan, const real[::1] values, const index[::1] columns, const index[::1] indptr,
@@ -24,44 +28,76 @@ def epoch(Plan plan, const real[::1] values, const index[::1] columns, const ind
     cdef const real *x = &values[0]
     cdef const index *j = &columns[0]
     cdef const index *rows = &indptr[0]
-    cdef Adam adam
+    cdef Sgd sgd
     cdef Momentum momentum
     cdef Nesterov nesterov
-    point(params, p)
+    cdef Adagrad adagrad
+    cdef Rmsprop rmsprop
+    cdef Adam adam
+    cdef Nadam nadam
+    cdef Adamax adamax
+    cdef Adadelta adadelta
+    cdef Ftrl ftrl
+    cdef Lion lion
+    cdef ScheduleFreeSgd schedule_free_sgd
+    cdef ScheduleFreeAdamw schedule_free_adamw
+    point(plan, params, p)
     with nogil:
-        if plan.rule == SGD:
-            plain_steps(plan, x, j, rows, p, g, &z[0, 0], start, stop)
-        elif not plan.lazy:
-            eager_steps(plan, x, j, rows, p, g, &z[0, 0], start, stop)
-        elif plan.rule == ADAM:
-            lazy_steps(adam, plan, x, j, rows, p, g, &z[0, 0], start, stop)
+        if not plan.lazy:
+            if plan.rule == SGD and not plan.eager:
+                plain_steps(plan, x, j, rows, p, g, &z[0, 0], start, stop)
+            else:
+                eager_steps(plan, x, j, rows, p, g, &z[0, 0], params, start, stop)
+        elif plan.rule == SGD:
+            lazy_steps(sgd, plan, x, j, rows, p, g, &z[0, 0], start, stop)
         elif plan.rule == MOMENTUM:
             lazy_steps(momentum, plan, x, j, rows, p, g, &z[0, 0], start, stop)
         elif plan.rule == NESTEROV:
             lazy_steps(nesterov, plan, x, j, rows, p, g, &z[0, 0], start, stop)
+        elif plan.rule == ADAGRAD:
+            lazy_steps(adagrad, plan, x, j, rows, p, g, &z[0, 0], start, stop)
+        elif plan.rule == RMSPROP:
+            lazy_steps(rmsprop, plan, x, j, rows, p, g, &z[0, 0], start, stop)
+        elif plan.rule == ADAM:
+            lazy_steps(adam, plan, x, j, rows, p, g, &z[0, 0], start, stop)
+        elif plan.rule == NADAM:
+            lazy_steps(nadam, plan, x, j, rows, p, g, &z[0, 0], start, stop)
+        elif plan.rule == ADAMAX:
+            lazy_steps(adamax, plan, x, j, rows, p, g, &z[0, 0], start, stop)
+        elif plan.rule == ADADELTA:
+            lazy_steps(adadelta, plan, x, j, rows, p, g, &z[0, 0], start, stop)
+        elif plan.rule == FTRL:
+            lazy_steps(ftrl, plan, x, j, rows, p, g, &z[0, 0], start, stop)
+        elif plan.rule == LION:
+            lazy_steps(lion, plan, x, j, rows, p, g, &z[0, 0], start, stop)
+        elif plan.rule == SCHEDULE_FREE_SGD:
+            lazy_steps(schedule_free_sgd, plan, x, j, rows, p, g, &z[0, 0], start, stop)
+        else:
+            lazy_steps(schedule_free_adamw, plan, x, j, rows, p, g, &z[0, 0], start, stop)
 
 
 def finish(Plan plan, real[:, ::1] params, Py_ssize_t steps):
     """The epoch's end: every column takes its idle steps up to `steps`, and the scale is multiplied out."""
-    cdef Py_ssize_t j
+    cdef Py_ssize_t j, c, K = plan.n_outputs
     cdef real *p[MAX_SLOTS + 1]
-    cdef Adam adam
-    cdef Momentum momentum
-    cdef Nesterov nesterov
-    point(params, p)
+    cdef real *q[MAX_SLOTS + 1]
+    cdef int32_t stamp
+    point(plan, params, p)
     with nogil:
         if plan.scale != 1:
-            for j in range(plan.n_features * plan.n_outputs):
+            for j in range(plan.n_features * K):
                 p[0][j] = <real>(plan.scale * p[0][j])
             plan.scale = 1
-        if not plan.lazy:
-            pass
-        elif plan.rule == ADAM:
-            finish_all(adam, plan, p, steps)
-        elif plan.rule == MOMENTUM:
-            finish_all(momentum, plan, p, steps)
-        elif plan.rule == NESTEROV:
-            finish_all(nesterov, plan, p, steps)
+        if plan.lazy and K == 1:
+            idle_columns(plan.rule, &plan.hyper[0], &plan.table[0, 0], steps, NULL, plan.n_features, &plan.stamp[0], p)
+        elif plan.lazy:
+            for j in range(plan.n_features * K):
+                stamp = plan.stamp[j // K]
+                for c in range(MAX_SLOTS + 1):
+                    q[c] = p[c] + j
+                idle_columns(plan.rule, &plan.hyper[0], &plan.table[0, 0], steps, NULL, 1, &stamp, q)
+        if plan.lazy:
+            memset(&plan.stamp[0], 0, plan.n_features * sizeof(int32_t))
 
 
 cdef void plain_steps(Plan plan, const real *x, const index *j, const index *rows, real **p, real *g, real *z,
@@ -73,14 +109,15 @@ cdef void plain_steps(Plan plan, const real *x, const index *j, const index *row
         b = min(plan.batch_size, plan.order.shape[0] - lo)
         predict(plan, x, j, rows, p[0], z, lo, b)
         slopes(plan, lo, b, z)
-        lr = plan.table[step + 1, 0]
-        shrink(plan, lr, p[0])
+        lr = plan.table[step + 1, 1]
+        shrink(plan, plan.table[step + 1, 0] - lr * plan.alpha, p[0])
         scatter(plan, x, j, rows, p[0], z, lo, b, <real>(-lr / plan.scale))
-        step_intercept(plan, step, b, z, p, g)
+        intercept_gradient(plan, b, z, g)
+        step_intercept(plan, step, p, g)
 
 
 cdef void eager_steps(Plan plan, const real *x, const index *j, const index *rows, real **p, real *g, real *z,
-                      Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+                      real[:, ::1] params, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
     cdef Py_ssize_t step, lo, b, size = plan.n_features * plan.n_outputs
     for step in range(start, stop):
         lo = step * plan.batch_size
@@ -89,15 +126,15 @@ cdef void eager_steps(Plan plan, const real *x, const index *j, const index *row
         slopes(plan, lo, b, z)
         memset(g, 0, size * sizeof(real))
         scatter(plan, x, j, rows, g, z, lo, b, <real>1)
-        update_all(plan.rule, &plan.hyper[0], &plan.table[step + 1, 0], p, g, plan.alpha, size)
-        step_intercept(plan, step, b, z, p, g)
+        intercept_gradient(plan, b, z, g)
+        step_all(plan, step, p, g, params)
 
 
 cdef void lazy_steps(Rule tag, Plan plan, const real *x, const index *j, const index *rows, real **p, real *g,
                      real *z, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
     cdef Py_ssize_t step, lo, b, n_touched
     # A row that names no column twice needs no list of touched columns and no gradient array.
-    cdef bint single = plan.batch_size == 1 and plan.distinct and plan.n_outputs == 1
+    cdef bint single = plan.batch_size == 1 and plan.distinct and plan.n_outputs == 1 and not plan.clips
     for step in range(start, stop):
         lo = step * plan.batch_size
         b = min(plan.batch_size, plan.order.shape[0] - lo)
@@ -108,8 +145,12 @@ cdef void lazy_steps(Rule tag, Plan plan, const real *x, const index *j, const i
             predict(plan, x, j, rows, p[0], z, lo, b)
             slopes(plan, lo, b, z)
             scatter(plan, x, j, rows, g, z, lo, b, <real>1)
+        intercept_gradient(plan, b, z, g)
+        if not single:
+            if plan.clips:
+                clip_touched(plan, n_touched, g)
             update_touched(tag, plan, step, n_touched, p, g)
-        step_intercept(plan, step, b, z, p, g)
+        step_intercept(plan, step, p, g)
 
 
 cdef inline void lazy_row(Rule tag, Plan plan, const real *x, const index *columns, const index *rows, real **p,
@@ -120,7 +161,7 @@ cdef inline void lazy_row(Rule tag, Plan plan, const real *x, const index *colum
     cdef const double *table = &plan.table[0, 0]
     cdef int32_t *stamp = &plan.stamp[0]
     cdef bint own_l2 = plan.l2.shape[0] > 0
-    cdef real l2 = <real>plan.alpha
+    cdef real l2 = <real>plan.alpha, keep = <real>plan.table[step + 1, 0]
     cdef real *w = p[0]
     cdef real *a = p[1]
     cdef real *b = p[2]
@@ -142,7 +183,9 @@ cdef inline void lazy_row(Rule tag, Plan plan, const real *x, const index *colum
         j = columns[k]
         if own_l2:
             l2 = <real>plan.l2[j]
-        advance(r, w + j, z[0] * x[k] + l2 * w[j], a + j, b + j, c + j)
+        score = z[0] * x[k] + l2 * w[j]
+        w[j] *= keep
+        advance(r, w + j, score, a + j, b + j, c + j)
 
 
 cdef inline void prefetch_columns(Plan plan, Py_ssize_t row, const index *columns, const index *rows,
@@ -228,18 +271,36 @@ cdef inline void update_touched(Rule tag, Plan plan, Py_ssize_t step, Py_ssize_t
     """One step of the listed columns; their gradients are left zero for the next batch."""
     cdef Py_ssize_t t, c, j
     cdef Rule r = read(tag, &plan.hyper[0], &plan.table[step + 1, 0])
-    cdef real l2 = <real>plan.alpha
+    cdef real l2 = <real>plan.alpha, keep = <real>plan.table[step + 1, 0], gradient
     for t in range(n_touched):
         j = plan.touched[t]
         if plan.l2.shape[0] > 0:
             l2 = <real>plan.l2[j]
         for c in range(j * plan.n_outputs, (j + 1) * plan.n_outputs):
-            advance(r, p[0] + c, g[c] + l2 * p[0][c], p[1] + c, p[2] + c, p[3] + c)
+            gradient = g[c] + l2 * p[0][c]
+            p[0][c] *= keep
+            advance(r, p[0] + c, gradient, p[1] + c, p[2] + c, p[3] + c)
             g[c] = 0
 
 
-cdef void finish_all(Rule tag, Plan plan, real **p, Py_ssize_t steps) noexcept nogil:
-    cdef Py_ssize_t j
-    for j in range(plan.n_features):
-        catch_up(tag, plan, j, steps, p)
-        plan.stamp[j] = 0
+cdef inline void clip_touched(Plan plan, Py_ssize_t n_touched, real *g) noexcept nogil:
+    """`clip_all` over the touched columns and the intercept: the others' gradients are zero (there is no L2)."""
+    cdef Py_ssize_t t, c, K = plan.n_outputs
+    cdef double squares = 0
+    for t in range(n_touched + plan.intercept):
+        c = (plan.touched[t] if t < n_touched else plan.n_features) * K
+        clip_all(g + c, g + c, 0, 0, K, INFINITY, plan.clipvalue)
+        squares += sum_of_squares(g + c, K)
+    if sqrt(squares) > plan.clipnorm:
+        for t in range(n_touched + plan.intercept):
+            for c in range(K):
+                g[(plan.touched[t] if t < n_touched else plan.n_features) * K + c] *= <real>(
+                    plan.clipnorm / sqrt(squares))
+
+
+cdef inline double sum_of_squares(const real *g, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t c
+    cdef double total = 0
+    for c in range(n):
+        total += g[c] * g[c]
+    return total

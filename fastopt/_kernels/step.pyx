@@ -1,24 +1,72 @@
-"""One update of an array by any rule: what `Optimizer.step` calls."""
+"""One update of an array by any rule: what `Optimizer.step` and `Optimizer.catch_up` call."""
+from libc.stdint cimport int32_t, int64_t
+
 from fastopt._kernels.portable cimport real
-from fastopt._kernels.rule cimport ADAM, MAX_SLOTS, MOMENTUM, NESTEROV, SGD, WIDTH
-from fastopt._kernels.update cimport update_all
+from fastopt._kernels.rule cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, FTRL, LION, MAX_SLOTS, MOMENTUM, NADAM, NESTEROV,
+                                    RMSPROP, SCHEDULE_FREE_ADAMW, SCHEDULE_FREE_SGD, SGD, WIDTH)
+from fastopt._kernels.update cimport average_all, idle_columns, update_all
 
 TABLE_WIDTH = WIDTH
+SLOTS = MAX_SLOTS
 
 # The rules' numbers inside the kernels, by `Optimizer._kernel`.
-RULES = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "adam": ADAM}
+RULES = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "adagrad": ADAGRAD, "rmsprop": RMSPROP, "adam": ADAM,
+         "nadam": NADAM, "adamax": ADAMAX, "adadelta": ADADELTA, "ftrl": FTRL, "lion": LION,
+         "schedule_free_sgd": SCHEDULE_FREE_SGD, "schedule_free_adamw": SCHEDULE_FREE_ADAMW}
+
+
+cdef inline void point(real[::1] w, real[::1] a, real[::1] b, real[::1] c, real **p):
+    p[0] = &w[0]
+    p[1] = &a[0] if a.shape[0] == w.shape[0] else &w[0]
+    p[2] = &b[0] if b.shape[0] == w.shape[0] else &w[0]
+    p[3] = &c[0] if c.shape[0] == w.shape[0] else &w[0]
 
 
 def dense(int kind, const double[::1] hyper, const double[::1] row, real[::1] w, const real[::1] g,
           real[::1] a, real[::1] b, real[::1] c):
     """w and the slots a, b, c take one step with gradient g, in place; an unused slot is an empty array."""
-    cdef Py_ssize_t n = w.shape[0]
     cdef real *p[MAX_SLOTS + 1]
-    if n == 0:
+    if w.shape[0] == 0:
         return
-    p[0] = &w[0]
-    p[1] = &a[0] if a.shape[0] == n else &w[0]
-    p[2] = &b[0] if b.shape[0] == n else &w[0]
-    p[3] = &c[0] if c.shape[0] == n else &w[0]
+    point(w, a, b, c, p)
     with nogil:
-        update_all(kind, &hyper[0], &row[0], p, &g[0], 0, n)
+        update_all(kind, &hyper[0], &row[0], p, &g[0], 0, row[0], w.shape[0])
+
+
+def average(const real[::1] w, real[::1] ema, double momentum):
+    """ema = momentum * ema + (1 - momentum) * w, in place."""
+    if w.shape[0] == 0:
+        return
+    with nogil:
+        average_all(&w[0], &ema[0], momentum, w.shape[0])
+
+
+def touch(int kind, const double[::1] hyper, const double[:, ::1] table, Py_ssize_t step, const int64_t[::1] columns,
+          int32_t[::1] stamp, real[::1] w, real[::1] a, real[::1] b, real[::1] c):
+    """Brings columns (all of them if the list is empty) up to date through `step` steps of the table.
+
+    The columns are valid: the caller has checked them.
+    """
+    cdef real *p[MAX_SLOTS + 1]
+    if w.shape[0] == 0:
+        return
+    point(w, a, b, c, p)
+    with nogil:
+        idle_columns(kind, &hyper[0], &table[0, 0], step, &columns[0] if columns.shape[0] > 0 else NULL,
+                     columns.shape[0] if columns.shape[0] > 0 else w.shape[0], &stamp[0], p)
+
+
+def sparse(int kind, const double[::1] hyper, const double[::1] row, const int64_t[::1] columns, const real[::1] g,
+           real[::1] w, real[::1] a, real[::1] b, real[::1] c):
+    """The named columns, each named once, take one step with gradients g."""
+    cdef Py_ssize_t k, s
+    cdef real *p[MAX_SLOTS + 1]
+    cdef real *q[MAX_SLOTS + 1]
+    if w.shape[0] == 0:
+        return
+    point(w, a, b, c, p)
+    with nogil:
+        for k in range(columns.shape[0]):
+            for s in range(MAX_SLOTS + 1):
+                q[s] = p[s] + columns[k]
+            update_all(kind, &hyper[0], &row[0], q, &g[k], 0, row[0], 1)

@@ -2,35 +2,147 @@
 
 `p` are the parameter rows: p[0] = w, p[1..3] = the rule's slots (unused ones alias w and are never touched).
 """
+from libc.math cimport sqrt
+from libc.stdint cimport int32_t, int64_t
+
 from fastopt._kernels.portable cimport real
-from fastopt._kernels.rule cimport (ADAM, MOMENTUM, NESTEROV, SGD, Adam, Momentum, Nesterov, Rule, Sgd,
-                                    advance, read)
+from fastopt._kernels.rule cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, FTRL, LION, MOMENTUM, NADAM, NESTEROV, RMSPROP,
+                                    SCHEDULE_FREE_SGD, SGD, Adadelta, Adagrad, Adam, Adamax, Ftrl, Lion, Momentum,
+                                    Nadam, Nesterov, Rmsprop, Rule, ScheduleFreeAdamw, ScheduleFreeSgd, Sgd, advance,
+                                    idle, read)
 
 
 cdef inline void rule_all(Rule tag, const double *hyper, const double *row, real **p, const real *g,
-                          double l2, Py_ssize_t n) noexcept nogil:
-    """One step of n coordinates with gradient g + l2 w."""
+                          double l2, double keep, Py_ssize_t n) noexcept nogil:
+    """One step of n coordinates with gradient g + l2 w, after w's decoupled decay by the factor `keep`."""
     cdef Py_ssize_t j
     cdef Rule r = read(tag, hyper, row)
     cdef real *w = p[0]
     cdef real *a = p[1]
     cdef real *b = p[2]
     cdef real *c = p[3]
+    cdef real gj
     for j in range(n):
-        advance(r, &w[j], g[j] + <real>l2 * w[j], &a[j], &b[j], &c[j])
+        gj = g[j] + <real>l2 * w[j]
+        w[j] *= <real>keep
+        advance(r, &w[j], gj, &a[j], &b[j], &c[j])
 
 
 cdef inline void update_all(int kind, const double *hyper, const double *row, real **p, const real *g,
-                            double l2, Py_ssize_t n) noexcept nogil:
+                            double l2, double keep, Py_ssize_t n) noexcept nogil:
     cdef Sgd sgd
     cdef Momentum momentum
     cdef Nesterov nesterov
+    cdef Adagrad adagrad
+    cdef Rmsprop rmsprop
     cdef Adam adam
+    cdef Nadam nadam
+    cdef Adamax adamax
+    cdef Adadelta adadelta
+    cdef Ftrl ftrl
+    cdef Lion lion
+    cdef ScheduleFreeSgd schedule_free_sgd
+    cdef ScheduleFreeAdamw schedule_free_adamw
     if kind == SGD:
-        rule_all(sgd, hyper, row, p, g, l2, n)
+        rule_all(sgd, hyper, row, p, g, l2, keep, n)
     elif kind == MOMENTUM:
-        rule_all(momentum, hyper, row, p, g, l2, n)
+        rule_all(momentum, hyper, row, p, g, l2, keep, n)
     elif kind == NESTEROV:
-        rule_all(nesterov, hyper, row, p, g, l2, n)
+        rule_all(nesterov, hyper, row, p, g, l2, keep, n)
+    elif kind == ADAGRAD:
+        rule_all(adagrad, hyper, row, p, g, l2, keep, n)
+    elif kind == RMSPROP:
+        rule_all(rmsprop, hyper, row, p, g, l2, keep, n)
     elif kind == ADAM:
-        rule_all(adam, hyper, row, p, g, l2, n)
+        rule_all(adam, hyper, row, p, g, l2, keep, n)
+    elif kind == NADAM:
+        rule_all(nadam, hyper, row, p, g, l2, keep, n)
+    elif kind == ADAMAX:
+        rule_all(adamax, hyper, row, p, g, l2, keep, n)
+    elif kind == ADADELTA:
+        rule_all(adadelta, hyper, row, p, g, l2, keep, n)
+    elif kind == FTRL:
+        rule_all(ftrl, hyper, row, p, g, l2, keep, n)
+    elif kind == LION:
+        rule_all(lion, hyper, row, p, g, l2, keep, n)
+    elif kind == SCHEDULE_FREE_SGD:
+        rule_all(schedule_free_sgd, hyper, row, p, g, l2, keep, n)
+    else:
+        rule_all(schedule_free_adamw, hyper, row, p, g, l2, keep, n)
+
+
+cdef inline void idle_each(Rule tag, const double *hyper, const double *table, Py_ssize_t step, const int64_t *columns,
+                           Py_ssize_t n, int32_t *stamp, real **p) noexcept nogil:
+    cdef Py_ssize_t k, j
+    for k in range(n):
+        j = columns[k] if columns != NULL else k
+        if stamp[j] < step:
+            idle(tag, hyper, table, stamp[j], step, p[0] + j, p[1] + j, p[2] + j, p[3] + j)
+            stamp[j] = <int32_t>step
+
+
+cdef inline void idle_columns(int kind, const double *hyper, const double *table, Py_ssize_t step,
+                              const int64_t *columns, Py_ssize_t n, int32_t *stamp, real **p) noexcept nogil:
+    """The n columns (0 .. n - 1 where there is no list) take their idle steps up to `step`."""
+    cdef Sgd sgd
+    cdef Momentum momentum
+    cdef Nesterov nesterov
+    cdef Adagrad adagrad
+    cdef Rmsprop rmsprop
+    cdef Adam adam
+    cdef Nadam nadam
+    cdef Adamax adamax
+    cdef Adadelta adadelta
+    cdef Ftrl ftrl
+    cdef Lion lion
+    cdef ScheduleFreeSgd schedule_free_sgd
+    cdef ScheduleFreeAdamw schedule_free_adamw
+    if kind == SGD:
+        idle_each(sgd, hyper, table, step, columns, n, stamp, p)
+    elif kind == MOMENTUM:
+        idle_each(momentum, hyper, table, step, columns, n, stamp, p)
+    elif kind == NESTEROV:
+        idle_each(nesterov, hyper, table, step, columns, n, stamp, p)
+    elif kind == ADAGRAD:
+        idle_each(adagrad, hyper, table, step, columns, n, stamp, p)
+    elif kind == RMSPROP:
+        idle_each(rmsprop, hyper, table, step, columns, n, stamp, p)
+    elif kind == ADAM:
+        idle_each(adam, hyper, table, step, columns, n, stamp, p)
+    elif kind == NADAM:
+        idle_each(nadam, hyper, table, step, columns, n, stamp, p)
+    elif kind == ADAMAX:
+        idle_each(adamax, hyper, table, step, columns, n, stamp, p)
+    elif kind == ADADELTA:
+        idle_each(adadelta, hyper, table, step, columns, n, stamp, p)
+    elif kind == FTRL:
+        idle_each(ftrl, hyper, table, step, columns, n, stamp, p)
+    elif kind == LION:
+        idle_each(lion, hyper, table, step, columns, n, stamp, p)
+    elif kind == SCHEDULE_FREE_SGD:
+        idle_each(schedule_free_sgd, hyper, table, step, columns, n, stamp, p)
+    else:
+        idle_each(schedule_free_adamw, hyper, table, step, columns, n, stamp, p)
+
+
+cdef inline void clip_all(real *g, const real *w, double l2, Py_ssize_t n_penalised, Py_ssize_t n, double clipnorm,
+                          double clipvalue) noexcept nogil:
+    """g becomes the clipped g + l2 w (w's part for the first n_penalised); infinite bounds are off."""
+    cdef Py_ssize_t j
+    cdef double squares = 0
+    cdef real bound = <real>clipvalue, factor = 1
+    for j in range(n_penalised):
+        g[j] += <real>l2 * w[j]
+    for j in range(n):
+        g[j] = -bound if g[j] < -bound else (bound if g[j] > bound else g[j])
+        squares += g[j] * g[j]
+    if sqrt(squares) > clipnorm:
+        factor = <real>(clipnorm / sqrt(squares))
+        for j in range(n):
+            g[j] *= factor
+
+
+cdef inline void average_all(const real *w, real *ema, double momentum, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t j
+    for j in range(n):
+        ema[j] = <real>momentum * ema[j] + <real>(1 - momentum) * w[j]

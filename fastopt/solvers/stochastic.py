@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastopt._design import WORK
-from fastopt._kernels import dense, plan, sparse
-from fastopt._kernels.step import RULES
+from fastopt._kernels import dense, plan, sparse, step
+from fastopt._kernels.step import RULES, SLOTS
 from fastopt.objective import Objective
-from fastopt.optimizers import WIDTH, Adam, GradientDescent, Optimizer
+from fastopt.optimizers import GradientDescent, Optimizer
 from fastopt.solvers.monitor import Monitor, Result
 
 __all__ = ["Epochs", "stochastic"]
@@ -59,19 +60,20 @@ class Epochs:
         full = batch_size == "full" or isinstance(optimizer, GradientDescent)
         self.batch_size = n if full else min(int(batch_size), n)
         self.full = self.batch_size == n
-        slots = optimizer.slots
-        self._params = np.zeros((len(slots) + 2, objective.shape[0] * objective.n_outputs), dtype=design.dtype)
+        arrays = optimizer._arrays
+        self._params = np.zeros((len(arrays) + 2, objective.shape[0] * objective.n_outputs), dtype=design.dtype)
         self.w = self._params[0].reshape(objective.shape)
-        self.state: dict[str, Any] = {"t": 0}
-        for i, slot in enumerate(slots):
-            self.state[slot] = self._params[1 + i].reshape(objective.shape)
-            self.state[slot][...] = optimizer._start(slot)
         if w is not None:
             self.w[...] = w
+        self.state: dict[str, Any] = {}
+        for i, slot in enumerate(arrays):
+            self.state[slot] = self._params[1 + i].reshape(objective.shape)
+        self.forget()
         if state is not None:
             self._restore_state(state)
-        self._lazy_wanted = lazy
-        plain = optimizer._kernel == "sgd"
+        clips = optimizer.clipnorm is not None or optimizer.clipvalue is not None
+        # Plain SGD scatters straight into w, unless something goes around its steps.
+        plain = optimizer._kernel == "sgd" and not clips and optimizer.ema_momentum is None
         self._may_wait = design.sparse and not self.full and not plain
         if lazy is None:
             # Bringing a touched coordinate up to date costs some 8 times a coordinate of a dense step.
@@ -85,7 +87,7 @@ class Epochs:
             stamp = np.zeros(d, np.int32)
             longest = int(np.diff(design.indptr).max(initial=0))
             touched = np.empty(max(1, min(d, longest * self.batch_size)), np.intp)
-            if objective.alpha and isinstance(optimizer, Adam):
+            if objective.alpha and not optimizer.exact_l2:
                 share = -np.expm1(self.batch_size * np.log1p(-np.minimum(design.column_counts / n, 1 - 1e-15)))
                 l2 = np.divide(objective.alpha, share, out=np.zeros(d), where=share > 0)
                 self.w[:d][design.column_counts == 0] = 0  # never touched: its minimiser is zero
@@ -95,6 +97,19 @@ class Epochs:
             objective.n_outputs, objective.fit_intercept, self.batch_size, l2, stamp, touched,
             design.distinct,
         )  # fmt: skip
+        slot_rows = np.zeros(SLOTS + 1, np.intp)  # 0: an unused slot aliases w
+        for i, position in enumerate(optimizer._positions):
+            slot_rows[1 + position] = 1 + i
+        ema = (len(arrays), optimizer.ema_momentum) if optimizer.ema_momentum is not None else (0, 0.0)
+        self._plan.use(
+            RULES[optimizer._kernel], replace(optimizer, weight_decay=None)._hyper_array, slot_rows, not plain,
+            optimizer.clipnorm or np.inf, optimizer.clipvalue or np.inf, *ema,
+        )  # fmt: skip
+
+    @property
+    def solution(self) -> NDArray[Any]:
+        """The parameters to use: w, or the average of the rules that keep one."""
+        return self.optimizer.averaged(self.w, self.state)
 
     @property
     def n_steps(self) -> int:
@@ -131,14 +146,10 @@ class Epochs:
                 self._full_step(float(rates[t]))
             return
         lazy = self._may_wait and n_steps <= MOST_STEPS and self.optimizer.idles_exactly(self.objective.alpha, constant)
-        columns = self.optimizer._columns(steps, rates, self.state)
-        table = np.zeros((n_steps + 1, WIDTH if lazy else len(columns)))
-        for i, column in enumerate(columns):
-            table[1:, i] = column
-        hyper = self.optimizer._hyper_array
-        if lazy:
-            hyper = self.optimizer._fill_idle(table, t0, self.objective.alpha, rate)
-        self._plan.begin(order, RULES[self.optimizer._kernel], hyper, table, lazy)
+        table, hyper = self.optimizer.table(t0, rates, self.state, lazy=lazy, alpha=self.objective.alpha, rate=rate)
+        if not np.isfinite(table[:, -1]).all():  # decay by a factor <= 0 has no logarithm
+            lazy = False
+        self._plan.begin(order, table, hyper, lazy, t0)
         design = self.objective.design
         call: Callable[..., None] = sparse.epoch if design.sparse else dense.epoch
         share = max(1.0, design.n_stored * self.objective.n_outputs / max(n_steps, 1))
@@ -149,9 +160,19 @@ class Epochs:
         self.state["t"] = t0 + n_steps
 
     def _full_step(self, learning_rate: float) -> None:
-        """One step against the gradient of F itself, summed in float64."""
-        gradient = self.objective.gradient(self.w).astype(self.w.dtype)
-        self.optimizer.with_learning_rate(learning_rate).step(self.w, gradient, self.state)
+        """One step against the gradient of F itself, summed in float64; the intercept does not decay."""
+        rule, flat, cut = self.optimizer, self._params[0], self.objective.n_features * self.objective.n_outputs
+        g = rule._clip(self.objective.gradient(self.w).astype(flat.dtype).reshape(-1))
+        t = self.state["t"] + 1
+        row = np.array(rule._row(t, learning_rate, self.state), dtype=np.float64)
+        slots = rule._slot_arrays(flat, self.state)
+        kind, intercept_rule = RULES[rule._kernel], replace(rule, weight_decay=None)
+        step.dense(kind, rule._hyper_array, row, flat[:cut], g[:cut], *(slot[:cut] for slot in slots))
+        row[0] = 1.0
+        step.dense(kind, intercept_rule._hyper_array, row, flat[cut:], g[cut:], *(slot[cut:] for slot in slots))
+        if rule.ema_momentum is not None:
+            step.average(flat, self.state["ema"].reshape(-1), rule.ema_momentum if t > 1 else 0.0)
+        self.state["t"] = t
 
     def snapshot(self) -> tuple[NDArray[Any], dict[str, Any]]:
         """Copies of parameters and state, for `restore`."""
@@ -165,9 +186,9 @@ class Epochs:
 
     def forget(self) -> None:
         """The rule's state as before the first step; the parameters stay."""
-        for slot in self.optimizer.slots:
-            self.state[slot][...] = self.optimizer._start(slot)
-        self.state["t"] = 0
+        for slot in self.optimizer._arrays:
+            self.state[slot][...] = self.optimizer._start(slot, self.w)
+        self.state |= {"t": 0} | self.optimizer._scalars()
 
     def _restore_state(self, state: dict[str, Any]) -> None:
         for key, value in state.items():
@@ -199,8 +220,8 @@ def stochastic(
     if auto:
         epochs.optimizer = optimizer.with_learning_rate(auto_learning_rate(objective, optimizer, epochs.batch_size))
     monitor = Monitor(objective, tol, verbose)
-    if monitor.check(epochs.w, 0):
-        return monitor.result(epochs.w.copy(), 0, "tol", epochs.state)
+    if monitor.check(epochs.solution, 0):
+        return monitor.result(epochs.solution.copy(), 0, "tol", epochs.state)
     start = best_value = monitor.value
     last_value, failures = start, 0
     best = before = epochs.snapshot()
@@ -213,7 +234,7 @@ def stochastic(
         try:
             with np.errstate(over="ignore", invalid="ignore"):
                 epochs.run(order, rates)
-                converged = monitor.check(epochs.w, done + 1, float(np.max(rate)))
+                converged = monitor.check(epochs.solution, done + 1, float(np.max(rate)))
         except KeyboardInterrupt:
             epochs.restore(before)
             reason = "interrupted"
@@ -245,7 +266,7 @@ def stochastic(
     if reason in ("max_iter", "diverged") and monitor.value > best_value:
         epochs.restore(best)
         monitor.rows.append(best_row)
-    return monitor.result(epochs.w.copy(), done, reason, {**epochs.state})
+    return monitor.result(epochs.solution.copy(), done, reason, {**epochs.state})
 
 
 #: Epochs undone in a row before a fit is called diverged: the rate is then 4^-8 of what it was.
