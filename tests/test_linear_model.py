@@ -1,0 +1,612 @@
+"""LogisticRegression: scikit-learn's contract, its optimum, reproducibility, warnings, interrupts and errors."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+from cases import assert_close
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LogisticRegression as Peer
+from sklearn.preprocessing import scale
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from fastopt import LogisticRegression, reference
+from fastopt.linear_model import FINISHERS
+from fastopt.optimizers import OPTIMIZERS, SGD, Adam, GradientDescent
+from fastopt.schedules import InverseTime
+from fastopt.solvers.monitor import Monitor
+
+SOLVERS = [*FINISHERS, *OPTIMIZERS]
+SOLVER = pytest.mark.parametrize("solver", SOLVERS)
+IGNORE = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+#: A stochastic method ends near the minimiser, so weights and repeated rows give the same only at convergence.
+STOCHASTIC = {
+    "check_sample_weight_equivalence_on_dense_data": "repeating rows changes the batches",
+    "check_sample_weight_equivalence_on_sparse_data": "repeating rows changes the batches",
+}
+
+
+def expected_failures(estimator):
+    return STOCHASTIC if estimator.solver not in (*FINISHERS, "gd") else {}
+
+
+@IGNORE
+@parametrize_with_checks(
+    [LogisticRegression(solver=solver) for solver in SOLVERS], expected_failed_checks=expected_failures
+)
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+# --- the optimum ------------------------------------------------------------------------------------------------------
+
+
+def breast_cancer():
+    X, y = load_breast_cancer(return_X_y=True)
+    return scale(X), y
+
+
+def iris():
+    X, y = load_iris(return_X_y=True)
+    return scale(X), y
+
+
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return X / 16, y
+
+
+DATA = pytest.mark.parametrize("data", [breast_cancer, iris, digits])
+SETTINGS = [
+    {},
+    {"C": 0.01},
+    {"fit_intercept": False},
+    {"class_weight": "balanced"},
+    {"class_weight": {0: 3.0, 1: 0.5}},
+]
+
+
+@IGNORE
+@DATA
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("options", SETTINGS, ids=repr)
+def test_optimum_is_scikit_learns(data, options, weighted):
+    """With tol=0: until rounding stops the line search."""
+    X, y = data()
+    s = np.random.default_rng(0).integers(0, 4, len(y)).astype(float) if weighted else None
+    ours = LogisticRegression(solver="lbfgs", tol=0.0, max_iter=2000, **options).fit(X, y, sample_weight=s)
+    peer = Peer(solver="newton-cholesky", tol=1e-12, max_iter=200, **options).fit(X, y, sample_weight=s)
+    assert ours.stop_reason_ == "stalled"
+    assert_close(ours.coef_, peer.coef_, 1e-6)
+    shift = ours.intercept_ - peer.intercept_  # softmax leaves one constant open: scikit-learn and we may choose another
+    assert_close(shift - shift.mean() if len(shift) > 1 else shift, np.zeros_like(shift), 1e-3)
+    np.testing.assert_allclose(ours.predict_proba(X), peer.predict_proba(X), rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(ours.predict(X), peer.predict(X))
+
+
+@IGNORE
+@pytest.mark.parametrize("data", [breast_cancer, iris])
+@pytest.mark.parametrize("solver", [name for name in OPTIMIZERS if name in ("gd", "sgd", "momentum", "nesterov", "adam")])
+def test_every_textbook_rule_gets_there_with_its_defaults(solver, data):
+    """To a relative gap of 1e-3, and converged_ means what it says: both by the reference."""
+    X, y = data()
+    best = LogisticRegression(solver="lbfgs", C=0.1, tol=1e-7).fit(X, y).objective_
+    model = LogisticRegression(solver=solver, C=0.1, tol=1e-3, max_iter=300, random_state=0).fit(X, y)
+    objective, norm = judge(model, X, y)
+    assert best - 1e-9 <= objective <= best + 1e-3 * (model.history_["objective"][0] - best)
+    assert model.converged_ == (norm <= 1e-3) == (model.stop_reason_ == "tol")
+    assert model.grad_norm_ == pytest.approx(norm, rel=1e-6)
+    assert model.objective_ == pytest.approx(objective, rel=1e-9)
+
+
+def judge(model, X, y, s=None):
+    """F and its gradient's norm at the fitted coefficients, by the reference alone."""
+    s = np.ones(len(y)) if s is None else s
+    codes = np.searchsorted(model.classes_, y)
+    binary = len(model.classes_) == 2
+    w = np.vstack([model.coef_.T, model.intercept_]).astype(float)
+    terms = {
+        "loss": "log_loss" if binary else "multinomial", "alpha": 1 / (model.C * s.sum()), "sample_weight": s,
+    }  # fmt: skip
+    y = np.where(codes == 1, 1.0, -1.0) if binary else codes
+    return reference.objective(X, y, w, **terms), np.linalg.norm(reference.gradient(X, y, w, **terms))
+
+
+# --- layouts, dtypes, labels ------------------------------------------------------------------------------------------
+
+
+def fit(X, y, solver, **options):
+    settings = {"max_iter": 5, "random_state": 0, "batch_size": "auto" if solver == "gd" else 16, "C": 1.0} | options
+    return LogisticRegression(solver=solver, **settings).fit(X, y)
+
+
+@IGNORE
+@SOLVER
+@DATA
+def test_csr_equals_dense(solver, data):
+    """Adaptive rules without penalty: with L2 they promise the same minimiser, not the same iterates."""
+    X, y = data()
+    X = np.where(X > 0.5, X, 0.0)
+    C = 1.0 if solver in (*FINISHERS, "gd", "sgd", "momentum", "nesterov") else np.inf
+    dense, sparse = fit(X, y, solver, C=C), fit(scipy.sparse.csr_array(X), y, solver, C=C)
+    assert_close(sparse.coef_, dense.coef_, 1e-7 if solver in FINISHERS else 1e-10)
+    assert_close(sparse.intercept_, dense.intercept_, 1e-7 if solver in FINISHERS else 1e-10)
+    np.testing.assert_array_equal(sparse.predict(scipy.sparse.csr_array(X)), dense.predict(X))
+    np.testing.assert_array_equal(sparse.n_iter_, dense.n_iter_)
+
+
+@IGNORE
+@SOLVER
+@DATA
+def test_int32_equals_int64(solver, data):
+    X, y = data()
+    narrow, wide = scipy.sparse.csr_array(X), scipy.sparse.csr_array(X)
+    wide.indices, wide.indptr = wide.indices.astype(np.int64), wide.indptr.astype(np.int64)
+    assert narrow.indices.dtype == np.int32
+    one, other = fit(narrow, y, solver), fit(wide, y, solver)
+    assert_close(one.coef_, other.coef_, 1e-11)
+    assert_close(one.predict_proba(wide), one.predict_proba(narrow), 1e-14)
+
+
+@IGNORE
+@SOLVER
+@pytest.mark.parametrize("sparse", [False, True])
+def test_float32_gives_float32(solver, sparse):
+    X, y = iris()
+    single = X.astype(np.float32)
+    model, double = fit(scipy.sparse.csr_array(single) if sparse else single, y, solver), fit(X, y, solver)
+    for a in (model.coef_, model.intercept_, model.decision_function(single), model.predict_proba(single)):
+        assert a.dtype == np.float32
+    for a in (double.coef_, double.intercept_, double.decision_function(X), double.predict_proba(X)):
+        assert a.dtype == np.float64
+    np.testing.assert_allclose(model.coef_, double.coef_, rtol=0, atol=1e-2 * np.abs(double.coef_).max())
+
+
+@pytest.mark.parametrize("labels", [["b", "a", "c"], [3, -1, 7], [2.0, 1.0, 0.0], np.array(["zz", "é", "A"], dtype=object)])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_labels_in_any_order(labels, n_classes):
+    X, y = iris()
+    X, y = X[y < n_classes], y[y < n_classes]
+    names = np.asarray(labels)[:n_classes][y]
+    model, plain = LogisticRegression().fit(X, names), LogisticRegression().fit(X, y)
+    np.testing.assert_array_equal(model.classes_, np.unique(names))
+    np.testing.assert_array_equal(model.predict(X), np.asarray(labels)[:n_classes][plain.predict(X)])
+    order = np.argsort(np.asarray(labels)[:n_classes])
+    np.testing.assert_allclose(model.predict_proba(X), plain.predict_proba(X)[:, order], atol=1e-3)
+    if n_classes == 2:
+        np.testing.assert_array_equal(model.decision_function(X) > 0, model.predict(X) == model.classes_[1])
+
+
+@IGNORE
+@SOLVER
+def test_inputs_are_not_written(solver):
+    X, y = iris()
+    s = np.arange(1.0, len(y) + 1)
+    sparse = scipy.sparse.csr_array(np.where(X > 0, X, 0))
+    arrays = [X, y, s, sparse.data, sparse.indices, sparse.indptr]
+    before = [a.copy() for a in arrays]
+    for a in arrays:
+        a.setflags(write=False)
+    for data in (X, np.asfortranarray(X), sparse):
+        model = LogisticRegression(solver=solver, max_iter=2, random_state=0).fit(data, y, sample_weight=s)
+        model.predict_proba(data)
+    for a, b in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+@IGNORE
+@SOLVER
+@pytest.mark.parametrize("make", [lambda: 7, lambda: np.random.RandomState(7), lambda: np.random.default_rng(7)])
+def test_the_same_random_state_gives_the_same_bits(solver, make):
+    X, y = iris()
+    np.testing.assert_array_equal(fit(X, y, solver, random_state=make()).coef_, fit(X, y, solver, random_state=make()).coef_)
+
+
+@IGNORE
+@pytest.mark.parametrize("solver", [name for name in OPTIMIZERS if name != "gd"])
+def test_the_order_of_the_rows_is_random(solver):
+    X, y = iris()
+    one, other = fit(X, y, solver, random_state=1), fit(X, y, solver, random_state=2)
+    assert not np.array_equal(one.coef_, other.coef_)
+    rng = np.random.default_rng(1)
+    one, other = fit(X, y, solver, random_state=rng), fit(X, y, solver, random_state=rng)
+    assert not np.array_equal(one.coef_, other.coef_)
+
+
+@IGNORE
+@SOLVER
+def test_history(solver):
+    X, y = breast_cancer()
+    model = fit(X, y, solver, max_iter=4, tol=0.0)
+    history = model.history_
+    assert set(history) == {"epoch", "seconds", "objective", "grad_norm", "learning_rate"}
+    assert len({len(column) for column in history.values()}) == 1
+    assert history["epoch"][0] == 0
+    assert history["epoch"].max() == 4
+    assert model.n_iter_.tolist() == [4]
+    assert (np.diff(history["seconds"]) >= 0).all() or solver not in FINISHERS
+    assert history["objective"][0] == pytest.approx(np.log(2))
+    assert history["objective"][-1] == model.objective_
+    assert history["grad_norm"][-1] == model.grad_norm_
+    objective, norm = judge(model, X, y)
+    assert model.objective_ == pytest.approx(objective, rel=1e-10)
+    assert model.grad_norm_ == pytest.approx(norm, rel=1e-8)
+    assert model.objective_ < np.log(2)
+    assert model.stop_reason_ == "max_iter"
+    assert not model.converged_
+
+
+def test_the_minimum_is_not_left():
+    """Converged at the start: no step, and a reason."""
+    X, y = breast_cancer()
+    for solver in SOLVERS:
+        model = LogisticRegression(solver=solver, tol=1e9).fit(X, y)
+        assert model.stop_reason_ == "tol"
+        assert not model.coef_.any()
+        assert model.n_iter_.tolist() == [0]
+
+
+@SOLVER
+def test_warning_names_the_parameter_to_change(solver):
+    X, y = breast_cancer()
+    with pytest.warns(ConvergenceWarning) as caught:
+        model = LogisticRegression(solver=solver, max_iter=2, tol=1e-12, random_state=0).fit(X, y)
+    assert len(caught) == 1
+    text = str(caught[0].message)
+    assert text.startswith(f"{solver} stopped with |gradient| {model.grad_norm_:.3g} > tol 1e-12: max_iter was reached first.")
+    assert "Raise max_iter (2) or tol" in text
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("rule", [SGD, GradientDescent, lambda **kw: SGD(momentum=0.9, **kw)])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_divergence(rule, sparse):
+    """A hopeless learning rate: cut, tried again, and if that does not help, named; the best parameters are kept."""
+    X, y = breast_cancer()
+    X = scipy.sparse.csr_array(X * 1e6) if sparse else X * 1e6
+    with pytest.warns(ConvergenceWarning, match="learning_rate") as caught:
+        model = LogisticRegression(solver=rule(learning_rate=1e30), random_state=0, max_iter=20).fit(X, y)
+    assert model.stop_reason_ == "diverged"
+    assert "diverged" not in str(caught[0].message)  # a reason in words
+    assert np.isfinite(model.coef_).all()
+    assert model.objective_ <= np.log(2) * (1 + 1e-9)
+
+
+@IGNORE
+@pytest.mark.parametrize("factor", [1e-30, 1e-3, 1e3, 1e30])
+@SOLVER
+def test_features_of_any_scale(solver, factor):
+    """Never a silent 1e12: finite coefficients, and F no higher than at the start."""
+    X, y = breast_cancer()
+    model = LogisticRegression(solver=solver, max_iter=5, random_state=0).fit(X * factor, y)
+    assert np.isfinite(model.coef_).all()
+    assert model.objective_ <= np.log(2) * (1 + 1e-9)
+
+
+@IGNORE
+@SOLVER
+def test_warm_start(solver):
+    X, y = breast_cancer()
+    model = LogisticRegression(solver=solver, max_iter=3, random_state=0, warm_start=True)
+    first = model.fit(X, y).objective_
+    again = model.fit(X, y)
+    assert again.history_["objective"][0] == pytest.approx(first, rel=1e-12)
+    assert again.objective_ < first
+    cold = clone(model).set_params(warm_start=False).fit(X, y)
+    assert cold.fit(X, y).history_["objective"][0] == pytest.approx(np.log(2))
+    model.fit(X[:, :4], y)  # other features: from zeros again
+    assert model.history_["objective"][0] == pytest.approx(np.log(2))
+    assert model.coef_.shape == (1, 4)
+
+
+@IGNORE
+@SOLVER
+def test_verbose_prints_a_line_per_epoch(solver, capsys):
+    X, y = iris()
+    fit(X, y, solver, max_iter=3, verbose=1, tol=0.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) >= 4
+    assert all(line.startswith("epoch") and "|gradient|" in line for line in lines)
+    fit(X, y, solver, max_iter=3)
+    assert capsys.readouterr().out == ""
+
+
+@IGNORE
+def test_an_instance_is_used_as_it_is():
+    X, y = iris()
+    for solver in (SGD(learning_rate=0.1), Adam(learning_rate=InverseTime(0.1, 0.1)), GradientDescent(decay=0.1)):
+        model = LogisticRegression(solver=solver, random_state=0, max_iter=3).fit(X, y)
+        assert model.solver is solver
+        assert model.solver_ == solver.name
+    slow, fast = (LogisticRegression(solver=SGD(learning_rate=r), random_state=0, max_iter=1).fit(X, y) for r in (1e-9, 0.1))
+    assert np.abs(slow.coef_).max() < 1e-6 < np.abs(fast.coef_).max()
+    by_name = LogisticRegression(solver="sgd", learning_rate=0.1, random_state=0, max_iter=1).fit(X, y)
+    np.testing.assert_array_equal(by_name.coef_, fast.coef_)
+
+
+@IGNORE
+@pytest.mark.parametrize("batch_size", [1, 7, 150, "full", "auto"])
+def test_batch_sizes(batch_size):
+    X, y = iris()
+    model = LogisticRegression(solver="sgd", batch_size=batch_size, max_iter=2, random_state=0).fit(X, y)
+    assert model.optimizer_state_["t"] == 2 * {1: 150, 7: 22, 150: 1, "full": 1, "auto": 10}[batch_size]
+    if batch_size in (150, "full"):
+        gd = LogisticRegression(solver="gd", max_iter=2).fit(X, y)
+        assert_close(model.coef_, gd.coef_, 1e-12)
+
+
+# --- interrupts -------------------------------------------------------------------------------------------------------
+
+
+@IGNORE
+@SOLVER
+@pytest.mark.parametrize("whole", [0, 1, 3])
+def test_ctrl_c_leaves_the_last_whole_epoch(solver, whole, monkeypatch):
+    X, y = breast_cancer()
+    options = {"solver": solver, "random_state": 0, "tol": 0.0, "learning_rate": 1e-3}  # F falls in every epoch
+    record, calls = Monitor.record, []
+
+    def interrupted(self, *args):
+        calls.append(args)
+        if len(calls) == whole + 2:  # the first is at the start
+            raise KeyboardInterrupt
+        return record(self, *args)
+
+    model = LogisticRegression(max_iter=10, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(Monitor, "record", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(X, y)
+    assert model.stop_reason_ == "interrupted"
+    assert model.n_iter_.tolist() == [whole]
+    assert len(model.predict(X)) == len(y)
+    if whole:
+        expected = LogisticRegression(max_iter=whole, **options).fit(X, y)
+        np.testing.assert_array_equal(model.coef_, expected.coef_)
+        np.testing.assert_array_equal(model.intercept_, expected.intercept_)
+        assert model.objective_ == expected.objective_
+    else:
+        assert not model.coef_.any()
+    objective, norm = judge(model, X, y)
+    assert model.objective_ == pytest.approx(objective, rel=1e-10)
+    assert model.grad_norm_ == pytest.approx(norm, rel=1e-6)
+
+
+INTERRUPTED = """
+import sys, time, warnings
+import numpy as np
+import scipy.sparse
+from fastopt import LogisticRegression
+
+warnings.simplefilter("ignore")
+rng = np.random.default_rng(0)
+y = rng.integers(0, 2, 100_000)
+X = rng.standard_normal((100_000, 100)).astype(np.float32)
+if sys.argv[2] == "csr":
+    X = scipy.sparse.csr_array(X)
+options = {"tol": 0.0, "random_state": 0, "batch_size": 10, "learning_rate": 1e-5}
+model = LogisticRegression(solver=sys.argv[1], max_iter=1_000_000, verbose=1, **options)
+try:
+    model.fit(X, y)
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+assert model.stop_reason_ == "interrupted"
+epochs = int(model.n_iter_[0])
+again = LogisticRegression(solver=sys.argv[1], max_iter=epochs, **options).fit(X, y)
+print("same" if np.array_equal(again.coef_, model.coef_) else "different", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("solver", "layout"), [("sgd", "dense"), ("adam", "csr"), ("lbfgs", "dense")])
+def test_sigint_is_seen_at_once(solver, layout):
+    seconds = []
+    for _ in range(3):  # others may be using the machine
+        with subprocess.Popen(
+            [sys.executable, "-u", "-c", INTERRUPTED, solver, layout], stdout=subprocess.PIPE, text=True,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        ) as child:  # fmt: skip
+            lines = iter(child.stdout)
+            assert any(line.startswith("epoch    2 ") for line in lines)
+            start = time.perf_counter()
+            child.send_signal(signal.SIGINT)
+            assert next(line for line in lines if not line.startswith("epoch")) == "stopped\n"
+            seconds.append(time.perf_counter() - start)
+            assert next(lines) == "same\n"
+            assert child.wait() == 0
+        if seconds[-1] < 0.3:
+            return
+    pytest.fail(f"Ctrl-C was seen after {seconds} s")
+
+
+# --- predictions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("margin", [-1e6, -800.0, -40.0, 0.0, 40.0, 800.0, 1e6])
+def test_probabilities_at_extreme_margins(margin):
+    model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+    model.coef_, model.intercept_ = np.array([[1.0]]), np.zeros(1)
+    log_p = model.predict_log_proba([[margin]])[0]
+    np.testing.assert_allclose(log_p, [-np.logaddexp(0, margin), -np.logaddexp(0, -margin)], rtol=1e-14)
+    p = model.predict_proba([[margin]])[0]
+    assert np.isfinite(log_p).all()
+    assert p.sum() == pytest.approx(1, abs=1e-15)
+    assert (p >= 0).all()
+    several = LogisticRegression().fit([[0.0], [1.0], [2.0]], [0, 1, 2])
+    several.coef_, several.intercept_ = np.array([[1.0], [0.0], [-1.0]]), np.zeros(3)
+    log_p = several.predict_log_proba([[margin]])[0]
+    z = np.array([margin, 0.0, -margin])
+    np.testing.assert_allclose(log_p, z - np.logaddexp.reduce(z), rtol=1e-14, atol=1e-300)
+    assert several.predict_proba([[margin]]).sum() == pytest.approx(1, abs=1e-15)
+
+
+@IGNORE
+@pytest.mark.parametrize("data", [breast_cancer, digits])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_predictions_agree_with_each_other(data, dtype):
+    X, y = data()
+    model = LogisticRegression().fit(X, y)
+    X = X.astype(dtype)
+    z, p = model.decision_function(X), model.predict_proba(X)
+    tolerance = 1e-12 if dtype == np.float64 else 1e-5
+    assert_close(np.squeeze(X.astype(float) @ model.coef_.T + model.intercept_), z, tolerance)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=10 * tolerance)
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(X)), p)
+    np.testing.assert_array_equal(model.classes_[p.argmax(axis=1)], model.predict(X))
+    assert model.score(X, y) == np.mean(model.predict(X) == y)
+    for other in (scipy.sparse.csr_array(X), scipy.sparse.csc_array(X), scipy.sparse.coo_array(X), np.asfortranarray(X)):
+        assert_close(model.decision_function(other), z, tolerance)
+    before = model.predict_proba(X)
+    assert_close(model.sparsify().predict_proba(X), before, tolerance)
+    assert_close(model.densify().predict_proba(X), before, tolerance)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+X, Y = np.arange(12.0).reshape(6, 2), np.array([0, 1, 0, 1, 0, 1])
+BATCH = "batch_size must be an integer in [1, n_samples]"
+PARAMETERS = [
+    ({"C": 0}, ValueError, "C must be a number > 0; got 0."),
+    ({"C": -1.0}, ValueError, "C must be a number > 0; got -1.0."),
+    ({"C": np.nan}, ValueError, "C must be a number > 0; got nan."),
+    ({"C": "1"}, TypeError, "C must be a number > 0; got '1'."),
+    ({"C": None}, TypeError, "C must be a number > 0; got None."),
+    ({"l1_ratio": 0.5}, ValueError, "l1_ratio must be 0.0; got 0.5."),
+    ({"l1_ratio": 2}, ValueError, "l1_ratio must be a number in [0, 1]; got 2."),
+    ({"tol": -1e-4}, ValueError, "tol must be a finite number >= 0; got -0.0001."),
+    ({"tol": np.nan}, ValueError, "tol must be a finite number >= 0; got nan."),
+    ({"tol": "small"}, TypeError, "tol must be a finite number >= 0; got 'small'."),
+    ({"fit_intercept": "yes"}, TypeError, "fit_intercept must be True or False; got 'yes'."),
+    ({"warm_start": 1}, TypeError, "warm_start must be True or False; got 1."),
+    ({"max_iter": 0}, ValueError, "max_iter must be an integer >= 1; got 0."),
+    ({"max_iter": 1.5}, TypeError, "max_iter must be an integer >= 1; got 1.5."),
+    ({"verbose": -1}, ValueError, "verbose must be an integer >= 0; got -1."),
+    ({"verbose": "loud"}, (TypeError, ValueError), "verbose must be an integer >= 0; got 'loud'."),
+    ({"batch_size": 0}, ValueError, BATCH + ", 'full' or 'auto'; got 0."),
+    ({"batch_size": -3}, ValueError, BATCH + ", 'full' or 'auto'; got -3."),
+    ({"batch_size": 7}, ValueError, BATCH + " or 'full'; n_samples is 6; got 7."),
+    ({"batch_size": 2.0}, TypeError, BATCH + ", 'full' or 'auto'; got 2.0."),
+    ({"batch_size": "all"}, ValueError, BATCH + ", 'full' or 'auto'; got 'all'."),
+    ({"batch_size": None}, TypeError, BATCH + ", 'full' or 'auto'; got None."),
+    ({"solver": "adamm"}, ValueError, "solver must be one of 'auto', "),
+    ({"solver": "adamm"}, ValueError, "got 'adamm'. Or give an instance, such as Adam(learning_rate=0.01)."),
+    ({"solver": Adam}, ValueError, "solver must be one of"),
+    ({"solver": None}, ValueError, "got None."),
+    ({"learning_rate": -0.1}, ValueError, "learning_rate must be a finite number >= 0; got -0.1."),
+    ({"learning_rate": "fast"}, ValueError, "learning_rate must be a number >= 0, a schedule or 'auto'; got 'fast'."),
+    ({"learning_rate": None}, TypeError, "learning_rate must be a finite number >= 0; got None."),
+    ({"class_weight": "even"}, ValueError, "class_weight"),
+    ({"class_weight": {0: -1.0}}, ValueError, "class_weight"),
+    ({"class_weight": 3}, (TypeError, ValueError), "class_weight"),
+    ({"random_state": "seed"}, (TypeError, ValueError), "seed"),
+]
+
+
+def sparse_with(value, at=1):
+    bad = scipy.sparse.csr_array(X)
+    bad.data[at] = value
+    return bad
+
+
+def with_column(value):
+    bad = scipy.sparse.csr_array(X)
+    bad.indices[3] = value
+    return bad
+
+
+DATA_ERRORS = {
+    "NaN": ((np.where(X == 3, np.nan, X), Y), "NaN"),
+    "infinity": ((np.where(X == 3, np.inf, X), Y), "infinity"),
+    "sparse NaN": ((sparse_with(np.nan), Y), "X.data must be finite; got nan in row 1, entry 1."),
+    "sparse infinity": ((sparse_with(-np.inf), Y), "X.data must be finite; got -inf in row 1, entry 1."),
+    "sparse column": ((with_column(2), Y), "X.indices must be in [0, 2); got 2 in row 2, entry 3."),
+    "sparse column far": ((with_column(-(10**9)), Y), "X.indices must be in [0, 2); got -1000000000 in row 2, entry 3."),
+    "one class": ((X, np.zeros(6)), "y must hold at least 2 classes; got only one class, 0.0."),
+    "one string class": ((X, ["a"] * 6), "y must hold at least 2 classes; got only one class, 'a'."),
+    "short y": ((X, Y[:5]), "y must have as many elements as X has rows (6); got 5."),
+    "NaN in y": ((X, np.where(Y == 1, np.nan, 0)), "NaN"),
+    "continuous y": ((X, Y + 0.5 * np.arange(6)), "Unknown label type"),
+    "matrix y": ((X, np.eye(6)), "y"),
+    "no y": ((X, None), "y"),
+    "vector": ((X[:, 0], Y), "2D"),
+    "cube": ((X[:, :, None], Y), "dim"),
+    "no rows": ((X[:0], Y[:0]), "0 sample"),
+    "no columns": ((X[:, :0], Y), "0 feature"),
+    "complex": ((X + 1j, Y), "omplex"),
+    "strings": ((X.astype(str) + "a", Y), "could not convert"),
+    "short weights": ((X, Y, np.ones(5)), "sample_weight"),
+    "negative weights": ((X, Y, -np.ones(6)), "egative"),
+    "zero weights": ((X, Y, np.zeros(6)), "eight"),  # scikit-learn's own text, which its versions word differently
+    "NaN weights": ((X, Y, np.full(6, np.nan)), "NaN"),
+}
+
+
+def snapshot(model):
+    return {key: np.copy(value) if isinstance(value, np.ndarray) else value for key, value in vars(model).items()}
+
+
+def assert_same(before, after):
+    assert set(before) == set(after)
+    for key, value in before.items():
+        if isinstance(value, np.ndarray):
+            np.testing.assert_array_equal(value, after[key], err_msg=key)
+        elif not isinstance(value, dict):
+            assert value is after[key] or value == after[key], key
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize(("changes", "error", "text"), PARAMETERS, ids=[f"{c}".replace("'", "") for c, *_ in PARAMETERS])
+def test_errors_of_parameters(changes, error, text, sparse):
+    """One line that names the parameter, and nothing changed: not in a fresh estimator, nor in a fitted one."""
+    data = scipy.sparse.csr_array(X) if sparse else X
+    for fitted in (False, True):
+        model = LogisticRegression(solver="adam", learning_rate=0.1, max_iter=1, tol=1e9, random_state=0)
+        if fitted:
+            model.fit(X, Y)
+        model.set_params(**changes)
+        before = snapshot(model)
+        with pytest.raises(error) as caught:
+            model.fit(data, Y)
+        assert text in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert_same(before, vars(model))
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("case", DATA_ERRORS)
+def test_errors_of_data(case, solver):
+    arguments, text = DATA_ERRORS[case]
+    for fitted in (False, True):
+        model = LogisticRegression(solver=solver, tol=1e9)
+        if fitted:  # on data of another shape
+            model.fit(np.eye(4), [0, 1, 2, 0])
+        before = snapshot(model)
+        with pytest.raises((ValueError, TypeError)) as caught:
+            model.fit(*arguments)
+        assert text in str(caught.value)
+        assert_same(before, vars(model))
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba", "decision_function"])
+def test_errors_of_predictions(method):
+    with pytest.raises(NotFittedError):
+        getattr(LogisticRegression(), method)(X)
+    model = LogisticRegression(tol=1e9).fit(X, Y)
+    before = snapshot(model)
+    for bad in (X[:, :1], np.hstack([X, X]), scipy.sparse.csr_array(np.hstack([X, X])), sparse_with(np.nan), with_column(2),
+                with_column(-(10**9)), with_column(10**9), np.where(X == 3, np.nan, X), X[0], X[:0]):  # fmt: skip
+        with pytest.raises(ValueError, match=r".+") as caught:
+            getattr(model, method)(bad)
+        assert "\n" not in str(caught.value).split("Please")[0].strip() or "NaN" in str(caught.value)
+    assert_same(before, vars(model))
