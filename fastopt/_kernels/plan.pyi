@@ -11,13 +11,20 @@ class Plan:
     loss_parameter: float
     alpha: float
     scale: float
+    clipnorm: float
+    clipvalue: float
+    ema_momentum: float
     batch_size: int
     n_features: int
     n_outputs: int
     width: int
+    ema_row: int
+    first_step: int
     intercept: bool
     lazy: bool
+    eager: bool
     distinct: bool
+    clips: bool
 
     def __init__(
         self, loss: int, loss_parameter: float, alpha: float, y: NDArray[np.float64], weights: NDArray[np.float64],
@@ -25,6 +32,11 @@ class Plan:
         stamp: NDArray[np.int32], touched: NDArray[np.intp], distinct: bool,
     ) -> None: ...  # fmt: skip
     def begin(
-        self, order: NDArray[np.intp], rule: int, hyper: NDArray[np.float64], table: NDArray[np.float64], lazy: bool
-    ) -> None: ...
+        self, order: NDArray[np.intp], table: NDArray[np.float64], hyper: NDArray[np.float64], lazy: bool,
+        first_step: int,
+    ) -> None: ...  # fmt: skip
+    def use(
+        self, rule: int, intercept_hyper: NDArray[np.float64], slot_rows: NDArray[np.intp], eager: bool,
+        clipnorm: float, clipvalue: float, ema_row: int, ema_momentum: float,
+    ) -> None: ...  # fmt: skip
     def reset(self) -> None: ...
