@@ -1,5 +1,7 @@
-"""python -m bench.learning_rates: for every update rule the constant learning rate and the batch size that come to a
-relative gap soonest, found by climbing; this is where the README's table of learning rates is from."""
+"""python -m bench.learning_rates: the constant learning rate and batch size with which each rule is at a gap soonest.
+
+Found by climbing; the time is then LogisticRegression's. The README's table is from here.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ pin_threads()  # before anything imports NumPy
 
 import argparse  # noqa: E402
 import math  # noqa: E402
-from dataclasses import dataclass  # noqa: E402
+import warnings  # noqa: E402
+from dataclasses import dataclass, replace  # noqa: E402
+from statistics import median  # noqa: E402
 from time import perf_counter  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -83,6 +87,24 @@ def climb(objective, rule, batch_size, goal: float, limit: float) -> Run:
     return min(seen.values(), key=lambda r: r.seconds)
 
 
+def as_users_call_it(problem, rule: str, run: Run, goal: float) -> Run:
+    """The same run through the estimator, which checks the data and measures F and its gradient after each epoch."""
+    from fastopt import LogisticRegression
+
+    seconds = []
+    for _ in range(3):
+        model = LogisticRegression(
+            C=1 / (problem.alpha * len(problem.y)), solver=rule, learning_rate=run.learning_rate, tol=0.0,
+            batch_size=run.batch_size, max_iter=run.epochs, random_state=np.random.default_rng(0),
+        )  # fmt: skip
+        start = perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # max_iter ends it, as intended
+            model.fit(problem.X, problem.y)
+        seconds.append(perf_counter() - start)
+    return replace(run, seconds=median(seconds) if model.objective_ <= goal * (1 + 1e-6) else math.inf)
+
+
 def main(arguments: list[str] | None = None) -> None:
     from fastopt.optimizers import OPTIMIZERS
     from fastopt.optimizers import get as rule_of
@@ -102,13 +124,16 @@ def main(arguments: list[str] | None = None) -> None:
         for rule in rules:
             batches = ["full"] if rule == "gd" else [int(b) for b in options.batches.split(",")]
             runs = [climb(objective, rule_of(rule), b, goal, options.seconds) for b in batches]
-            cells[rule, name] = best = min(runs, key=lambda r: r.seconds)
+            best = min(runs, key=lambda r: r.seconds)
+            if math.isfinite(best.seconds):
+                best = as_users_call_it(problem, rule, best, goal)
+            cells[rule, name] = best
             print(f"{name:20s} {rule:20s} {best}", flush=True)
-    print(f"\nSeconds to a relative gap of {options.gap:g}:\n\n" + table(names, rules, cells))
+    print(f"\nlearning_rate, batch_size (time) to a relative gap of {options.gap:g}\n\n" + table(names, rules, cells))
 
 
 def table(names: list[str], rules: list[str], cells: dict[tuple[str, str], Run]) -> str:
-    lines = ["| `solver` | " + " | ".join(f"{name}: `learning_rate`, `batch_size`: time" for name in names) + " |"]
+    lines = ["| `solver` | " + " | ".join(names) + " |"]
     lines += ["|---" * (len(names) + 1) + "|"]
     lines += [f'| "{rule}" | ' + " | ".join(cell(cells[rule, name]) for name in names) + " |" for rule in rules]
     return "\n".join(lines)
@@ -117,7 +142,7 @@ def table(names: list[str], rules: list[str], cells: dict[tuple[str, str], Run])
 def cell(run: Run) -> str:
     if math.isinf(run.seconds):
         return "-"
-    return f"{run.learning_rate:g}, {run.batch_size}: {run.seconds * 1e3:.3g} ms"
+    return f"{run.learning_rate:g}, {run.batch_size} ({run.seconds * 1e3:.2g} ms)"
 
 
 if __name__ == "__main__":
