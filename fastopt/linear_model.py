@@ -68,8 +68,10 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
     random_state : int, RandomState, Generator or None, default None
         Order of the rows.
     solver : str or Optimizer, default "auto"
-        "lbfgs" (scipy's L-BFGS-B on the compiled objective); an update rule's name: "gd", "sgd", "momentum",
-        "nesterov", "adam"; or an instance such as ``Adam(learning_rate=0.01)``. "auto" is "lbfgs".
+        "lbfgs" (scipy's L-BFGS-B on the compiled objective); an update rule's name, a key of
+        `fastopt.optimizers.OPTIMIZERS`: "gd", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw",
+        "nadam", "adamax", "adadelta", "ftrl", "lion", "schedule_free_sgd", "schedule_free_adamw"; or an instance such
+        as ``Adam(learning_rate=0.01)``. "auto" is "lbfgs".
     learning_rate : float, Schedule, callable or "auto", default "auto"
         Per step, for update rules given by name. "auto" starts from the data and halves when an epoch no longer pays.
     batch_size : int, "full" or "auto", default "auto"
