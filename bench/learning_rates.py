@@ -22,7 +22,7 @@ from bench.problems import get  # noqa: E402
 
 PROBLEMS = "breast_cancer,ill_conditioned,text_like"
 #: Two rates a decade: finer than what matters.
-GRID = [mantissa * 10.0**exponent for exponent in range(-6, 4) for mantissa in (1, 3)]
+GRID = [float(f"{mantissa}e{exponent}") for exponent in range(-6, 4) for mantissa in (1, 3)]
 
 
 @dataclass(frozen=True)
@@ -33,101 +33,97 @@ class Run:
     epochs: int
 
 
-def objective_of(problem):
-    from fastopt._design import Design
-    from fastopt.objective import Objective
-
-    return Objective(Design.from_array(problem.X), problem.y, alpha=problem.alpha)
+NEVER = Run(math.nan, 0, math.inf, 0)
 
 
-def timed(objective, rule, learning_rate: float, batch_size, goal: float, limit: float) -> Run:
-    """Epochs in shuffled order until F <= goal, F being measured after each; infinite seconds beyond `limit`."""
-    from fastopt.solvers.stochastic import Epochs
-
-    rng = np.random.default_rng(0)
-    epochs = Epochs(objective, rule.with_learning_rate(learning_rate), batch_size)
-    start, done = perf_counter(), 0
-    while perf_counter() - start < limit:
-        with np.errstate(over="ignore", invalid="ignore"):
-            epochs.run(None if epochs.full else rng.permutation(objective.n_samples))
-            value = objective.value(epochs.w)
-        done += 1
-        if value <= goal:
-            return Run(learning_rate, batch_size, perf_counter() - start, done)
-        if not math.isfinite(value):
-            break
-    return Run(learning_rate, batch_size, math.inf, done)
-
-
-def climb(objective, rule, batch_size, goal: float, limit: float) -> Run:
-    """The best rate of the grid, from what "auto" starts with up and down as long as it pays."""
-    from fastopt.solvers.stochastic import auto_learning_rate
-
-    n = objective.n_samples if batch_size == "full" else batch_size
-    guess = auto_learning_rate(objective, rule, n)
-    at = int(np.argmin(np.abs(np.log(GRID) - math.log(guess))))
-    seen: dict[int, Run] = {}
-
-    def run(i: int) -> Run:
-        if i not in seen:
-            best = min((r.seconds for r in seen.values()), default=math.inf)
-            seen[i] = timed(objective, rule, GRID[i], batch_size, goal, min(limit, 1.5 * best))
-        return seen[i]
-
-    def reached() -> bool:
-        return any(math.isfinite(r.seconds) for r in seen.values())
-
-    # Too small a rate and too large a one look alike as long as nothing gets there: four to each side, then give up.
-    for step in (1, -1):
-        i, failures = at, 0
-        while 0 <= i < len(GRID) and failures < (2 if reached() else 4):
-            before = min((r.seconds for r in seen.values()), default=math.inf)
-            failures = 0 if run(i).seconds < before else failures + 1
-            i += step
-    return min(seen.values(), key=lambda r: r.seconds)
-
-
-def as_users_call_it(problem, rule: str, run: Run, goal: float) -> Run:
-    """The same run through the estimator, which checks the data and measures F and its gradient after each epoch."""
+def fit(problem, rule: str, learning_rate: float, batch_size, epochs: int):
+    """What a user calls."""
     from fastopt import LogisticRegression
 
+    model = LogisticRegression(
+        C=1 / (problem.alpha * len(problem.y)), solver=rule, learning_rate=learning_rate, batch_size=batch_size,
+        max_iter=epochs, tol=0.0, random_state=0,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # max_iter ends it, as intended
+        return model.fit(problem.X, problem.y)
+
+
+def timed(problem, rule: str, learning_rate: float, batch_size, goal: float, limit: float) -> Run:
+    """Seconds and epochs until F <= goal; infinite seconds beyond `limit`."""
+    epochs, last = 2, False
+    while True:
+        history = fit(problem, rule, learning_rate, batch_size, epochs).history_
+        (there,) = np.nonzero(history["objective"] <= goal)
+        if len(there):
+            epoch, seconds = int(history["epoch"][there[0]]), float(history["seconds"][there[0]])
+            return Run(learning_rate, batch_size, seconds, epoch) if seconds <= limit else NEVER
+        seconds = history["seconds"][-1]
+        if last or seconds > limit or history["epoch"].max() < epochs:  # too slow, or diverged
+            return NEVER
+        last = 2 * seconds > limit
+        epochs = max(epochs + 1, int(epochs * limit / seconds)) if last else 2 * epochs
+
+
+def climb(problem, rule: str, batch_sizes, goal: float, limit: float) -> Run:
+    """The best rate of the grid and batch size: from what "auto" starts with up and down, as long as it pays."""
+    best = NEVER
+    for batch_size in batch_sizes:
+        at = GRID.index(best.learning_rate) if best is not NEVER else guess(problem, rule, batch_size)
+        # Too small a rate and too large a one look alike while nothing gets there: four to each side, then give up.
+        for step, i in ((1, at), (-1, at - 1)):
+            failures = 0
+            while 0 <= i < len(GRID) and failures < (4 if best is NEVER else 2):
+                run = timed(problem, rule, GRID[i], batch_size, goal, min(limit, 1.2 * best.seconds))
+                failures = 0 if run.seconds < best.seconds else failures + 1
+                best = min(best, run, key=lambda r: r.seconds)
+                i += step
+    return best
+
+
+def guess(problem, rule: str, batch_size) -> int:
+    """Where in the grid the automatic rate is."""
+    from fastopt._design import Design
+    from fastopt.objective import Objective
+    from fastopt.optimizers import get
+    from fastopt.solvers.stochastic import auto_learning_rate
+
+    objective = Objective(Design.from_array(problem.X), problem.y, alpha=problem.alpha)
+    rate = auto_learning_rate(objective, get(rule), len(problem.y) if batch_size == "full" else batch_size)
+    return int(np.argmin(np.abs(np.log(GRID) - math.log(rate))))
+
+
+def whole_fit(problem, rule: str, run: Run) -> Run:
+    """The same run with the time of the whole `fit`, which also checks the data."""
+    if run is NEVER:
+        return run
     seconds = []
-    for _ in range(3):
-        model = LogisticRegression(
-            C=1 / (problem.alpha * len(problem.y)), solver=rule, learning_rate=run.learning_rate, tol=0.0,
-            batch_size=run.batch_size, max_iter=run.epochs, random_state=np.random.default_rng(0),
-        )  # fmt: skip
+    for _ in range(5):
         start = perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # max_iter ends it, as intended
-            model.fit(problem.X, problem.y)
+        fit(problem, rule, run.learning_rate, run.batch_size, run.epochs)
         seconds.append(perf_counter() - start)
-    return replace(run, seconds=median(seconds) if model.objective_ <= goal * (1 + 1e-6) else math.inf)
+    return replace(run, seconds=median(seconds))
 
 
 def main(arguments: list[str] | None = None) -> None:
     from fastopt.optimizers import OPTIMIZERS
-    from fastopt.optimizers import get as rule_of
 
     parser = argparse.ArgumentParser(prog="python -m bench.learning_rates", description=__doc__)
     parser.add_argument("--problems", default=PROBLEMS, help=f"comma separated; default {PROBLEMS}")
     parser.add_argument("--rules", default=",".join(OPTIMIZERS), help="comma separated; default all")
     parser.add_argument("--gap", type=float, default=1e-2, help="relative gap to the optimum, default 1e-2")
-    parser.add_argument("--batches", default="1,32,256", help="comma separated; default 1,32,256")
+    parser.add_argument("--batches", default="256,32,1", help="comma separated; default 256,32,1")
     parser.add_argument("--seconds", type=float, default=1.0, help="give a setting up after so long, default 1")
     options = parser.parse_args(arguments)
     names, rules = options.problems.split(","), options.rules.split(",")
     cells = {}
     for name in names:
         problem = get(name)
-        objective, goal = objective_of(problem), problem.optimum.objective * (1 + options.gap)
+        goal = problem.optimum.objective * (1 + options.gap)
         for rule in rules:
-            batches = ["full"] if rule == "gd" else [int(b) for b in options.batches.split(",")]
-            runs = [climb(objective, rule_of(rule), b, goal, options.seconds) for b in batches]
-            best = min(runs, key=lambda r: r.seconds)
-            if math.isfinite(best.seconds):
-                best = as_users_call_it(problem, rule, best, goal)
-            cells[rule, name] = best
+            batch_sizes = ["full"] if rule == "gd" else [int(b) for b in options.batches.split(",")]
+            best = climb(problem, rule, batch_sizes, goal, options.seconds)
+            cells[rule, name] = best = whole_fit(problem, rule, best)
             print(f"{name:20s} {rule:20s} {best}", flush=True)
     print(f"\nlearning_rate, batch_size (time) to a relative gap of {options.gap:g}\n\n" + table(names, rules, cells))
 
@@ -140,7 +136,7 @@ def table(names: list[str], rules: list[str], cells: dict[tuple[str, str], Run])
 
 
 def cell(run: Run) -> str:
-    if math.isinf(run.seconds):
+    if run is NEVER:
         return "-"
     return f"{run.learning_rate:g}, {run.batch_size} ({run.seconds * 1e3:.2g} ms)"
 
