@@ -44,11 +44,6 @@ def check_csr(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], na
     n_rows, n_columns = shape
     if len(indptr) != n_rows + 1:
         raise ValueError(f"X.indptr must have one element more than X has {names}s ({n_rows}); got {len(indptr)}.")
-    if indptr.dtype != indices.dtype:
-        indptr = indptr.astype(indices.dtype) if indices.dtype == np.int64 else indptr
-        if indptr.dtype != indices.dtype:
-            # int32 columns with int64 row starts: only the starts of a piece need to fit.
-            return _check_wide(values, indices, indptr, shape, names)
     fault, row, entry, distinct = check.csr(values, indices, indptr, n_columns)
     if fault:
         found: Any = (indptr, indptr, indptr, indptr, indices, values)[fault]
@@ -56,14 +51,6 @@ def check_csr(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], na
         text = _FAULTS[fault].format(value=value, row=row, entry=entry, n_columns=n_columns)
         raise ValueError(text.replace("row", names) if names != "row" else text)
     return bool(distinct)
-
-
-def _check_wide(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], names: str) -> bool:
-    """`check_csr` for int32 indices with an int64 indptr, narrowed where its values fit int32."""
-    if len(values) > np.iinfo(np.int32).max:
-        return check_csr(values, indices.astype(np.int64), indptr, shape, names)
-    narrow = np.clip(indptr, -1, np.iinfo(np.int32).max).astype(np.int32)
-    return check_csr(values, indices, narrow, shape, names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +85,14 @@ class Design:
         ValueError
             If the structure is unsound or a stored value is not finite.
         """
-        if hasattr(X, "indptr") or hasattr(X, "tocsr"):
-            return cls._from_sparse(X)
-        X = np.asarray(X)
+        sparse = hasattr(X, "indptr") or hasattr(X, "tocsr")
+        X = X if sparse else np.asarray(X)
         if X.ndim != 2:
             remedy = "Use X.reshape(-1, 1) for one feature."
-            raise ValueError(f"X must be two-dimensional; got {X.ndim} dimensions. {remedy}")
+            dimensions = "1 dimension" if X.ndim == 1 else f"{X.ndim} dimensions"
+            raise ValueError(f"X must be two-dimensional; got {dimensions}. {remedy}")
+        if sparse:
+            return cls._from_sparse(X)
         if X.dtype not in (np.float32, np.float64) or not X.dtype.isnative:
             X = X.astype(np.float64)
         scattered = X.shape[1] > 1 and X.strides[1] != X.itemsize
@@ -121,7 +110,7 @@ class Design:
         distinct = check_csr(values, indices, indptr, X.shape)
         if indptr.dtype != indices.dtype:
             narrow = indices.dtype == np.int32 and len(values) <= np.iinfo(np.int32).max
-            indptr, indices = (indptr.astype(np.int32), indices) if narrow else (indptr, indices.astype(np.int64))
+            indices = indices if narrow else indices.astype(np.int64, copy=False)
             indptr = indptr.astype(indices.dtype)
         if len(values) == 0:  # the kernels take the address of the first element
             values, indices = np.zeros(1, values.dtype), np.zeros(1, indices.dtype)
@@ -160,12 +149,17 @@ class Design:
     def column_counts(self) -> NDArray[np.int64]:
         """In how many rows each column has an entry, (n_features,)."""
         n, d = self.shape
-        if self.indices is None:
+        if self.indices is None or self.indptr is None:
             return np.full(d, n)
         counts = np.zeros(d, dtype=np.int64)
-        for start in range(0, self.n_stored, WORK):
-            counts += np.bincount(self.indices[start : min(start + WORK, self.n_stored)], minlength=d)
-        return np.minimum(counts, n)
+        for start, stop in self.pieces():
+            lo, hi = int(self.indptr[start]), int(self.indptr[stop])
+            columns = self.indices[lo:hi].astype(np.int64, copy=False)
+            if not self.distinct:
+                rows = np.repeat(np.arange(stop - start), np.diff(self.indptr[start : stop + 1]))
+                columns = np.unique(rows * d + columns) % d
+            counts += np.bincount(columns, minlength=d)
+        return counts
 
     @cached_property
     def row_norms_squared(self) -> NDArray[np.float64]:
@@ -192,9 +186,9 @@ def checked_csr(X: Any) -> Any:
         for name, a, size in (("row", X.row, X.shape[0]), ("col", X.col, X.shape[1])):
             if len(a) != len(X.data):
                 raise ValueError(f"X.{name} must have as many elements as X.data ({len(X.data)}); got {len(a)}.")
-            if len(a) and not 0 <= int(a.min()) <= int(a.max()) < size:
-                bad = int(a.min()) if a.min() < 0 else int(a.max())
-                raise ValueError(f"X.{name} must be in [0, {size}); got {bad}.")
+            bad = np.flatnonzero((a < 0) | (a >= size))
+            if len(bad):
+                raise ValueError(f"X.{name} must be in [0, {size}); got {a[bad[0]]} in entry {bad[0]}.")
     elif X.format == "bsr":
         block = X.data.shape[1:] if X.data.ndim == 3 else (1, 1)
         shape = (X.shape[0] // max(1, block[0]), X.shape[1] // max(1, block[1]))

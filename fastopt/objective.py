@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastopt._design import Design
 from fastopt._kernels import passes
 from fastopt._kernels.plan import LOSSES as KERNEL_LOSSES
+from fastopt._validation import check_choice
 from fastopt.losses import LOSSES, Loss
 from fastopt.penalties import L2
 
@@ -58,7 +59,10 @@ class Objective:
         sample_weight: Float64 | None = None, fit_intercept: bool = True, n_outputs: int = 1,
     ) -> None:  # fmt: skip
         self.design = design
-        self.loss = LOSSES[loss]() if isinstance(loss, str) else loss
+        if not isinstance(loss, Loss):
+            check_choice("loss", loss, LOSSES)
+            loss = LOSSES[loss]()
+        self.loss = loss
         self.penalty = L2(alpha)
         self.fit_intercept = bool(fit_intercept)
         self.n_outputs = n_outputs

@@ -126,7 +126,7 @@ class Optimizer:
             is changed then.
         """
         flat = _flat(w)
-        slots = self._slot_arrays(flat, state)
+        slots = self._slot_arrays(flat, state, w.shape)
         if isinstance(g, tuple):
             columns, values = _sparse_gradient(g, w)
             if self.idles_exactly(0.0, self._constant):
@@ -136,6 +136,8 @@ class Optimizer:
             g.reshape(-1)[columns] = values
         elif "last" in state:
             self.catch_up(w, state)
+        if isinstance(g, np.ndarray) and g.shape != w.shape:
+            raise ValueError(f"g must have the shape of w, {w.shape}; got {g.shape}.")
         flat_g = self._clip(_like("g", g, flat))
         t = state["t"] + 1
         row = np.array(self._row(t, self.rate(t - 1), state), dtype=np.float64)
@@ -252,6 +254,11 @@ class Optimizer:
     #: Whether L2 on CSR is what it is on dense data; else it acts on touched coordinates, by the share of batches.
     exact_l2: ClassVar[bool] = False
 
+    @property
+    def same_every_step(self) -> bool:
+        """Whether steps of one learning rate have the same scalars: no bias correction, no averaging weights."""
+        return type(self)._columns is Optimizer._columns
+
     def idles_exactly(self, alpha: float, constant_rate: bool) -> bool:
         """Whether any number of zero-gradient steps can be taken at once, with L2 of strength alpha."""
         if self.ema_momentum is not None or (alpha and (self.clipnorm is not None or self.clipvalue is not None)):
@@ -307,8 +314,11 @@ class Optimizer:
             return np.clip(g, -self.clipvalue, self.clipvalue)
         return g
 
-    def _slot_arrays(self, flat: Array, state: State) -> list[Array]:
+    def _slot_arrays(self, flat: Array, state: State, shape: tuple[int, ...] | None = None) -> list[Array]:
         """The kernels' slots a, b, c; unused ones are empty."""
+        for slot in self._arrays:
+            if shape is not None and getattr(state.get(slot), "shape", shape) != shape:
+                raise ValueError(f"state[{slot!r}] must have the shape of w, {shape}; got {state[slot].shape}.")
         arrays = [flat[:0]] * _step.SLOTS
         for slot, position in zip(self.slots, self._positions, strict=True):
             arrays[position] = _like(f"state[{slot!r}]", state.get(slot), flat, written=True)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastopt._validation import check_fraction, check_integer, check_positive, check_real
+from fastopt._validation import check_bool, check_fraction, check_integer, check_positive, check_real
 
 __all__ = [
     "SCHEDULES",
@@ -195,6 +195,7 @@ class Cosine(Schedule):
         check_real("final", self.final, low=0)
         check_integer("decay_steps", self.decay_steps, low=1)
         check_integer("warmup_steps", self.warmup_steps, low=0)
+        check_bool("restarts", self.restarts)
         check_real("period_factor", self.period_factor, low=1)
         check_positive("top_factor", self.top_factor)
 

@@ -1,20 +1,23 @@
 """One pass over untrusted CSR arrays before anything is dereferenced through them."""
-from fastopt._kernels.portable cimport index, real
+from libc.float cimport DBL_MAX, FLT_MAX
+from libc.math cimport fabs
+
+from fastopt._kernels.portable cimport index, offset, real
 
 # What `csr` found, beside where: the first entry of the table in fastopt/_design.py that words it.
 cdef enum:
     SOUND, FIRST, FALLS, BEYOND, COLUMN, FINITE
 
 
-def csr(const real[::1] values, const index[::1] columns, const index[::1] indptr, Py_ssize_t n_columns):
+def csr(const real[::1] values, const index[::1] columns, const offset[::1] indptr, Py_ssize_t n_columns):
     """(fault, row, entry, distinct): the first fault, 0 if none, and where; `distinct` if every row's columns rise.
 
     `indptr` has at least one element. Entries beyond indptr[-1] are not part of the matrix and are not read.
     """
     cdef Py_ssize_t row, k, n_rows = indptr.shape[0] - 1, length = min(values.shape[0], columns.shape[0])
     cdef Py_ssize_t start, stop
-    cdef bint distinct = True, in_range, rising
-    cdef real sum_of_zeros
+    cdef bint distinct = True, in_range, rising, finite
+    cdef double largest = largest_of(values)
     if indptr[0] != 0:
         return FIRST, 0, 0, False
     with nogil:
@@ -27,21 +30,22 @@ def csr(const real[::1] values, const index[::1] columns, const index[::1] indpt
             if stop > length:
                 with gil:
                     return BEYOND, row, stop, False
-            # Branch-free inside a row, so that it vectorises; 0 * x is NaN for infinities and NaN alone.
+            # Branch-free inside a row, so that it vectorises. NaN fails every comparison; arithmetic on it, as in
+            # x - x != 0, is not to be relied on under -fassociative-math.
             in_range = True
             rising = True
-            sum_of_zeros = 0
+            finite = True
             for k in range(start, stop):
                 in_range &= (columns[k] >= 0) & (columns[k] < n_columns)
             for k in range(start, stop):
-                sum_of_zeros += 0 * values[k]
+                finite &= fabs(values[k]) <= largest
             for k in range(start + 1, stop):
                 rising &= columns[k] > columns[k - 1]
             distinct &= rising
             if not in_range:
                 with gil:
                     return COLUMN, row, first_bad(columns, start, stop, n_columns), False
-            if sum_of_zeros != 0:       # NaN != 0
+            if not finite:
                 with gil:
                     return FINITE, row, first_not_finite(values, start, stop), False
     return SOUND, 0, 0, distinct
@@ -55,9 +59,17 @@ cdef Py_ssize_t first_bad(const index[::1] columns, Py_ssize_t start, Py_ssize_t
     return stop
 
 
+cdef double largest_of(const real[::1] values):
+    if real is float:
+        return FLT_MAX
+    else:
+        return DBL_MAX
+
+
 cdef Py_ssize_t first_not_finite(const real[::1] values, Py_ssize_t start, Py_ssize_t stop):
     cdef Py_ssize_t k
+    cdef double largest = largest_of(values)
     for k in range(start, stop):
-        if values[k] - values[k] != 0:
+        if not fabs(values[k]) <= largest:
             return k
     return stop

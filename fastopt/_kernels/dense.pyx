@@ -5,7 +5,7 @@ that L2 costs nothing per coordinate. Nothing is allocated inside a loop.
 """
 from libc.string cimport memset
 
-from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, point, shrink, slopes, step_all,
+from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, point, scalars, shrink, slopes, step_all,
                                     step_intercept)
 from fastopt._kernels.portable cimport real
 from fastopt._kernels.row cimport AHEAD, axpy, dot, outputs_axpy, outputs_dot, prefetch_row
@@ -41,8 +41,8 @@ def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py
             slopes(plan, lo, b, &z[0, 0])
             intercept_gradient(plan, b, &z[0, 0], g)
             if plain:
-                lr = plan.table[step + 1, 1]
-                shrink(plan, plan.table[step + 1, 0] - lr * plan.alpha, w)
+                lr = scalars(plan, step)[1]
+                shrink(plan, scalars(plan, step)[0] - lr * plan.alpha, w)
                 for i in range(b):
                     x = x0 + plan.order[lo + i] * stride
                     if K == 1:

@@ -19,6 +19,11 @@ cdef class Plan:
     cdef Py_ssize_t[::1] touched
 
 
+cdef inline const double *scalars(Plan plan, Py_ssize_t step) noexcept nogil:
+    """The table's row for a step."""
+    return &plan.table[0, 0] + plan.width * (step + 1)
+
+
 cdef inline void slopes(Plan plan, Py_ssize_t start, Py_ssize_t b, real *z) noexcept nogil:
     """Raw predictions become the weighted slopes of the batch's mean loss, in place."""
     cdef Py_ssize_t i, c, row, n_outputs = plan.n_outputs
@@ -88,13 +93,13 @@ cdef inline void step_intercept(Plan plan, Py_ssize_t step, real **p, const real
         return
     for s in range(MAX_SLOTS + 1):
         q[s] = p[s] + first
-    update_all(plan.rule, &plan.intercept_hyper[0], &plan.table[step + 1, 0], q, g + first, 0, 1, plan.n_outputs)
+    update_all(plan.rule, &plan.intercept_hyper[0], scalars(plan, step), q, g + first, 0, 1, plan.n_outputs)
 
 
 cdef inline void step_all(Plan plan, Py_ssize_t step, real **p, real *g, real[:, ::1] params) noexcept nogil:
     """A step of every coordinate with the batch's gradient, and what goes around it: clipping, the moving average."""
     cdef Py_ssize_t size = plan.n_features * plan.n_outputs, all_ = params.shape[1]
-    cdef const double *row = &plan.table[step + 1, 0]
+    cdef const double *row = scalars(plan, step)
     cdef double l2 = plan.alpha
     if plan.clips:
         clip_all(g, p[0], l2, size, all_, plan.clipnorm, plan.clipvalue)

@@ -14,6 +14,11 @@ ctypedef fused index:
     int32_t
     int64_t
 
+# The type of CSR row starts where it may differ from the columns'.
+ctypedef fused offset:
+    int32_t
+    int64_t
+
 cdef extern from *:
     """
     /* gcc takes a function that only prefetches for one without effect and drops the calls: the empty asm stays. */

@@ -93,22 +93,21 @@ cdef inline void sparse_outputs_axpy(wide a, const wide *r, const real *x, const
             wj[c] += xk * r[c]
 
 
+cdef inline void prefetch_lines(const char *start, Py_ssize_t size) noexcept nogil:
+    """Asks for every cache line of a piece of memory, wherever it starts."""
+    cdef Py_ssize_t k = 0
+    while k < size:
+        prefetch(start + k)
+        k += LINE
+    prefetch(start + size - 1)
+
+
 cdef inline void prefetch_row(const real *x, Py_ssize_t n) noexcept nogil:
     """Asks for a row's first lines; what follows is the hardware prefetcher's."""
-    cdef Py_ssize_t offset = 0, size = n * sizeof(real)
-    if size > 8 * LINE:
-        size = 8 * LINE
-    while offset < size:
-        prefetch(<const char *>x + offset)
-        offset += LINE
+    cdef Py_ssize_t size = n * sizeof(real)
+    prefetch_lines(<const char *>x, size if size < 8 * LINE else 8 * LINE)
 
 
 cdef inline void prefetch_sparse_row(const real *x, const index *columns, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t offset = 0, size = n * sizeof(real), index_size = n * sizeof(index)
-    while offset < size:
-        prefetch(<const char *>x + offset)
-        offset += LINE
-    offset = 0
-    while offset < index_size:
-        prefetch(<const char *>columns + offset)
-        offset += LINE
+    prefetch_lines(<const char *>x, n * sizeof(real))
+    prefetch_lines(<const char *>columns, n * sizeof(index))

@@ -8,7 +8,7 @@ from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int32_t
 from libc.string cimport memset
 
-from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, point, shrink, slopes, step_all,
+from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, point, scalars, shrink, slopes, step_all,
                                     step_intercept)
 from fastopt._kernels.portable cimport index, prefetch, real
 from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, prefetch_sparse_row, sparse_axpy, sparse_dot,
@@ -109,8 +109,8 @@ cdef void plain_steps(Plan plan, const real *x, const index *j, const index *row
         b = min(plan.batch_size, plan.order.shape[0] - lo)
         predict(plan, x, j, rows, p[0], z, lo, b)
         slopes(plan, lo, b, z)
-        lr = plan.table[step + 1, 1]
-        shrink(plan, plan.table[step + 1, 0] - lr * plan.alpha, p[0])
+        lr = scalars(plan, step)[1]
+        shrink(plan, scalars(plan, step)[0] - lr * plan.alpha, p[0])
         scatter(plan, x, j, rows, p[0], z, lo, b, <real>(-lr / plan.scale))
         intercept_gradient(plan, b, z, g)
         step_intercept(plan, step, p, g)
@@ -161,13 +161,13 @@ cdef inline void lazy_row(Rule tag, Plan plan, const real *x, const index *colum
     cdef const double *table = &plan.table[0, 0]
     cdef int32_t *stamp = &plan.stamp[0]
     cdef bint own_l2 = plan.l2.shape[0] > 0
-    cdef real l2 = <real>plan.alpha, keep = <real>plan.table[step + 1, 0]
+    cdef real l2 = <real>plan.alpha, keep = <real>scalars(plan, step)[0]
     cdef real *w = p[0]
     cdef real *a = p[1]
     cdef real *b = p[2]
     cdef real *c = p[3]
     cdef real score = 0
-    cdef Rule r = read(tag, hyper, table + plan.width * (step + 1))
+    cdef Rule r = read(tag, hyper, scalars(plan, step))
     look_ahead(plan, step, x, columns, rows)
     if step + 1 < plan.order.shape[0]:
         prefetch_columns(plan, plan.order[step + 1], columns, rows, p)
@@ -270,8 +270,8 @@ cdef inline void update_touched(Rule tag, Plan plan, Py_ssize_t step, Py_ssize_t
                                 real *g) noexcept nogil:
     """One step of the listed columns; their gradients are left zero for the next batch."""
     cdef Py_ssize_t t, c, j
-    cdef Rule r = read(tag, &plan.hyper[0], &plan.table[step + 1, 0])
-    cdef real l2 = <real>plan.alpha, keep = <real>plan.table[step + 1, 0], gradient
+    cdef Rule r = read(tag, &plan.hyper[0], scalars(plan, step))
+    cdef real l2 = <real>plan.alpha, keep = <real>scalars(plan, step)[0], gradient
     for t in range(n_touched):
         j = plan.touched[t]
         if plan.l2.shape[0] > 0:

@@ -88,7 +88,7 @@ class Epochs:
             longest = int(np.diff(design.indptr).max(initial=0))
             touched = np.empty(max(1, min(d, longest * self.batch_size)), np.intp)
             if objective.alpha and not optimizer.exact_l2:
-                share = -np.expm1(self.batch_size * np.log1p(-np.minimum(design.column_counts / n, 1 - 1e-15)))
+                share = touch_shares(design.column_counts, n, self.batch_size)
                 l2 = np.divide(objective.alpha, share, out=np.zeros(d), where=share > 0)
                 self.w[:d][design.column_counts == 0] = 0  # never touched: its minimiser is zero
         self._scores = np.empty((1 if self.full else self.batch_size, objective.n_outputs), dtype=design.dtype)
@@ -130,25 +130,32 @@ class Epochs:
         if len(order) and not 0 <= order.min() <= order.max() < n:
             raise ValueError(f"order must hold row numbers in [0, {n}); got others.")
         n_steps = -(-len(order) // self.batch_size)
-        steps = np.arange(t0 + 1, t0 + n_steps + 1, dtype=np.float64)
         rate: Any = self.optimizer.rate if self.optimizer.smooth else None
         if learning_rates is None:
-            rates = np.broadcast_to(self.optimizer.rate(steps - 1), n_steps)
+            rates = np.asarray(self.optimizer.rate(np.arange(t0, t0 + n_steps, dtype=np.float64)))
         else:
             rates, rate = np.asarray(learning_rates, dtype=np.float64), None
-        constant = bool(n_steps) and bool((rates == rates[0]).all())
-        if constant:
-            first = float(rates[0])
-            if learning_rates is not None:
-                rate = lambda k: first  # noqa: E731
+            if rates.shape not in ((), (n_steps,)):
+                raise ValueError(f"learning_rates must have one element for each of {n_steps} steps; got {rates.shape}.")
+        constant = not rates.ndim or (n_steps > 0 and bool((rates == rates[0]).all()))
+        if constant and learning_rates is not None:
+            first = float(rates if not rates.ndim else rates[0])
+            rate = lambda k: first  # noqa: E731
+        rates = np.broadcast_to(rates, n_steps)
         if self.full:
             for t in range(n_steps):
                 self._full_step(float(rates[t]))
             return
         lazy = self._may_wait and n_steps <= MOST_STEPS and self.optimizer.idles_exactly(self.objective.alpha, constant)
+        if constant and not lazy and n_steps and self.optimizer.same_every_step:
+            rates = rates[:1]
         table, hyper = self.optimizer.table(t0, rates, self.state, lazy=lazy, alpha=self.objective.alpha, rate=rate)
+        if len(rates) < n_steps:
+            table = table[1:]
         if not np.isfinite(table[:, -1]).all():  # decay by a factor <= 0 has no logarithm
             lazy = False
+        if lazy:
+            self._params[-1] = 0  # where an epoch that is not lazy left its last gradient
         self._plan.begin(order, table, hyper, lazy, t0)
         design = self.objective.design
         call: Callable[..., None] = sparse.epoch if design.sparse else dense.epoch
@@ -198,6 +205,18 @@ class Epochs:
                 self.state[key] = value
 
 
+def touch_shares(counts: NDArray[np.int64], n: int, b: int) -> NDArray[np.float64]:
+    """The share of batches of b of n rows that touch a column with entries in `counts` rows.
+
+    1 - C(n - c, b) / C(n, b), by its product: differences of logarithms of factorials lose it for large n.
+    """
+    values, inverse = np.unique(counts, return_inverse=True)
+    missed = np.zeros(len(values))
+    for i in range(b):
+        missed += np.log1p(-np.minimum(values / (n - i), 1 - 1e-16))
+    return np.asarray(-np.expm1(missed)[inverse])
+
+
 def stochastic(
     objective: Objective, w: NDArray[Any], optimizer: Optimizer, *, batch_size: int | str, tol: float, max_iter: int,
     rng: np.random.RandomState | np.random.Generator, verbose: int = 0, state: dict[str, Any] | None = None,
@@ -230,7 +249,7 @@ def stochastic(
     while done < max_iter:
         order = None if epochs.full else rng.permutation(objective.n_samples)
         rate = scale * np.asarray(epochs.optimizer.rate(np.arange(epochs.n_steps) + float(epochs.state["t"])))
-        rates = None if scale == 1 else np.broadcast_to(rate, epochs.n_steps)
+        rates = None if scale == 1 else rate
         try:
             with np.errstate(over="ignore", invalid="ignore"):
                 epochs.run(order, rates)
