@@ -14,13 +14,13 @@ import math  # noqa: E402
 import warnings  # noqa: E402
 from dataclasses import dataclass, replace  # noqa: E402
 from statistics import median  # noqa: E402
-from time import perf_counter  # noqa: E402
+from time import process_time  # noqa: E402
 
 import numpy as np  # noqa: E402
 
 from bench.problems import get  # noqa: E402
 
-PROBLEMS = "breast_cancer,ill_conditioned,text_like"
+PROBLEMS = "breast_cancer,text_like"
 #: Two rates a decade: finer than what matters.
 GRID = [float(f"{mantissa}e{exponent}") for exponent in range(-6, 4) for mantissa in (1, 3)]
 
@@ -57,9 +57,10 @@ def timed(problem, rule: str, learning_rate: float, batch_size, goal: float, lim
         (there,) = np.nonzero(history["objective"] <= goal)
         if len(there):
             epoch, seconds = int(history["epoch"][there[0]]), float(history["seconds"][there[0]])
-            return Run(learning_rate, batch_size, seconds, epoch) if seconds <= limit else NEVER
+            cut = history["learning_rate"][1] < 0.99 * learning_rate  # the solver's guard undid the first epoch
+            return NEVER if cut or seconds > limit else Run(learning_rate, batch_size, seconds, epoch)
         seconds = history["seconds"][-1]
-        if last or seconds > limit or history["epoch"].max() < epochs:  # too slow, or diverged
+        if last or seconds > limit or len(history["epoch"]) < 2 or history["epoch"].max() < epochs:  # slow, or diverged
             return NEVER
         last = 2 * seconds > limit
         epochs = max(epochs + 1, int(epochs * limit / seconds)) if last else 2 * epochs
@@ -94,14 +95,14 @@ def guess(problem, rule: str, batch_size) -> int:
 
 
 def whole_fit(problem, rule: str, run: Run) -> Run:
-    """The same run with the time of the whole `fit`, which also checks the data."""
+    """The same run with the processor's time for the whole `fit`, which also checks the data."""
     if run is NEVER:
         return run
     seconds = []
     for _ in range(5):
-        start = perf_counter()
+        start = process_time()
         fit(problem, rule, run.learning_rate, run.batch_size, run.epochs)
-        seconds.append(perf_counter() - start)
+        seconds.append(process_time() - start)
     return replace(run, seconds=median(seconds))
 
 
@@ -125,7 +126,10 @@ def main(arguments: list[str] | None = None) -> None:
             best = climb(problem, rule, batch_sizes, goal, options.seconds)
             cells[rule, name] = best = whole_fit(problem, rule, best)
             print(f"{name:20s} {rule:20s} {best}", flush=True)
-    print(f"\nlearning_rate, batch_size (time) to a relative gap of {options.gap:g}\n\n" + table(names, rules, cells))
+    print(
+        f"\nlearning_rate, batch_size (processor time) to a relative gap of {options.gap:g}\n\n"
+        + table(names, rules, cells)
+    )
 
 
 def table(names: list[str], rules: list[str], cells: dict[tuple[str, str], Run]) -> str:
