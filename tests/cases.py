@@ -117,7 +117,7 @@ def start(shape):
 def options_of(name):
     """Every option of a rule at a value other than its default, one at a time."""
     values = {"decay": 0.01, "weight_decay": 0.05, "clipnorm": 0.5, "clipvalue": 0.3, "ema_momentum": 0.9}
-    for key, default in (reference.RULES[name].defaults | reference.COMMON).items():
+    for key, default in (reference.COMMON | reference.RULES[name].defaults).items():
         if key == "learning_rate" or key not in {field.name for field in dataclasses.fields(OPTIMIZERS[name]())}:
             continue
         if isinstance(default, bool):

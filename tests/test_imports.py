@@ -36,9 +36,9 @@ ONLY = {
 }
 #: It asks the package for its version, when called.
 EXCEPTIONS = {("_show_versions", "")}
-#: What no module below the estimators may know, and what the lowest ones import beside Python's own library.
+#: What no module below the estimators may know, and the modules that need NumPy alone.
 ESTIMATORS = {"linear_model", "model_file", "data", "dask", "plot", "__main__"}
-NUMPY_ONLY = {"losses", "penalties", "schedules", "reference", "optimizers", "_validation", "_design", "_parallel"}
+NUMPY_ONLY = {"losses", "penalties", "schedules", "reference", "_validation"}
 
 
 def name_of(path):

@@ -54,8 +54,8 @@ def test_a_thousand_steps_equal_the_reference(name, options, dtype):
     assert ws.dtype == dtype
     assert_close(ws, expected, tolerance)
     assert state["t"] == STEPS
-    assert set(optimizer.slots) <= set(expected_state)
-    for slot in optimizer.slots:
+    assert set(state) == set(expected_state) | {"t"}
+    for slot in [key for key, value in state.items() if isinstance(value, np.ndarray)]:
         assert state[slot].dtype == dtype
         assert_close(state[slot], expected_state[slot], tolerance)
 
@@ -94,7 +94,7 @@ def test_any_shape_and_any_strides_of_g(name):
 
 @NAMES
 @pytest.mark.parametrize(
-    "learning_rate", [InverseTime(0.1, 0.5), Cosine(0.1, decay_steps=10), lambda k: 0.1 / (k + 1)], ids=repr
+    "learning_rate", [InverseTime(0.1, 0.5), Cosine(0.1, decay_steps=10, final=0.01), lambda k: 0.1 / (k + 1)], ids=repr
 )
 @pytest.mark.parametrize("decay", [0.0, 0.25])
 def test_schedules_and_decay(name, learning_rate, decay):
