@@ -1,8 +1,9 @@
 """fastopt: first-order optimizers with compiled update loops, for large linear models on dense and sparse data."""
 
 from fastopt import optimizers, schedules
+from fastopt._minimize import minimize
 from fastopt._show_versions import show_versions
 from fastopt.linear_model import LogisticRegression
 
 __version__ = "0.1.0"
-__all__ = ["LogisticRegression", "__version__", "optimizers", "schedules", "show_versions"]
+__all__ = ["LogisticRegression", "__version__", "minimize", "optimizers", "schedules", "show_versions"]

@@ -188,6 +188,15 @@ class Optimizer:
                 lr = np.array([float(lr(int(i))) for i in k])
         return lr / (1 + self.decay * k) if self.decay else lr
 
+    def __call__(self, fun: Callable[..., Any], x0: Any, args: Any = (), **options: Any) -> Any:
+        """The rule as a ``method`` of `scipy.optimize.minimize`, which calls this; returns an OptimizeResult.
+
+        Options are maxiter, gtol (prevails over tol), disp and return_all. See `fastopt.minimize`.
+        """
+        from fastopt._minimize import as_method  # it stands above
+
+        return as_method(self, fun, x0, args, **options)
+
     def with_learning_rate(self, learning_rate: float | Callable[[int], float] | str) -> Optimizer:
         """The same rule with another learning rate."""
         return replace(self, learning_rate=learning_rate)
