@@ -59,7 +59,7 @@ def timed(problem, rule: str, learning_rate: float, batch_size, goal: float, lim
             epoch, seconds = int(history["epoch"][there[0]]), float(history["seconds"][there[0]])
             cut = history["learning_rate"][1] < 0.99 * learning_rate  # the solver's guard undid the first epoch
             return NEVER if cut or seconds > limit else Run(learning_rate, batch_size, seconds, epoch)
-        seconds = history["seconds"][-1]
+        seconds = float(history["seconds"].max())  # the last row is the best one
         if last or seconds > limit or len(history["epoch"]) < 2 or history["epoch"].max() < epochs:  # slow, or diverged
             return NEVER
         last = 2 * seconds > limit
