@@ -105,8 +105,8 @@ def minimize(
     A run has diverged when x or the gradient is not finite, or when the gradient's norm has reached ten records in a
     row, each ten times the last one, and fun was higher at each than at the one before. A descent that climbs for a
     while, from momentum or noise, does not grow ten billion times while it climbs; a descent from a plateau does grow
-    so much, but fun falls. x is then the best point seen: that of the smallest gradient. So it is, where fun is lower
-    there, if fun is above its value at x0 after max_iter.
+    so much, but fun falls. x is then the best point seen: that of the smallest gradient, or x0 if fun is lower there.
+    So it is if fun is above its value at x0 after max_iter.
 
     Examples
     --------
@@ -317,6 +317,7 @@ class _Descent:
         self.callback, self.wants_result = callback, _wants_result(callback)
         self.path = path
         self.x, self.state = x, rule.init(x)
+        rule._keep_start(x, self.state)  # Ftrl's first step would forget x0
         self.start = x.copy()
         self.nit = 0
         self.best: tuple[float, Array, Array | None] = (math.inf, self.start, None)
@@ -412,10 +413,15 @@ class _Descent:
         return f"learning_rate={rate:g} is too large{otherwise}: try learning_rate={rate / 10:g}."
 
     def _diverged(self, why: str, otherwise: str = "") -> OptimizeResult:
-        _, x, g = self.best
         unit = "step" if self.batches is None else "epoch"
         message = f"Diverged in {unit} {self.nit}: {why}. {self._remedy(otherwise)} x is the best point seen."
-        return self._result(DIVERGED, message, x, g)
+        return self._result(DIVERGED, message, *self._best_point())
+
+    def _best_point(self) -> tuple[Array, Array | None, float]:
+        """That of the smallest gradient, or x0 where fun is lower: gradients are small far out, too, on some functions."""
+        _, x, g = self.best
+        value, at_start = self._value(x), self._value(self.start)
+        return (x, g, value) if value <= at_start else (self.start, None, at_start)
 
     def _out_of_iterations(self, g: Array | None) -> OptimizeResult:
         x = self._solution()
@@ -428,9 +434,7 @@ class _Descent:
         if self.nit and not value <= self._value(self.start):
             above = "above" if self.function.sign > 0 else "below"
             message += f" fun ended {above} its value at x0: {self._remedy()}"
-            _, best, best_g = self.best
-            if not np.array_equal(best, x) and not value <= (best_value := self._value(best)):
-                return self._result(OUT_OF_ITERATIONS, message + " x is the best point seen.", best, best_g, best_value)
+            return self._result(OUT_OF_ITERATIONS, message + " x is the best point seen.", *self._best_point())
         return self._result(OUT_OF_ITERATIONS, message, x, g, value)
 
     def _result(

@@ -173,6 +173,18 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         -------
         self
         """
+        before = vars(self).copy()
+        try:
+            self._fit(X, y, sample_weight)
+        except Exception:  # what was refused has changed nothing; Ctrl-C keeps the last whole epoch
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+        if not self.converged_:
+            warnings.warn(self._advice(), ConvergenceWarning, stacklevel=2)
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         optimizer = self._check_parameters()
         design = _read(self, X, reset=True)
         y, classes = self._encode(y, design.shape[0])
@@ -184,6 +196,8 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
                 raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
         if self.class_weight is not None:
             per_class = compute_class_weight(self.class_weight, classes=classes, y=classes[y], sample_weight=weights)
+            if not (np.isfinite(per_class) & (per_class >= 0)).all() or not per_class.any():
+                fail("class_weight", "finite and >= 0 for each class, > 0 for one", self.class_weight)
             weights = per_class[y] * (1.0 if weights is None else weights)
         total = float(design.shape[0] if weights is None else weights.sum())
         binary = len(classes) == 2
@@ -205,7 +219,6 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
             self.solver_ = self.solver if isinstance(self.solver, str) else optimizer.name
         self.classes_ = classes
         self._keep(result)
-        return self
 
     def _check_parameters(self) -> optimizers.Optimizer | None:
         """Validates the constructor's parameters; the update rule, or None for a finisher."""
@@ -217,7 +230,7 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         check_bool("fit_intercept", self.fit_intercept)
         check_bool("warm_start", self.warm_start)
         check_integer("max_iter", self.max_iter, low=1)
-        check_integer("verbose", int(self.verbose), low=0)
+        check_integer("verbose", int(self.verbose) if isinstance(self.verbose, bool) else self.verbose, low=0)
         rule = "an integer in [1, n_samples], 'full' or 'auto'"
         if isinstance(self.batch_size, str):
             if self.batch_size not in ("auto", "full"):
@@ -270,7 +283,7 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         return w, None
 
     def _keep(self, result: Result) -> None:
-        """Sets the fitted attributes; warns or passes Ctrl-C on."""
+        """Sets the fitted attributes; passes Ctrl-C on."""
         d = self.n_features_in_
         self.coef_: Array = np.ascontiguousarray(result.w[:d].T)
         self.intercept_: Array = np.zeros(result.w.shape[1], result.w.dtype)
@@ -285,8 +298,6 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         self.optimizer_state_ = result.state
         if result.stop_reason == "interrupted":
             raise KeyboardInterrupt
-        if not result.converged:
-            warnings.warn(self._advice(), ConvergenceWarning, stacklevel=3)
 
     def _advice(self) -> str:
         """What did not happen, and which parameter to change."""

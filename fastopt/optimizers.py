@@ -236,6 +236,9 @@ class Optimizer:
         """Value of a slot before the first step."""
         return w if slot == "ema" else 0.0
 
+    def _keep_start(self, w: Array, state: State) -> None:
+        """For a rule whose first step forgets w: makes its state such that it does not."""
+
     def _hyper(self) -> tuple[float, ...]:
         """Hyperparameters in the order in which `read` and `idle` of the kernel take them, nine at the most."""
         return ()
@@ -642,14 +645,16 @@ def _fill_quadrature(
 
 
 def _fill_tail_sums(table: Array, beta_1: float) -> None:
-    """Column 2 of row s: sum_{j >= 1} (beta_1 / keep)^j gain(s + j), by its recursion from the last row, where it is 0.
+    """Column 2 of row s: sum_{j >= 1} (beta_1 / keep)^j gain(s + j), up to the last row.
 
-    It starts at 0 there because only differences of two rows are used, in which what lies beyond the last row cancels.
+    It may end there because only differences of two rows are used, in which what lies beyond the last row cancels.
     """
-    from scipy.signal import lfilter  # not at import: it takes longer than all of fastopt
-
-    c = beta_1 / float(table[-1, 0])
-    table[:-1, 2] = lfilter([c], [1, -c], table[:0:-1, 1])[::-1]
+    factor, width = beta_1 / float(table[-1, 0]), 1
+    sums = np.append(factor * table[1:, 1], 0.0)
+    while width < len(sums) and factor > 1e-20:  # sums of `width` terms become sums of twice as many
+        sums[:-width] += factor * sums[width:]
+        factor, width = factor * factor, 2 * width
+    table[:, 2] = sums
 
 
 @dataclass(frozen=True)
@@ -1052,6 +1057,21 @@ class Ftrl(Optimizer):
     def _hyper(self) -> tuple[float, ...]:
         l2, shrinkage = self.l2_regularization_strength, self.l2_shrinkage_regularization_strength
         return (-self.learning_rate_power, self.l1_regularization_strength, 2 * l2, shrinkage, self.beta)
+
+    def _columns(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
+        if not np.all(lr):
+            raise ValueError("learning_rate must be > 0 at every step of Ftrl, which divides by it; got 0.0.")
+        return (lr,)
+
+    def _keep_start(self, w: Array, state: State) -> None:
+        quadratic = state["n"] ** -self.learning_rate_power + self.beta
+        quadratic = quadratic / float(self.rate(0)) + 2 * self.l2_regularization_strength
+        state["z"][...] = -w * quadratic - np.sign(w) * self.l1_regularization_strength
+
+    @property
+    def same_every_step(self) -> bool:
+        """Only the learning rate counts."""
+        return True
 
     def _idles(self, alpha: float, constant_rate: bool) -> bool:
         return self.l2_shrinkage_regularization_strength == 0

@@ -34,8 +34,9 @@ def lbfgs(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, v
     def callback(flat: NDArray[np.float64]) -> None:
         if not np.array_equal(last["x"], flat):
             function(flat)
+        converged = monitor.record(last["value"], last["norm"], state["n_iter"] + 1)
         state.update(w=flat.copy(), n_iter=state["n_iter"] + 1)
-        if monitor.record(last["value"], last["norm"], state["n_iter"]):
+        if converged:
             raise StopIteration
 
     start = np.asarray(w, dtype=np.float64).reshape(-1)

@@ -238,6 +238,8 @@ def stochastic(
     scale = 1.0
     if auto:
         epochs.optimizer = optimizer.with_learning_rate(auto_learning_rate(objective, optimizer, epochs.batch_size))
+    if state is None:
+        epochs.optimizer._keep_start(epochs.w, epochs.state)
     monitor = Monitor(objective, tol, verbose)
     if monitor.check(epochs.solution, 0):
         return monitor.result(epochs.solution.copy(), 0, "tol", epochs.state)
@@ -262,6 +264,7 @@ def stochastic(
             monitor.forget_last()
             epochs.restore(best)
             epochs.forget()
+            epochs.optimizer._keep_start(epochs.w, epochs.state)
             failures += 1
             scale /= 4
             if failures > RETRIES:
@@ -332,8 +335,9 @@ def _largest_curvature(objective: Objective, iterations: int = 8) -> float:
     zeros = np.zeros(objective.shape)
     v = np.random.default_rng(0).standard_normal(objective.shape)
     value = 0.0
-    for _ in range(iterations):
-        v /= max(float(np.linalg.norm(v)), 1e-300)
-        v = objective.hessian_product(zeros, v)
-        value = float(np.linalg.norm(v))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(iterations):
+            v /= max(float(np.linalg.norm(v)), 1e-300)
+            v = objective.hessian_product(zeros, v)
+            value = float(np.linalg.norm(v))
     return 1.1 * value
