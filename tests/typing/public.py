@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastopt
-from fastopt import LogisticRegression, show_versions
+from fastopt import LogisticRegression, minimize, show_versions
 from fastopt.optimizers import OPTIMIZERS, SGD, Adam, GradientDescent, Optimizer, get
 from fastopt.schedules import Cosine, InverseTime, Schedule
 
@@ -69,3 +69,9 @@ def schedules() -> None:
     schedule: Schedule = InverseTime(0.1, decay=0.5)
     rate: float = schedule(10)
     assert_type(rate, float)
+
+
+def functions(w: NDArray[np.float64]) -> None:
+    minimize(lambda x: float(x @ x), w, lambda x: 2 * x, optimizer="momentum", tol=1e-8, max_iter=100)
+    minimize(lambda x, rows: float(x @ x), w, optimizer=Adam(0.1), n_samples=10, batch_size=2, rng=0)
+    minimize(lambda x: float(x @ x), w, optimiser="gd")  # type: ignore[call-arg]
