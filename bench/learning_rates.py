@@ -142,7 +142,8 @@ def table(names: list[str], rules: list[str], cells: dict[tuple[str, str], Run])
 def cell(run: Run) -> str:
     if run is NEVER:
         return "-"
-    return f"{run.learning_rate:g}, {run.batch_size} ({run.seconds * 1e3:.2g} ms)"
+    milliseconds = run.seconds * 1e3
+    return f"{run.learning_rate:g}, {run.batch_size} ({milliseconds:.{1 if milliseconds < 10 else 0}f} ms)"
 
 
 if __name__ == "__main__":
