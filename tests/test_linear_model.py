@@ -599,7 +599,6 @@ def test_errors_of_predictions(method):
     before = snapshot(model)
     for bad in (X[:, :1], np.hstack([X, X]), scipy.sparse.csr_array(np.hstack([X, X])), sparse_with(np.nan), with_column(2),
                 with_column(-(10**9)), with_column(10**9), np.where(X == 3, np.nan, X), X[0], X[:0]):  # fmt: skip
-        with pytest.raises(ValueError, match=r".+") as caught:
+        with pytest.raises(ValueError, match="X|array|sample"):
             getattr(model, method)(bad)
-        assert "\n" not in str(caught.value).split("Please")[0].strip() or "NaN" in str(caught.value)
     assert_same(before, vars(model))
