@@ -34,6 +34,9 @@ FINISHERS = ("lbfgs",)
 def _read(estimator: BaseEstimator, X: Any, *, reset: bool) -> Design:
     """X validated: its structure first if it is sparse, since nothing may be read through an unsound one."""
     sparse = hasattr(X, "indptr") or hasattr(X, "tocsr")
+    if isinstance(X, np.ndarray) and X.ndim == 1:
+        remedy = "Reshape your data: X.reshape(-1, 1) if it is one feature, X.reshape(1, -1) if it is one sample."
+        raise ValueError(f"X must be two-dimensional; got 1 dimension. {remedy}")
     design = None
     if sparse and np.ndim(X) == 2 and X.dtype.kind in "biuf":
         X = checked_csr(X)
@@ -177,8 +180,8 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         try:
             self._fit(X, y, sample_weight)
         except Exception:  # what was refused has changed nothing; Ctrl-C keeps the last whole epoch
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
         if not self.converged_:
             warnings.warn(self._advice(), ConvergenceWarning, stacklevel=2)
