@@ -317,7 +317,7 @@ class _Descent:
         self.callback, self.wants_result = callback, _wants_result(callback)
         self.path = path
         self.x, self.state = x, rule.init(x)
-        rule._keep_start(x, self.state)  # Ftrl's first step would forget x0
+        rule._keep_start(x, self.state, 1.0)  # Ftrl's first step would forget x0
         self.start = x.copy()
         self.nit = 0
         self.best: tuple[float, Array, Array | None] = (math.inf, self.start, None)
@@ -515,4 +515,5 @@ def _number(value: Any) -> float:
 
 def _norm(g: Array) -> float:
     """Summed in float64."""
-    return float(np.linalg.norm(np.asarray(g, dtype=np.float64)))
+    with np.errstate(over="ignore"):
+        return float(np.linalg.norm(np.asarray(g, dtype=np.float64)))
