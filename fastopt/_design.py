@@ -138,6 +138,17 @@ class Design:
         """Elements that a pass reads."""
         return int(self.indptr[-1]) if self.indptr is not None else self.shape[0] * self.shape[1]
 
+    def rows(self, rows: NDArray[np.intp]) -> Design:
+        """The design of some rows alone (copied)."""
+        if self.indices is None or self.indptr is None:
+            return Design(np.ascontiguousarray(self.values[rows]), None, None, (len(rows), self.shape[1]))
+        lengths = (self.indptr[rows + 1] - self.indptr[rows]).astype(np.int64)
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        entries = np.repeat(self.indptr[rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
+        entries = entries if len(entries) else np.zeros(1, np.int64)
+        indptr = indptr.astype(self.indices.dtype)
+        return Design(self.values[entries], self.indices[entries], indptr, (len(rows), self.shape[1]), self.distinct)
+
     def pieces(self, n_outputs: int = 1) -> list[tuple[int, int]]:
         """Ranges of rows, each some 10 ms of work."""
         n = self.shape[0]

@@ -100,6 +100,16 @@ class Objective:
         """Parameters to start from, of X's dtype."""
         return np.zeros(self.shape, dtype=self.design.dtype)
 
+    def rows(self, rows: NDArray[np.intp]) -> Objective:
+        """The objective of some rows alone (copied)."""
+        weights = self.weights[rows] if len(self.weights) else None
+        if weights is not None and not weights.any():
+            weights = None
+        return Objective(
+            self.design.rows(rows), self.y[rows], loss=self.loss, alpha=self.alpha, sample_weight=weights,
+            fit_intercept=self.fit_intercept, n_outputs=self.n_outputs,
+        )  # fmt: skip
+
     def value(self, w: NDArray[Any]) -> float:
         """F at w."""
         return self._value(w, _NONE)

@@ -236,8 +236,8 @@ class Optimizer:
         """Value of a slot before the first step."""
         return w if slot == "ema" else 0.0
 
-    def _keep_start(self, w: Array, state: State) -> None:
-        """For a rule whose first step forgets w: makes its state such that it does not."""
+    def _keep_start(self, w: Array, state: State, scale: float) -> None:
+        """For a rule whose steps forget w: makes its state such that w stays, at `scale` times the learning rate."""
 
     def _hyper(self) -> tuple[float, ...]:
         """Hyperparameters in the order in which `read` and `idle` of the kernel take them, nine at the most."""
@@ -1063,9 +1063,9 @@ class Ftrl(Optimizer):
             raise ValueError("learning_rate must be > 0 at every step of Ftrl, which divides by it; got 0.0.")
         return (lr,)
 
-    def _keep_start(self, w: Array, state: State) -> None:
+    def _keep_start(self, w: Array, state: State, scale: float) -> None:
         quadratic = state["n"] ** -self.learning_rate_power + self.beta
-        quadratic = quadratic / float(self.rate(0)) + 2 * self.l2_regularization_strength
+        quadratic = quadratic / (scale * float(self.rate(state["t"]))) + 2 * self.l2_regularization_strength
         state["z"][...] = -w * quadratic - np.sign(w) * self.l1_regularization_strength
 
     @property
