@@ -418,7 +418,7 @@ class _Descent:
         return self._result(DIVERGED, message, *self._best_point())
 
     def _best_point(self) -> tuple[Array, Array | None, float]:
-        """That of the smallest gradient, or x0 where fun is lower: gradients are small far out, too, on some functions."""
+        """That of the smallest gradient, or x0 where fun is lower: on some functions gradients are small far out."""
         _, x, g = self.best
         value, at_start = self._value(x), self._value(self.start)
         return (x, g, value) if value <= at_start else (self.start, None, at_start)

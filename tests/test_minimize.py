@@ -376,7 +376,7 @@ def test_least_squares_by_minibatches(name, batch_size):
     options = settings.get(name, {"learning_rate": 0.05 if name not in ("adagrad", "ftrl") else 0.5})
     if name == "adamw":
         options["weight_decay"] = None
-    if name in ("rmsprop", "adam", "adamw", "nadam", "adamax", "schedule_free_adamw"):
+    if name in ("rmsprop", "adam", "adamw", "nadam", "adamax"):
         options["learning_rate"] = falling(0.1, 0.9, 50)
     result = minimize(
         problem.fun, np.zeros(3), problem.jac, optimizer=OPTIMIZERS[name](**options), n_samples=120,
