@@ -1,4 +1,4 @@
-"""Problems and trajectories that several tests share; nothing here calls compiled code but through `Problem.objective`."""
+"""Problems and trajectories that several tests share; only `Problem.objective` calls compiled code."""
 
 import dataclasses
 import functools
@@ -46,13 +46,13 @@ class Problem:
 
 
 def problem(
-    loss="log_loss", layout="dense", dtype=np.float64, *, n=40, d=12, weighted=False, fit_intercept=True, scale=1.0, seed=0
+    loss="log_loss", layout="dense", dtype=np.float64, *, n=40, d=12, weighted=False, fit_intercept=True, scale=1.0,
 ):  # fmt: skip
     """Rows with repeated, unsorted and explicitly zero entries, an empty row and an empty column.
 
     All values are multiples of 1/64, so that float32 and sums of repeated entries hold the very same numbers.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     counts = rng.integers(1, 8, n)
     counts[n // 3] = 0
     indptr = np.concatenate([[0], counts.cumsum()])
@@ -136,4 +136,5 @@ def assert_close(actual, expected, tolerance):
     assert actual.shape == expected.shape
     assert np.isfinite(actual).all()
     bound = tolerance * max(float(np.abs(expected).max(initial=0)), 1e-3)
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)
+    if (np.abs(actual - expected) > bound).any():  # NumPy's words, when they are needed: they take their time
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)

@@ -154,7 +154,9 @@ def test_facts(layout, work, dtype, monkeypatch):
     assert [0, *(stop for _, stop in ranges)] == [*(start for start, _ in ranges), n]
     if layout != "dense":
         p.X.sum_duplicates()
-    np.testing.assert_allclose(Design.from_array(p.X).row_norms_squared, (p.dense**2).sum(axis=1), rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(
+        Design.from_array(p.X).row_norms_squared, (p.dense**2).sum(axis=1), rtol=1e-6, atol=1e-12
+    )
 
 
 # --- malformed sparse arrays ------------------------------------------------------------------------------------------
@@ -163,7 +165,10 @@ def test_facts(layout, work, dtype, monkeypatch):
 def sound(index=np.int64, values=np.float64):
     """Rows 0: (0, 1); 1: none; 2: (2, 3, 4) of a 3 x 5 matrix."""
     return csr(
-        np.arange(1, 6, dtype=values), np.array([0, 1, 2, 3, 4], dtype=index), np.array([0, 2, 2, 5], dtype=index), (3, 5)
+        np.arange(1, 6, dtype=values),
+        np.array([0, 1, 2, 3, 4], dtype=index),
+        np.array([0, 2, 2, 5], dtype=index),
+        (3, 5),
     )
 
 
@@ -183,7 +188,10 @@ BAD = {
     "column one too high": (put("indices", 3, 5), "X.indices must be in [0, 5); got 5 in row 2, entry 3."),
     "column far too high": (put("indices", 4, 10**9), "X.indices must be in [0, 5); got 1000000000 in row 2, entry 4."),
     "column -1": (put("indices", 0, -1), "X.indices must be in [0, 5); got -1 in row 0, entry 0."),
-    "column far too low": (put("indices", 2, -(10**9)), "X.indices must be in [0, 5); got -1000000000 in row 2, entry 2."),
+    "column far too low": (
+        put("indices", 2, -(10**9)),
+        "X.indices must be in [0, 5); got -1000000000 in row 2, entry 2.",
+    ),
     "starts at 1": (put("indptr", 0, 1), "X.indptr must start at 0; got 1."),
     "starts at -1": (put("indptr", 0, -1), "X.indptr must start at 0; got -1."),
     "falls": (put("indptr", 1, 3), "X.indptr must never fall; got a fall at row 1."),
@@ -193,10 +201,22 @@ BAD = {
         put("indptr", 3, 2**31 - 1),
         "X.indptr must end within X.data and X.indices; got 2147483647 at row 2.",
     ),
-    "beyond, then back": (put("indptr", 1, 10**9), "X.indptr must end within X.data and X.indices; got 1000000000 at row 0."),
-    "fewer values": (replaced("data", lambda a: a[:4]), "X.indptr must end within X.data and X.indices; got 5 at row 2."),
-    "fewer columns": (replaced("indices", lambda a: a[:4]), "X.indptr must end within X.data and X.indices; got 5 at row 2."),
-    "NaN": (put("data", 1, np.nan), "X.data must be finite; got nan in row 0, entry 1. Impute or drop such entries first."),
+    "beyond, then back": (
+        put("indptr", 1, 10**9),
+        "X.indptr must end within X.data and X.indices; got 1000000000 at row 0.",
+    ),
+    "fewer values": (
+        replaced("data", lambda a: a[:4]),
+        "X.indptr must end within X.data and X.indices; got 5 at row 2.",
+    ),
+    "fewer columns": (
+        replaced("indices", lambda a: a[:4]),
+        "X.indptr must end within X.data and X.indices; got 5 at row 2.",
+    ),
+    "NaN": (
+        put("data", 1, np.nan),
+        "X.data must be finite; got nan in row 0, entry 1. Impute or drop such entries first.",
+    ),
     "infinity": (put("data", 4, np.inf), "X.data must be finite; got inf in row 2, entry 4. Impute or drop"),
     "minus infinity": (put("data", 2, -np.inf), "X.data must be finite; got -inf in row 2, entry 2. Impute or drop"),
     "one row start too few": (
@@ -207,17 +227,35 @@ BAD = {
         replaced("indptr", lambda a: np.append(a, 5)),
         "X.indptr must have one element more than X has rows (3); got 5.",
     ),
-    "no row starts": (replaced("indptr", lambda a: a[:0]), "X.indptr must have one element more than X has rows (3); got 0."),
+    "no row starts": (
+        replaced("indptr", lambda a: a[:0]),
+        "X.indptr must have one element more than X has rows (3); got 0.",
+    ),
     "float columns": (replaced("indices", lambda a: a.astype(float)), "X.indices must be int32 or int64; got float64."),
-    "unsigned columns": (replaced("indices", lambda a: a.astype(np.uint64)), "X.indices must be int32 or int64; got uint64."),
-    "big-endian columns": (replaced("indices", lambda a: a.astype(">i4")), "X.indices must be int32 or int64; got >i4."),
-    "float row starts": (replaced("indptr", lambda a: a.astype(float)), "X.indptr must be int32 or int64; got float64."),
-    "short row starts": (replaced("indptr", lambda a: a.astype(np.int16)), "X.indptr must be int32 or int64; got int16."),
+    "unsigned columns": (
+        replaced("indices", lambda a: a.astype(np.uint64)),
+        "X.indices must be int32 or int64; got uint64.",
+    ),
+    "big-endian columns": (
+        replaced("indices", lambda a: a.astype(">i4")),
+        "X.indices must be int32 or int64; got >i4.",
+    ),
+    "float row starts": (
+        replaced("indptr", lambda a: a.astype(float)),
+        "X.indptr must be int32 or int64; got float64.",
+    ),
+    "short row starts": (
+        replaced("indptr", lambda a: a.astype(np.int16)),
+        "X.indptr must be int32 or int64; got int16.",
+    ),
     "matrix of columns": (
         replaced("indices", lambda a: a.reshape(1, -1)),
         "X.indices must be a one-dimensional array; got (1, 5).",
     ),
-    "matrix of values": (replaced("data", lambda a: a.reshape(5, 1)), "X.data must be a one-dimensional array; got (5, 1)."),
+    "matrix of values": (
+        replaced("data", lambda a: a.reshape(5, 1)),
+        "X.data must be a one-dimensional array; got (5, 1).",
+    ),
 }
 
 
@@ -238,7 +276,9 @@ def test_malformed_csr(case, index, values):
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("case", [case for case in BAD if "columns" not in case and "starts" not in case.partition(" ")[2]])
+@pytest.mark.parametrize(
+    "case", [case for case in BAD if "columns" not in case and "starts" not in case.partition(" ")[2]]
+)
 @pytest.mark.parametrize(("indices", "indptr"), [(np.int32, np.int64), (np.int64, np.int32)])
 def test_malformed_csr_of_mixed_index_types(case, indices, indptr):
     change, text = BAD[case]
@@ -251,7 +291,9 @@ def test_malformed_csr_of_mixed_index_types(case, indices, indptr):
 
 
 @pytest.mark.parametrize("indices", [np.int32, np.int64])
-@pytest.mark.parametrize(("at", "value"), [(3, 2**32), (3, 2**62), (1, 2**32 + 1), (1, -(2**40)), (0, 2**32), (3, 2**32 + 5)])
+@pytest.mark.parametrize(
+    ("at", "value"), [(3, 2**32), (3, 2**62), (1, 2**32 + 1), (1, -(2**40)), (0, 2**32), (3, 2**32 + 5)]
+)
 def test_row_starts_beyond_int32(at, value, indices):
     """An int64 row start beside int32 columns must not be cut to 32 bits; the message gives the true number."""
     X = sound()
@@ -358,7 +400,7 @@ def test_sparse_vectors_are_refused():
 
 @pytest.mark.parametrize("X", [np.zeros(3), np.zeros((2, 3, 4)), 1.0, []], ids=["1", "3", "0", "list"])
 def test_dense_arrays_of_other_dimensions(X):
-    with pytest.raises(ValueError, match="X must be two-dimensional; got [013] dimension"):
+    with pytest.raises(ValueError, match=r"X must be two-dimensional; got [013] dimension"):
         Design.from_array(X)
 
 

@@ -80,7 +80,9 @@ def test_every_step_equals_the_reference(name, layout, lazy, batch_size, alpha, 
 @LAYOUT
 def test_every_loss(loss, batch_size, layout, dtype, tolerance):
     expected = trajectory("sgd", loss, 0.01, batch_size)
-    check_every_step(problem(loss, layout, dtype), "sgd", expected, batch_size=batch_size, alpha=0.01, tolerance=tolerance)
+    check_every_step(
+        problem(loss, layout, dtype), "sgd", expected, batch_size=batch_size, alpha=0.01, tolerance=tolerance
+    )
 
 
 @pytest.mark.parametrize("batch_size", [3, N])
@@ -109,8 +111,8 @@ def test_every_option(name, layout, batch_size):
 @NAMES
 def test_a_sequence_of_epochs(name, layout, batch_size, alpha):
     """State and step count go on; with a last batch that is smaller than the others."""
-    lazy = True if same_iterates(name, layout, batch_size, alpha, True) else False
-    order, ws, states = trajectory(name, "log_loss", alpha, batch_size, epochs=5)
+    lazy = same_iterates(name, layout, batch_size, alpha, True)
+    order, ws, _ = trajectory(name, "log_loss", alpha, batch_size, epochs=5)
     p = problem(layout=layout)
     optimizer = OPTIMIZERS[name](learning_rate=0.05)
     fast = Epochs(p.objective(alpha), optimizer, batch_size, w=start(p.shape), lazy=lazy)
@@ -131,7 +133,9 @@ def test_a_sequence_of_epochs(name, layout, batch_size, alpha):
 
 @pytest.mark.parametrize("alpha", [0.0, 0.1])
 @pytest.mark.parametrize("given_as", ["array", "schedule", "callable"])
-@pytest.mark.parametrize("schedule", [InverseTime(0.2, 0.1), Cosine(0.1, 20, final=0.01), StepDecay(0.1, 3), Constant(0.1)], ids=repr)
+@pytest.mark.parametrize(
+    "schedule", [InverseTime(0.2, 0.1), Cosine(0.1, 20, final=0.01), StepDecay(0.1, 3), Constant(0.1)], ids=repr
+)
 @pytest.mark.parametrize("batch_size", [1, 7, N])
 @NAMES
 def test_learning_rates(name, batch_size, schedule, given_as, alpha):
@@ -195,7 +199,9 @@ def test_dense_memory_layouts(name, convert, batch_size, dtype, tolerance, tmp_p
     p = problem(dtype=dtype)
     X = convert(p.X, tmp_path)
     before = X.copy()
-    fast = Epochs(dataclasses.replace(p, X=X).objective(0.1), OPTIMIZERS[name](learning_rate=0.05), batch_size, w=start(p.shape))
+    fast = Epochs(
+        dataclasses.replace(p, X=X).objective(0.1), OPTIMIZERS[name](learning_rate=0.05), batch_size, w=start(p.shape)
+    )
     order, ws, _ = trajectory(name, "log_loss", 0.1, batch_size)
     fast.run(order)
     assert_close(fast.w, ws[-1], tolerance)
@@ -340,7 +346,13 @@ def test_lazy_momentum_equals_dense(run, rate, momentum, nesterov, alpha, decay)
         assert_close(lazy.state[slot], dense.state[slot], 1e-10)
 
 
-@given(sparse_runs(), RATES, FRACTION, st.sampled_from([0.0, 0.9, 0.99, 0.999, 0.9999]), st.sampled_from([1e-12, 1e-8, 1e-2, 10.0]))
+@given(
+    sparse_runs(),
+    RATES,
+    FRACTION,
+    st.sampled_from([0.0, 0.9, 0.99, 0.999, 0.9999]),
+    st.sampled_from([1e-12, 1e-8, 1e-2, 10.0]),
+)
 @settings(max_examples=200)
 def test_lazy_adam_equals_dense(run, rate, beta_1, beta_2, epsilon):
     """Within 1e-7 of the motion, w starting at zero; later gradients, and so the state, take over that error."""
@@ -350,7 +362,11 @@ def test_lazy_adam_equals_dense(run, rate, beta_1, beta_2, epsilon):
         assert_close(lazy.state[slot], dense.state[slot], 1e-7)
 
 
-@given(sparse_runs(), st.sampled_from([name for name in OPTIMIZERS if name not in LINEAR and name != "adam"] or ["sgd"]), RATES)
+@given(
+    sparse_runs(),
+    st.sampled_from([name for name in OPTIMIZERS if name not in LINEAR and name != "adam"] or ["sgd"]),
+    RATES,
+)
 @settings(max_examples=200)
 def test_lazy_steps_of_all_other_rules_equal_dense(run, name, rate):
     lazy, dense = lazy_and_dense(run, OPTIMIZERS[name](learning_rate=rate))
@@ -401,7 +417,7 @@ ADAPTIVE = pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name 
 
 
 def almost_linear(name):
-    """The rule with such a large epsilon, and no memory, that it steps by a constant times the gradient; and that constant."""
+    """The rule with so large an epsilon, and no memory, that it steps by a constant times g; and that constant."""
     fields = {field.name for field in dataclasses.fields(OPTIMIZERS[name]())}
     if "epsilon" not in fields:
         pytest.skip("no epsilon that makes it linear")
@@ -440,8 +456,8 @@ def test_lazy_adaptive_rules_with_l2_reach_the_minimiser(name, batch_size):
     p = problem(layout="csr32", d=8)
     alpha = 0.1
     best = scipy.optimize.minimize(
-        lambda w: reference.objective(p.dense, p.y, w.reshape(p.shape), alpha=alpha, **p.terms), np.zeros(p.shape).ravel()
-    ).x.reshape(p.shape)  # fmt: skip
+        lambda w: reference.objective(p.dense, p.y, w.reshape(p.shape), alpha=alpha, **p.terms), np.zeros(p.shape[0])
+    ).x.reshape(p.shape)
     n_epochs = 600
     rate = {"adagrad": 0.3, "adadelta": 10.0, "ftrl": 0.3, "schedule_free_sgd": 0.3}.get(name, 0.02)
     own = "schedule_free" in name or name == "ftrl"  # a falling rate takes FTRL to zero

@@ -83,7 +83,9 @@ def floor(name):
 def test_floors(path):
     name = name_of(path)
     for other in ours(path):
-        assert (name, other) in EXCEPTIONS or floor(other) < floor(name), f"{name} imports {other}, which is not below it"
+        assert (name, other) in EXCEPTIONS or floor(other) < floor(name), (
+            f"{name} imports {other}, which is not below it"
+        )
     if name in ONLY:
         assert {other for other in ours(path) if (name, other) not in EXCEPTIONS} <= ONLY[name]
 
@@ -107,9 +109,11 @@ def test_what_each_floor_knows_of_the_world(path):
 
 @pytest.mark.parametrize("path", CYTHON, ids=str)
 def test_kernels(path):
-    """libc and each other; atoms know atoms, never a loop; no NumPy ABI, and nothing but NumPy is imported at run time."""
+    """libc and each other, atoms never a loop; no NumPy ABI, and nothing but NumPy at run time."""
     text = (PACKAGE.parent / path).read_text()
-    cimported = re.findall(r"^\s*from\s+([\w.]+)\s+cimport", text, re.M) + re.findall(r"^\s*cimport\s+([\w.]+)", text, re.M)
+    cimported = re.findall(r"^\s*from\s+([\w.]+)\s+cimport", text, re.M) + re.findall(
+        r"^\s*cimport\s+([\w.]+)", text, re.M
+    )
     atoms = {"fastopt._kernels." + other.stem for other in CYTHON if other.suffix == ".pxd"}
     for module in cimported:
         assert module.split(".")[0] in ("libc", "cython", "cpython") or module in atoms, module

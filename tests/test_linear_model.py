@@ -88,7 +88,9 @@ def parameters(model):
 
 @IGNORE
 @pytest.mark.parametrize("data", [breast_cancer, iris])
-@pytest.mark.parametrize("solver", [name for name in OPTIMIZERS if name in ("gd", "sgd", "momentum", "nesterov", "adam")])
+@pytest.mark.parametrize(
+    "solver", [name for name in OPTIMIZERS if name in ("gd", "sgd", "momentum", "nesterov", "adam")]
+)
 def test_every_textbook_rule_gets_there_with_its_defaults(solver, data):
     """To a relative gap of 1e-2, and converged_ means what it says: both by the reference."""
     X, y = data()
@@ -164,7 +166,9 @@ def test_float32_gives_float32(solver, sparse):
     np.testing.assert_allclose(model.coef_, double.coef_, rtol=0, atol=1e-2 * np.abs(double.coef_).max())
 
 
-@pytest.mark.parametrize("labels", [["b", "a", "c"], [3, -1, 7], [2.0, 1.0, 0.0], np.array(["zz", "é", "A"], dtype=object)])
+@pytest.mark.parametrize(
+    "labels", [["b", "a", "c"], [3, -1, 7], [2.0, 1.0, 0.0], np.array(["zz", "é", "A"], dtype=object)]
+)
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_labels_in_any_order(labels, n_classes):
     X, y = iris()
@@ -204,7 +208,9 @@ def test_inputs_are_not_written(solver):
 @pytest.mark.parametrize("make", [lambda: 7, lambda: np.random.RandomState(7), lambda: np.random.default_rng(7)])
 def test_the_same_random_state_gives_the_same_bits(solver, make):
     X, y = iris()
-    np.testing.assert_array_equal(fit(X, y, solver, random_state=make()).coef_, fit(X, y, solver, random_state=make()).coef_)
+    np.testing.assert_array_equal(
+        fit(X, y, solver, random_state=make()).coef_, fit(X, y, solver, random_state=make()).coef_
+    )
 
 
 @IGNORE
@@ -258,7 +264,9 @@ def test_warning_names_the_parameter_to_change(solver):
         model = LogisticRegression(solver=solver, max_iter=2, tol=1e-12, random_state=0).fit(X, y)
     assert len(caught) == 1
     text = str(caught[0].message)
-    assert text.startswith(f"{solver} stopped with |gradient| {model.grad_norm_:.3g} > tol 1e-12: max_iter was reached first.")
+    assert text.startswith(
+        f"{solver} stopped with |gradient| {model.grad_norm_:.3g} > tol 1e-12: max_iter was reached first."
+    )
     assert "Raise max_iter (2) or tol" in text
     assert caught[0].filename == __file__
 
@@ -323,7 +331,9 @@ def test_an_instance_is_used_as_it_is():
         model = LogisticRegression(solver=solver, random_state=0, max_iter=3).fit(X, y)
         assert model.solver is solver
         assert model.solver_ == solver.name
-    slow, fast = (LogisticRegression(solver=SGD(learning_rate=r), random_state=0, max_iter=1).fit(X, y) for r in (1e-9, 0.1))
+    slow, fast = (
+        LogisticRegression(solver=SGD(learning_rate=r), random_state=0, max_iter=1).fit(X, y) for r in (1e-9, 0.1)
+    )
     assert np.abs(slow.coef_).max() < 1e-6 < np.abs(fast.coef_).max()
     by_name = LogisticRegression(solver="sgd", learning_rate=0.1, random_state=0, max_iter=1).fit(X, y)
     np.testing.assert_array_equal(by_name.coef_, fast.coef_)
@@ -333,7 +343,9 @@ def test_an_instance_is_used_as_it_is():
 @pytest.mark.parametrize("batch_size", [1, 7, 150, "full"])
 def test_batch_sizes(batch_size):
     X, y = iris()
-    model = LogisticRegression(solver="sgd", learning_rate=1e-3, batch_size=batch_size, max_iter=2, random_state=0).fit(X, y)
+    model = LogisticRegression(solver="sgd", learning_rate=1e-3, batch_size=batch_size, max_iter=2, random_state=0).fit(
+        X, y
+    )
     assert model.optimizer_state_["t"] == 2 * {1: 150, 7: 22, 150: 1, "full": 1}[batch_size]
     if batch_size in (150, "full"):
         gd = LogisticRegression(solver="gd", learning_rate=1e-3, max_iter=2).fit(X, y)
@@ -458,7 +470,12 @@ def test_predictions_agree_with_each_other(data, dtype):
     np.testing.assert_allclose(np.exp(model.predict_log_proba(X)), p)
     np.testing.assert_array_equal(model.classes_[p.argmax(axis=1)], model.predict(X))
     assert model.score(X, y) == np.mean(model.predict(X) == y)
-    for other in (scipy.sparse.csr_array(X), scipy.sparse.csc_array(X), scipy.sparse.coo_array(X), np.asfortranarray(X)):
+    for other in (
+        scipy.sparse.csr_array(X),
+        scipy.sparse.csc_array(X),
+        scipy.sparse.coo_array(X),
+        np.asfortranarray(X),
+    ):
         assert_close(model.decision_function(other), z, tolerance)
     before = model.predict_proba(X)
     assert_close(model.sparsify().predict_proba(X), before, tolerance)
@@ -524,7 +541,10 @@ DATA_ERRORS = {
     "sparse NaN": ((sparse_with(np.nan), Y), "X.data must be finite; got nan in row 1, entry 1."),
     "sparse infinity": ((sparse_with(-np.inf), Y), "X.data must be finite; got -inf in row 1, entry 1."),
     "sparse column": ((with_column(2), Y), "X.indices must be in [0, 2); got 2 in row 2, entry 3."),
-    "sparse column far": ((with_column(-(10**9)), Y), "X.indices must be in [0, 2); got -1000000000 in row 2, entry 3."),
+    "sparse column far": (
+        (with_column(-(10**9)), Y),
+        "X.indices must be in [0, 2); got -1000000000 in row 2, entry 3.",
+    ),
     "one class": ((X, np.zeros(6)), "y must hold at least 2 classes; got only one class, 0.0."),
     "one string class": ((X, ["a"] * 6), "y must hold at least 2 classes; got only one class, 'a'."),
     "short y": ((X, Y[:5]), "y must have as many elements as X has rows (6); got 5."),
@@ -532,7 +552,7 @@ DATA_ERRORS = {
     "continuous y": ((X, Y + 0.5 * np.arange(6)), "Unknown label type"),
     "matrix y": ((X, np.eye(6)), "y"),
     "no y": ((X, None), "y"),
-    "vector": ((X[:, 0], Y), "2D"),
+    "vector": ((X[:, 0], Y), "X must be two-dimensional; got 1 dimension. Reshape your data"),
     "cube": ((X[:, :, None], Y), "dim"),
     "no rows": ((X[:0], Y[:0]), "0 sample"),
     "no columns": ((X[:, :0], Y), "0 feature"),
@@ -559,7 +579,9 @@ def assert_same(before, after):
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize(("changes", "error", "text"), PARAMETERS, ids=[f"{c}".replace("'", "") for c, *_ in PARAMETERS])
+@pytest.mark.parametrize(
+    ("changes", "error", "text"), PARAMETERS, ids=[f"{c}".replace("'", "") for c, *_ in PARAMETERS]
+)
 def test_errors_of_parameters(changes, error, text, sparse):
     """One line that names the parameter, and nothing changed: not in a fresh estimator, nor in a fitted one."""
     data = scipy.sparse.csr_array(X) if sparse else X
@@ -597,8 +619,10 @@ def test_errors_of_predictions(method):
         getattr(LogisticRegression(), method)(X)
     model = LogisticRegression(tol=1e9).fit(X, Y)
     before = snapshot(model)
-    for bad in (X[:, :1], np.hstack([X, X]), scipy.sparse.csr_array(np.hstack([X, X])), sparse_with(np.nan), with_column(2),
-                with_column(-(10**9)), with_column(10**9), np.where(X == 3, np.nan, X), X[0], X[:0]):  # fmt: skip
-        with pytest.raises(ValueError, match="X|array|sample"):
+    wide = np.hstack([X, X])
+    columns = [with_column(value) for value in (2, -(10**9), 10**9)]
+    nan = np.where(X == 3, np.nan, X)
+    for bad in (X[:, :1], wide, scipy.sparse.csr_array(wide), sparse_with(np.nan), *columns, nan, X[0], X[:0]):
+        with pytest.raises(ValueError, match=r"X|array|sample"):
             getattr(model, method)(bad)
     assert_same(before, vars(model))

@@ -52,13 +52,13 @@ def test_value_and_gradient_are_the_references(loss, layout, alpha, weighted, fi
 @LOSS
 @LAYOUT
 @ALPHA
-def test_hessian_product_is_the_derivative_of_the_references_gradient(loss, layout, alpha, weighted, fit_intercept, dtype):
+def test_hessian_product_is_the_derivative_of_the_references_gradient(
+    loss, layout, alpha, weighted, fit_intercept, dtype
+):
     p = problem(loss, layout, dtype, weighted=weighted, fit_intercept=fit_intercept)
     rng, h = np.random.default_rng(3), 1e-6
     w, v = rng.standard_normal(p.shape), rng.standard_normal(p.shape)
-    after, before = (
-        reference.gradient(p.dense, p.y, w + step * v, alpha=alpha, **p.terms) for step in (h, -h)
-    )
+    after, before = (reference.gradient(p.dense, p.y, w + step * v, alpha=alpha, **p.terms) for step in (h, -h))
     product = p.objective(alpha).hessian_product(w, v)
     assert product.dtype == np.float64
     assert_close(product, (after - before) / (2 * h), 1e-6)
@@ -100,7 +100,9 @@ def test_margins(loss, layout, scale):
     assert np.isfinite(F.hessian_product(w, w)).all()
 
 
-@pytest.mark.parametrize("margin", [-1e100, -1e4, -800.0, -745.0, -40.0, -1e-9, 0.0, 1e-9, 40.0, 745.0, 800.0, 1e4, 1e100])
+@pytest.mark.parametrize(
+    "margin", [-1e100, -1e4, -800.0, -745.0, -40.0, -1e-9, 0.0, 1e-9, 40.0, 745.0, 800.0, 1e4, 1e100]
+)
 def test_the_logistic_losses_at_any_margin(margin):
     """One row, whose raw prediction is `margin`; two classes of softmax are the binary loss."""
     X, w = np.ones((1, 1)), np.array([[margin]])
@@ -139,7 +141,9 @@ def test_many_pieces_are_one_pass(layout, monkeypatch):
     assert len(cut.design.pieces()) > 10
     assert cut.design.pieces()[0][0] == 0
     assert cut.design.pieces()[-1][1] == len(p.y)
-    for one, other in zip((*cut.value_and_gradient(w), cut.hessian_product(w, w), cut.raw_prediction(w)), expected, strict=True):
+    for one, other in zip(
+        (*cut.value_and_gradient(w), cut.hessian_product(w, w), cut.raw_prediction(w)), expected, strict=True
+    ):
         assert_close(one, other, 1e-14)
 
 
@@ -181,7 +185,9 @@ def test_scipy_uses_it_unchanged(method, loss, layout):
     p = problem(loss, layout)
     F = p.objective(0.1)
     second = {"hessp": F.hessian_product} if method in ("Newton-CG", "trust-ncg", "trust-krylov") else {}
-    found = scipy.optimize.minimize(F.value_and_gradient, F.zeros().ravel(), jac=True, method=method, tol=1e-7, **second)
+    found = scipy.optimize.minimize(
+        F.value_and_gradient, F.zeros().ravel(), jac=True, method=method, tol=1e-7, **second
+    )
     gradient = reference.gradient(p.dense, p.y, found.x.reshape(p.shape), alpha=0.1, **p.terms)
     assert np.linalg.norm(gradient) < 1e-4
     separate = scipy.optimize.minimize(F.value, F.zeros().ravel(), jac=F.gradient, method=method, tol=1e-7, **second)
@@ -202,9 +208,18 @@ def test_least_squares_has_a_closed_form():
 ERRORS = [
     ({"y": np.ones(39)}, "y must have one target for each of the 40 rows of X; got (39,)."),
     ({"y": np.ones((40, 1))}, "y must have one target for each of the 40 rows of X; got (40, 1)."),
-    ({"y": np.full(40, 3.0), "loss": "multinomial", "n_outputs": 3}, "y must hold class numbers in [0, 3); got others."),
-    ({"y": np.full(40, -1.0), "loss": "multinomial", "n_outputs": 3}, "y must hold class numbers in [0, 3); got others."),
-    ({"y": np.full(40, np.nan), "loss": "multinomial", "n_outputs": 3}, "y must hold class numbers in [0, 3); got others."),
+    (
+        {"y": np.full(40, 3.0), "loss": "multinomial", "n_outputs": 3},
+        "y must hold class numbers in [0, 3); got others.",
+    ),
+    (
+        {"y": np.full(40, -1.0), "loss": "multinomial", "n_outputs": 3},
+        "y must hold class numbers in [0, 3); got others.",
+    ),
+    (
+        {"y": np.full(40, np.nan), "loss": "multinomial", "n_outputs": 3},
+        "y must hold class numbers in [0, 3); got others.",
+    ),
     ({"sample_weight": np.ones(39)}, "sample_weight must have 40 elements; got shape (39,)."),
     ({"sample_weight": np.zeros(40)}, "sample_weight must be finite and >= 0, with a sum > 0; got others."),
     ({"sample_weight": -np.ones(40)}, "sample_weight must be finite and >= 0, with a sum > 0; got others."),
@@ -214,7 +229,7 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "text"), ERRORS, ids=[f"{list(c)[0]}-{i}" for i, (c, _) in enumerate(ERRORS)])
+@pytest.mark.parametrize(("changes", "text"), ERRORS, ids=[f"{next(iter(c))}-{i}" for i, (c, _) in enumerate(ERRORS)])
 def test_errors(changes, text):
     p = problem()
     with pytest.raises(ValueError) as caught:  # noqa: PT011

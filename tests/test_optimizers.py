@@ -112,7 +112,9 @@ def test_schedules_and_decay(name, learning_rate, decay):
 def test_rate_of_an_array_is_that_of_each(learning_rate):
     optimizer = SGD(learning_rate=learning_rate, decay=0.25)
     steps = np.arange(7.0)
-    np.testing.assert_allclose(np.broadcast_to(optimizer.rate(steps), 7), [optimizer.rate(int(k)) for k in steps], rtol=1e-15)
+    np.testing.assert_allclose(
+        np.broadcast_to(optimizer.rate(steps), 7), [optimizer.rate(int(k)) for k in steps], rtol=1e-15
+    )
 
 
 @NAMES
@@ -200,7 +202,11 @@ def read_only(w):
 
 
 W = {
-    "list": (lambda: [1.0, 2.0], TypeError, "w must be a NumPy array of float32 or float64; got list. Use numpy.asarray"),
+    "list": (
+        lambda: [1.0, 2.0],
+        TypeError,
+        "w must be a NumPy array of float32 or float64; got list. Use numpy.asarray",
+    ),
     "integers": (lambda: np.arange(6), TypeError, "w must be a NumPy array of float32 or float64; got int64"),
     "float16": (lambda: np.ones(6, np.float16), TypeError, "float32 or float64; got float16"),
     "complex": (lambda: np.ones(6, complex), TypeError, "float32 or float64; got complex128"),
@@ -248,7 +254,9 @@ def test_bad_g(name, case, dtype):
     assert_unchanged(optimizer, w, state)
 
 
-@pytest.mark.parametrize("make", [lambda w: w[:5], lambda w: np.repeat(w, 2)[::2], lambda w: read_only(w.copy()), lambda w: w > 0])
+@pytest.mark.parametrize(
+    "make", [lambda w: w[:5], lambda w: np.repeat(w, 2)[::2], lambda w: read_only(w.copy()), lambda w: w > 0]
+)
 @NAMES
 def test_bad_state(name, make):
     """A slot of another size or dtype, strided or read-only: named, and nothing moves."""
@@ -273,7 +281,11 @@ def assert_unchanged(optimizer, w, state):
 RATE = "learning_rate must be a number >= 0, a schedule or 'auto'; got 'fast'."
 ERRORS = [
     (lambda: SGD(learning_rate="fast"), ValueError, RATE),
-    (lambda: SGD(learning_rate=-0.1), ValueError, "learning_rate must be a finite number >= 0; got -0.1. Use maximize=True"),
+    (
+        lambda: SGD(learning_rate=-0.1),
+        ValueError,
+        "learning_rate must be a finite number >= 0; got -0.1. Use maximize=True",
+    ),
     (lambda: SGD(learning_rate=np.nan), ValueError, "learning_rate must be a finite number >= 0; got nan."),
     (lambda: SGD(learning_rate=np.inf), ValueError, "learning_rate must be a finite number >= 0; got inf."),
     (lambda: SGD(learning_rate=None), TypeError, "learning_rate must be a finite number >= 0; got None."),

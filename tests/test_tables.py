@@ -5,6 +5,7 @@ import importlib
 import inspect
 import pickle
 import pkgutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -197,7 +198,7 @@ def test_docstrings(thing):
 
 def sections(text):
     lines = text.splitlines()
-    return [line.strip() for line, under in zip(lines, lines[1:]) if under.strip() and set(under.strip()) == {"-"}]
+    return [line.strip() for line, under in pairwise(lines) if under.strip() and set(under.strip()) == {"-"}]
 
 
 def documented(text, section):
@@ -205,7 +206,7 @@ def documented(text, section):
     lines = inspect.cleandoc(text).splitlines()
     start = lines.index(section) + 2
     names = []
-    for line, under in zip(lines[start:], [*lines[start + 1 :], ""]):
+    for line, under in pairwise([*lines[start:], ""]):
         if under and set(under) == {"-"}:
             break
         if line and not line.startswith(" "):
@@ -220,13 +221,17 @@ def test_docstrings_of_rules(cls):
     names = list(inspect.signature(cls).parameters)
     own = documented(cls.__doc__, "Parameters")
     assert own == [name for name in names if name in own], "in the constructor's order"
-    assert set(names) - set(own) <= set(documented(optimizers.Optimizer.__doc__, "Parameters")), "the base tells the rest"
+    assert set(names) - set(own) <= set(documented(optimizers.Optimizer.__doc__, "Parameters")), (
+        "the base tells the rest"
+    )
 
 
 def test_docstring_of_the_estimator():
     names = sections(LogisticRegression.__doc__)
     assert {"Parameters", "Attributes", "Raises", "Warns", "Examples"} <= set(names)
-    assert set(documented(LogisticRegression.__doc__, "Parameters")) == set(LogisticRegression().get_params()) - {"verbose_"}
+    assert set(documented(LogisticRegression.__doc__, "Parameters")) == set(LogisticRegression().get_params()) - {
+        "verbose_"
+    }
     for name in OPTIMIZERS:
         assert f'"{name}"' in LogisticRegression.__doc__
 
