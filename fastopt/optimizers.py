@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from fastopt._kernels import step as _step
 from fastopt._validation import (
-    check_bool, check_choice, check_fraction, check_integer, check_positive, check_real, fail,
+    check_bool,
+    check_choice,
+    check_fraction,
+    check_integer,
+    check_positive,
+    check_real,
+    fail,
 )  # fmt: skip
 from fastopt.schedules import Schedule
 
@@ -53,8 +59,8 @@ class Optimizer:
     clipvalue : float or None, keyword only
         Each of the gradient's entries is cut to [-clipvalue, clipvalue].
     ema_momentum : float or None, keyword only
-        Keeps ``state["ema"]``, the moving average ``ema_momentum * ema + (1 - ema_momentum) * w`` of the iterates, w itself
-        at first; `averaged` returns it.
+        Keeps ``state["ema"]``, the moving average ``ema_momentum * ema + (1 - ema_momentum) * w`` of the iterates, w
+        itself at first; `averaged` returns it.
     """
 
     name: ClassVar[str]
@@ -113,17 +119,17 @@ class Optimizer:
         ----------
         w : C-contiguous ndarray of float32 or float64, any shape
         g : ndarray of w's shape and dtype, or a pair (indices, values)
-            A pair is a gradient that is zero but for ``w[indices]``; repeated indices add up. It costs O(len(indices)):
-            the other coordinates wait, and take their steps without a gradient when they are next named or in `catch_up`,
-            which is to be called before w is read anywhere.
+            A pair is a gradient that is zero but for ``w[indices]``; repeated indices add up. It costs
+            O(len(indices)): the other coordinates wait, and take their steps without a gradient when they are next
+            named or in `catch_up`, which is to be called before w is read anywhere.
         state : dict
             As `init` gave it.
 
         Raises
         ------
         ValueError
-            If shapes or dtypes disagree, an index is out of range, or ``learning_rate="auto"`` was never resolved. Nothing
-            is changed then.
+            If shapes or dtypes disagree, an index is out of range, or ``learning_rate="auto"`` was never resolved.
+            Nothing is changed then.
         """
         flat = _flat(w)
         slots = self._slot_arrays(flat, state, w.shape)
@@ -173,7 +179,7 @@ class Optimizer:
             del state["last"]
 
     def averaged(self, w: Array, state: State) -> Array:
-        """The parameters to use: the moving average where `ema_momentum` is on, x of the schedule-free rules, else w."""
+        """The parameters to use: the moving average under `ema_momentum`, x of the schedule-free rules, else w."""
         return np.asarray(state["ema"]) if self.ema_momentum is not None else w
 
     def rate(self, k: Any) -> Any:
@@ -372,9 +378,9 @@ def _window_tables(optimizer: Optimizer, start: int, scalars: tuple[tuple[str, f
 def _flat(w: Array) -> Array:
     if not isinstance(w, np.ndarray) or w.dtype not in (np.float32, np.float64) or not w.dtype.isnative:
         got = getattr(w, "dtype", type(w).__name__)
-        raise TypeError(f"w must be a NumPy array of float32 or float64; got {got!s}. Use numpy.asarray(w, dtype=float).")
+        raise TypeError(f"w must be a NumPy array of float32 or float64; got {got!s}. Use numpy.asarray(w, float).")
     if not w.flags.c_contiguous or not w.flags.writeable:
-        raise ValueError("w must be C-contiguous and writeable; got an array that is not. Use numpy.array(w, order='C').")
+        raise ValueError("w must be C-contiguous and writeable; got one that is not. Use numpy.array(w, order='C').")
     return w.reshape(-1)
 
 
@@ -407,7 +413,8 @@ def _sparse_gradient(g: tuple[Any, Any], w: Array) -> tuple[NDArray[np.int64], A
         raise ValueError(f"g must be an array or a pair (indices, values); got a tuple of {len(g)}.")
     columns, values = _expand(g[0], w), np.ascontiguousarray(g[1])
     if values.size != columns.size or values.dtype != w.dtype:
-        raise ValueError(f"g's values must be {w.dtype} of {columns.size} elements; got {values.dtype} of {values.size}.")
+        got = f"{values.dtype} of {values.size}"
+        raise ValueError(f"g's values must be {w.dtype} of {columns.size} elements; got {got}.")
     values = values.reshape(-1)
     if len(columns) > 1 and not (columns[1:] > columns[:-1]).all():
         columns, inverse = np.unique(columns, return_inverse=True)
@@ -467,9 +474,9 @@ class SGD(Optimizer):
 
     Notes
     -----
-    On CSR data a step costs O(nonzeros) and the iterates are those of the dense algorithm: without momentum L2 scales all
-    coordinates at once; with momentum a coordinate that waited k steps takes the k-th power of its 2x2 recurrence (with
-    L2 for a learning rate that is constant within an epoch; otherwise every coordinate steps).
+    On CSR data a step costs O(nonzeros) and the iterates are those of the dense algorithm: without momentum L2 scales
+    all coordinates at once; with momentum a coordinate that waited k steps takes the k-th power of its 2x2 recurrence
+    (with L2 for a learning rate that is constant within an epoch; otherwise every coordinate steps).
 
     References
     ----------
@@ -536,8 +543,8 @@ class Adam(Optimizer):
     """Adam: ``m += (1 - b1)(g - m); v += (1 - b2)(g^2 - v); w -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)``.
 
     eps stands beside the root of the uncorrected v (Keras; the paper's "epsilon hat"). PyTorch and the paper's
-    Algorithm 1 have ``sqrt(v / (1 - b2^t)) + eps``. AMSGrad puts ``v_max = max(v_max, v)`` in v's place and keeps the bias
-    correction, which its paper does not have.
+    Algorithm 1 have ``sqrt(v / (1 - b2^t)) + eps``. AMSGrad puts ``v_max = max(v_max, v)`` in v's place and keeps the
+    bias correction, which its paper does not have.
 
     Parameters
     ----------
@@ -549,11 +556,12 @@ class Adam(Optimizer):
 
     Notes
     -----
-    On CSR data a step costs O(nonzeros). Without a penalty the iterates are those of the dense algorithm: a coordinate
-    that waited k steps moves by a sum with geometric weights beta_1^j, taken step by step while t < 25 / (1 - beta_1) and
-    by 3-node Gauss quadrature after (relative error under 1e-7 of the motion); AMSGrad by tabulated sums, to rounding. With L2 the touched coordinates alone
-    are shrunk, each with alpha over the share of batches that touch it: the expected step is the gradient of F, the
-    minimiser is the same, the iterates are not those of the dense algorithm.
+    On CSR data a step costs O(nonzeros). Without a penalty the iterates are those of the dense algorithm: a
+    coordinate that waited k steps moves by a sum with geometric weights beta_1^j, taken step by step while t < 25 /
+    (1 - beta_1) and by 3-node Gauss quadrature after (relative error under 1e-7 of the motion); AMSGrad by tabulated
+    sums, to rounding. With L2 the touched coordinates alone are shrunk, each with alpha over the share of batches
+    that touch it: the expected step is the gradient of F, the minimiser is the same, the iterates are not those of
+    the dense algorithm.
 
     References
     ----------
@@ -610,7 +618,7 @@ class Adam(Optimizer):
 
 
 def _fill_decays(table: Array, hyper: Array, beta_1: float, beta_2: float) -> None:
-    """Columns 5 and 6 of row k: beta_1^k, beta_2^k; hyper[7]: the number of steps after which beta_1^k is below rounding."""
+    """Columns 5 and 6 of row k: beta_1^k, beta_2^k; hyper[7]: the steps after which beta_1^k is below rounding."""
     rows = np.arange(len(table), dtype=np.float64)
     table[:, 5] = power(beta_1, rows)
     table[:, 6] = power(beta_2, rows)
@@ -621,11 +629,12 @@ def _fill_decays(table: Array, hyper: Array, beta_1: float, beta_2: float) -> No
 def _fill_quadrature(
     rule: Adam | Adamax, table: Array, hyper: Array, t0: int, rate: Rate, root_decay: float
 ) -> None:
-    """Columns 2-4 of row s: quadrature weight times gain at the nodes after step t0 + s; hyper[3-5]: the root's decay there.
+    """Columns 2-4 of row s: quadrature weight times gain at the nodes after step t0 + s; hyper[3-5]: the root's decay
+    there.
 
-    Where the sum over idle steps is not smooth enough for it, hyper[6] tells the kernel to go step by step: before
-    25 / (1 - beta_1) steps; always, for a learning rate that is not smooth, and where the root's decay is not slow on the
-    scale 1 / (1 - beta_1) on which beta_1^j falls off.
+    Where the sum over idle steps is not smooth enough for it, hyper[6] tells the kernel to go step by step: before 25
+    / (1 - beta_1) steps; always, for a learning rate that is not smooth, and where the root's decay is not slow on
+    the scale 1 / (1 - beta_1) on which beta_1^j falls off.
     """
     b1 = rule.beta_1
     _fill_decays(table, hyper, b1, rule.beta_2)
@@ -745,9 +754,9 @@ class Adagrad(Optimizer):
 class RMSprop(Optimizer):
     """RMSprop: ``v = rho v + (1 - rho) g^2; w -= lr g / sqrt(v + eps)``, eps inside the root (Keras).
 
-    Centered: also ``m = rho m + (1 - rho) g`` and ``max(v - m^2, 0)`` in place of v (Keras has no max and gives NaN where
-    rounding takes the difference below zero). With momentum mu the step s becomes ``u = mu u + s; w -= u``. PyTorch has
-    ``sqrt(v) + eps``.
+    Centered: also ``m = rho m + (1 - rho) g`` and ``max(v - m^2, 0)`` in place of v (Keras has no max and gives NaN
+    where rounding takes the difference below zero). With momentum mu the step s becomes ``u = mu u + s; w -= u``.
+    PyTorch has ``sqrt(v) + eps``.
 
     Parameters
     ----------
@@ -760,8 +769,8 @@ class RMSprop(Optimizer):
 
     Notes
     -----
-    On CSR data a coordinate that waited k steps decays by rho^k, its velocity as with momentum: exact, O(nonzeros). L2 on
-    CSR as in `Adam`.
+    On CSR data a coordinate that waited k steps decays by rho^k, its velocity as with momentum: exact, O(nonzeros).
+    L2 on CSR as in `Adam`.
 
     References
     ----------
@@ -818,9 +827,9 @@ class RMSprop(Optimizer):
 class Nadam(Optimizer):
     """Adam with Nesterov momentum.
 
-    ``u_t = b1 (1 - 0.96^t / 2)``, ``U_t = u_1 ... u_t``; m and v as in `Adam`;
-    ``w -= lr (u_{t+1} m / (1 - U_{t+1}) + (1 - u_t) g / (1 - U_t)) / (sqrt(v / (1 - b2^t)) + eps)``. The exponent of 0.96
-    is t as in Keras; the paper and PyTorch have t / 250.
+    ``u_t = b1 (1 - 0.96^t / 2)``, ``U_t = u_1 ... u_t``; m and v as in `Adam`; ``w -= lr (u_{t+1} m / (1 - U_{t+1}) +
+    (1 - u_t) g / (1 - U_t)) / (sqrt(v / (1 - b2^t)) + eps)``. The exponent of 0.96 is t as in Keras; the paper and
+    PyTorch have t / 250.
 
     Parameters
     ----------
@@ -843,7 +852,7 @@ class Nadam(Optimizer):
     >>> w, rule = np.array([1.0]), Nadam(learning_rate=0.1)
     >>> rule.step(w, np.array([0.5]), rule.init(w))
     >>> w.round(4)
-    array([0.8322])
+    array([0.8937])
     """
 
     name: ClassVar[str] = "nadam"
@@ -946,8 +955,8 @@ class Adamax(Optimizer):
 class Adadelta(Optimizer):
     """Adadelta.
 
-    ``a = rho a + (1 - rho) g^2; s = g sqrt(d + eps) / sqrt(a + eps); d = rho d + (1 - rho) s^2; w -= lr s``. The paper and
-    PyTorch have lr = 1.
+    ``a = rho a + (1 - rho) g^2; s = g sqrt(d + eps) / sqrt(a + eps); d = rho d + (1 - rho) s^2; w -= lr s``. The
+    paper and PyTorch have lr = 1.
 
     Parameters
     ----------
@@ -999,22 +1008,20 @@ class Adadelta(Optimizer):
 class Ftrl(Optimizer):
     """FTRL-Proximal with L1 and L2.
 
-    ``n' = n + g^2; z += g + 2 shrinkage w - (n'^p - n^p) / lr w`` with ``p = -learning_rate_power``;
-    ``w = -sign(z) max(|z| - l1, 0) / (n'^p / lr + 2 l2 + beta / lr)``. The penalties are Keras's: its l2 is half the paper's.
-    w depends on its old value only through z: parameters that were not zero at the start are lost at the first step.
+    ``n' = n + g^2; z += g + 2 shrinkage w - (n'^p - n^p) / lr w`` with ``p = -learning_rate_power``; ``w = -sign(z)
+    max(|z| - l1, 0) / (n'^p / lr + 2 l2 + beta / lr)``. The penalties are Keras's: its l2 is half the paper's. w
+    depends on its old value only through z: parameters that were not zero at the start are lost at the first step.
 
     Parameters
     ----------
-    learning_rate : float > 0, Schedule, callable or "auto", default 0.001
-    learning_rate_power : float <= 0, default -0.5
-    initial_accumulator_value : float >= 0, default 0.1
-    l1_regularization_strength, l2_regularization_strength, l2_shrinkage_regularization_strength : float >= 0, default 0.0
-    beta : float >= 0, default 0.0
+    learning_rate : float > 0, Schedule, callable or "auto", default 0.001 learning_rate_power : float <= 0, default
+    -0.5 initial_accumulator_value : float >= 0, default 0.1 l1_regularization_strength, l2_regularization_strength,
+    l2_shrinkage_regularization_strength : float >= 0, default 0.0 beta : float >= 0, default 0.0
 
     Notes
     -----
-    Without a gradient z and n rest and w follows from them and the last learning rate: CSR steps are exact at O(nonzeros),
-    but with l2_shrinkage, where every coordinate steps. L2 of the solvers on CSR as in `Adam`.
+    Without a gradient z and n rest and w follows from them and the last learning rate: CSR steps are exact at
+    O(nonzeros), but with l2_shrinkage, where every coordinate steps. L2 of the solvers on CSR as in `Adam`.
 
     References
     ----------
@@ -1023,7 +1030,8 @@ class Ftrl(Optimizer):
     Examples
     --------
     >>> import numpy as np
-    >>> w, rule = np.array([0.0]), Ftrl(learning_rate=0.1, initial_accumulator_value=0.75, l1_regularization_strength=0.1)
+    >>> w = np.array([0.0])
+    >>> rule = Ftrl(learning_rate=0.1, initial_accumulator_value=0.75, l1_regularization_strength=0.1)
     >>> rule.step(w, np.array([0.5]), rule.init(w))
     >>> w
     array([-0.04])
@@ -1192,7 +1200,7 @@ class ScheduleFreeSGD(_ScheduleFree):
     """Schedule-free SGD: no schedule to choose, and the last iterate is as good as an average.
 
     With ``x = (y - (1 - beta) z) / beta``: ``z -= lr (g + weight_decay y); x = (1 - c) x + c z;
-    y = (1 - beta) z + beta x``, w being y. c is step t's share, ``t^r lr_max^weight_lr_power``, in the sum of all so far.
+    y = (1 - beta) z + beta x``, w being y. c is step t's share, ``t^r lr_max^weight_lr_power``, in the sum of all.
 
     Parameters
     ----------
@@ -1205,8 +1213,8 @@ class ScheduleFreeSGD(_ScheduleFree):
 
     Notes
     -----
-    Without a gradient z rests and y approaches it by a known product: CSR steps are exact at O(nonzeros), with weight decay
-    every coordinate steps. L2 on CSR as in `Adam`.
+    Without a gradient z rests and y approaches it by a known product: CSR steps are exact at O(nonzeros), with weight
+    decay every coordinate steps. L2 on CSR as in `Adam`.
 
     References
     ----------
@@ -1249,8 +1257,8 @@ class ScheduleFreeSGD(_ScheduleFree):
 class ScheduleFreeAdamW(_ScheduleFree):
     """Schedule-free AdamW: as `ScheduleFreeSGD` with beta_1 for beta and Adam's scaling of the gradient.
 
-    ``v = b2 v + (1 - b2) g^2; z -= lr (weight_decay y + g / (sqrt(v / (1 - b2^t)) + eps))``. Keras's weight decay shrinks y
-    instead.
+    ``v = b2 v + (1 - b2) g^2; z -= lr (weight_decay y + g / (sqrt(v / (1 - b2^t)) + eps))``. Keras's weight decay
+    shrinks y instead.
 
     Parameters
     ----------
@@ -1316,7 +1324,7 @@ class ScheduleFreeAdamW(_ScheduleFree):
 
 
 def power(base: float, exponent: Any) -> Any:
-    """``base**exponent`` for 0 <= base < 1; at an array's underflow, where NumPy's own is 20 times slower, about 1e-304."""
+    """``base**exponent`` for 0 <= base < 1; 1e-304 where an array of it underflows: NumPy's own is slow there."""
     if np.ndim(exponent) == 0 or base == 0:
         return base**exponent
     return np.exp(np.maximum(exponent * np.log(base), -700.0))
@@ -1335,9 +1343,10 @@ def matrix_powers(matrix: NDArray[np.float64], n: int) -> NDArray[np.float64]:
 
 
 def geometric_quadrature(c: float, n: int = 3) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nodes x_i and weights with ``sum_{j >= 1} c^j f(j) = sum_i weights_i f(x_i)``, exact for polynomials below degree 2n.
+    """Nodes x_i and weights with ``sum_{j >= 1} c^j f(j) = sum_i weights_i f(x_i)``, exact for polynomials below
+    degree 2n.
 
-    Gauss quadrature of the Meixner polynomials with beta = 1 (Golub, Welsch 1969; NIST DLMF 18.19, 18.22): eigenvalues and
+    Gauss quadrature of the Meixner polynomials with beta = 1 (Golub, Welsch 1969; DLMF 18.19, 18.22): eigenvalues and
     first components of the Jacobi matrix; the sum starts at 1, hence one factor c and nodes moved by 1.
     """
     i = np.arange(n)
@@ -1371,8 +1380,8 @@ def get(optimizer: str | Optimizer) -> Optimizer:
 
     Examples
     --------
-    >>> get("momentum")
-    SGD(learning_rate=0.01, momentum=0.9, nesterov=False, decay=0.0)
+    >>> get("momentum") == SGD(momentum=0.9)
+    True
     """
     if isinstance(optimizer, Optimizer):
         return optimizer

@@ -1,13 +1,13 @@
 """Epochs on dense rows: batches through the stages predict -> slope -> scatter -> update.
 
-The order of the rows and the learning rates are inputs. Plain SGD scatters straight into w, which is kept as scale * v so
-that L2 costs nothing per coordinate. Nothing is allocated inside a loop.
+The order of the rows and the learning rates are inputs. Plain SGD scatters straight into w, which is kept as
+scale * v so that L2 costs nothing per coordinate. Nothing is allocated inside a loop.
 """
 from libc.string cimport memset
 
-from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, point, scalars, shrink, slopes, step_all,
-                                    step_intercept)
-from fastopt._kernels.portable cimport real
+from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, plain_intercept, point, scalars, shrink,
+                                    slopes, step_all)
+from fastopt._kernels.portable cimport prefetch, real
 from fastopt._kernels.row cimport AHEAD, axpy, dot, outputs_axpy, outputs_dot, prefetch_row
 from fastopt._kernels.rule cimport MAX_SLOTS, SGD
 
@@ -30,8 +30,9 @@ def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py
             lo = step * plan.batch_size
             b = min(plan.batch_size, n - lo)
             for i in range(b):
-                ahead = min(lo + i + AHEAD, n - 1)
-                prefetch_row(x0 + plan.order[ahead] * stride, d)
+                ahead = plan.order[min(lo + i + AHEAD, n - 1)]
+                prefetch(&plan.y[ahead])
+                prefetch_row(x0 + ahead * stride, d)
                 x = x0 + plan.order[lo + i] * stride
                 begin_scores(plan, w, &z[i, 0])
                 if K == 1:
@@ -39,7 +40,6 @@ def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py
                 else:
                     outputs_dot(x, w, d, K, <real>plan.scale, &z[i, 0])
             slopes(plan, lo, b, &z[0, 0])
-            intercept_gradient(plan, b, &z[0, 0], g)
             if plain:
                 lr = scalars(plan, step)[1]
                 shrink(plan, scalars(plan, step)[0] - lr * plan.alpha, w)
@@ -49,7 +49,7 @@ def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py
                         axpy(<real>(-lr / plan.scale) * z[i, 0], x, w, d)
                     else:
                         outputs_axpy(<real>(-lr / plan.scale), &z[i, 0], x, w, d, K)
-                step_intercept(plan, step, p, g)
+                plain_intercept(plan, b, &z[0, 0], w, <real>lr)
             else:
                 memset(g, 0, d * K * sizeof(real))
                 for i in range(b):
@@ -58,4 +58,5 @@ def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py
                         axpy(z[i, 0], x, g, d)
                     else:
                         outputs_axpy(<real>1, &z[i, 0], x, g, d, K)
+                intercept_gradient(plan, b, &z[0, 0], g)
                 step_all(plan, step, p, g, params)

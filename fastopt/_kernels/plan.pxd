@@ -96,6 +96,15 @@ cdef inline void step_intercept(Plan plan, Py_ssize_t step, real **p, const real
     update_all(plan.rule, &plan.intercept_hyper[0], scalars(plan, step), q, g + first, 0, 1, plan.n_outputs)
 
 
+cdef inline void plain_intercept(Plan plan, Py_ssize_t b, const real *z, real *w, real lr) noexcept nogil:
+    """The intercept's part of a plain SGD step."""
+    cdef Py_ssize_t i, c, first = plan.n_features * plan.n_outputs
+    if plan.intercept:
+        for i in range(b):
+            for c in range(plan.n_outputs):
+                w[first + c] -= lr * z[i * plan.n_outputs + c]
+
+
 cdef inline void step_all(Plan plan, Py_ssize_t step, real **p, real *g, real[:, ::1] params) noexcept nogil:
     """A step of every coordinate with the batch's gradient, and what goes around it: clipping, the moving average."""
     cdef Py_ssize_t size = plan.n_features * plan.n_outputs, all_ = params.shape[1]

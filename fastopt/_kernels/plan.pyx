@@ -22,7 +22,7 @@ cdef class Plan:
 
     def begin(self, const Py_ssize_t[::1] order, const double[:, ::1] table, const double[::1] hyper, bint lazy,
               Py_ssize_t first_step):
-        """A new epoch: rows in this order, `table[1 + s]` holding the scalars of its step s, or one row those of all."""
+        """A new epoch: rows in this order; `table[1 + s]` holds the scalars of its step s, or one row those of all."""
         self.order, self.table, self.hyper, self.lazy = order, table, hyper, lazy
         self.width = table.shape[1] if table.shape[0] > 1 else 0
         self.first_step = first_step

@@ -6,7 +6,7 @@ Dense rows are not written as identity-indexed CSR rows: that makes the axpy 2-4
 from fastopt._kernels.portable cimport index, prefetch, real, wide
 
 cdef enum:
-    # Rows of look-ahead; the order of an epoch is known, so a row's lines are asked for this long before they are needed.
+    # Rows of look-ahead; the order of an epoch is known, so a row's lines are asked for this long before their use.
     AHEAD = 8
     FAR_AHEAD = 16
     LINE = 64

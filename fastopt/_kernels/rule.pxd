@@ -297,10 +297,10 @@ cdef inline void adam_idle(const double *h, const double *table, Py_ssize_t firs
 
 cdef inline double motion(const double *h, const double *table, Py_ssize_t first, Py_ssize_t last, double m,
                           double v, double shrunk, double m_decay, double v_decay, bint rooted) noexcept nogil:
-    """sum_{j=1..k} D^(k-j) beta_1^j gain(t + j) m / (s_j + eps), s_j = sqrt(v beta_2^j) or v beta_2^j, D the decay's factor.
+    """sum_{j=1..k} D^(k-j) beta_1^j gain(t + j) m / (s_j + eps), s_j = sqrt(v beta_2^j) or v beta_2^j, D the decay.
 
-    Few steps, and all steps while bias correction is not yet smooth, go one by one; else the sum is the difference of two
-    infinite tails, tail(first) D^k - tail(last), each by 3-node Gauss quadrature.
+    Few steps, and all steps while bias correction is not yet smooth, go one by one; else the sum is the difference of
+    two infinite tails, tail(first) D^k - tail(last), each by 3-node Gauss quadrature.
     """
     cdef double total = 0
     cdef Py_ssize_t step

@@ -8,8 +8,8 @@ from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int32_t
 from libc.string cimport memset
 
-from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, point, scalars, shrink, slopes, step_all,
-                                    step_intercept)
+from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, plain_intercept, point, scalars, shrink,
+                                    slopes, step_all, step_intercept)
 from fastopt._kernels.portable cimport index, prefetch, real
 from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, prefetch_sparse_row, sparse_axpy, sparse_dot,
                                    sparse_outputs_axpy, sparse_outputs_dot)
@@ -45,7 +45,7 @@ def epoch(Plan plan, const real[::1] values, const index[::1] columns, const ind
     with nogil:
         if not plan.lazy:
             if plan.rule == SGD and not plan.eager:
-                plain_steps(plan, x, j, rows, p, g, &z[0, 0], start, stop)
+                plain_steps(plan, x, j, rows, p, &z[0, 0], start, stop)
             else:
                 eager_steps(plan, x, j, rows, p, g, &z[0, 0], params, start, stop)
         elif plan.rule == SGD:
@@ -100,7 +100,7 @@ def finish(Plan plan, real[:, ::1] params, Py_ssize_t steps):
             memset(&plan.stamp[0], 0, plan.n_features * sizeof(int32_t))
 
 
-cdef void plain_steps(Plan plan, const real *x, const index *j, const index *rows, real **p, real *g, real *z,
+cdef void plain_steps(Plan plan, const real *x, const index *j, const index *rows, real **p, real *z,
                       Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
     cdef Py_ssize_t step, lo, b
     cdef double lr
@@ -112,8 +112,7 @@ cdef void plain_steps(Plan plan, const real *x, const index *j, const index *row
         lr = scalars(plan, step)[1]
         shrink(plan, scalars(plan, step)[0] - lr * plan.alpha, p[0])
         scatter(plan, x, j, rows, p[0], z, lo, b, <real>(-lr / plan.scale))
-        intercept_gradient(plan, b, z, g)
-        step_intercept(plan, step, p, g)
+        plain_intercept(plan, b, z, p[0], <real>lr)
 
 
 cdef void eager_steps(Plan plan, const real *x, const index *j, const index *rows, real **p, real *g, real *z,

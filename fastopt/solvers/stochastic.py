@@ -136,7 +136,7 @@ class Epochs:
         else:
             rates, rate = np.asarray(learning_rates, dtype=np.float64), None
             if rates.shape not in ((), (n_steps,)):
-                raise ValueError(f"learning_rates must have one element for each of {n_steps} steps; got {rates.shape}.")
+                raise ValueError(f"learning_rates must have an element for each of {n_steps} steps; got {rates.shape}.")
         constant = not rates.ndim or (n_steps > 0 and bool((rates == rates[0]).all()))
         if constant and learning_rates is not None:
             first = float(rates if not rates.ndim else rates[0])
@@ -191,6 +191,12 @@ class Epochs:
         self.state |= snapshot[1]
         self._plan.reset()
 
+    def restart(self, snapshot: tuple[NDArray[Any], dict[str, Any]], scale: float) -> None:
+        """From a snapshot's parameters with a fresh state, at `scale` times the learning rate."""
+        self.restore(snapshot)
+        self.forget()
+        self.optimizer._keep_start(self.w, self.state, scale)
+
     def forget(self) -> None:
         """The rule's state as before the first step; the parameters stay."""
         for slot in self.optimizer._arrays:
@@ -224,73 +230,68 @@ def stochastic(
     """Minimises F from w by epochs in shuffled order until the gradient's norm over all the data is at most tol.
 
     With ``learning_rate="auto"`` the rate starts from the data (`auto_learning_rate`) and is halved after every epoch
-    that does not lower F: at a constant rate the iterates end in a cloud around the minimum whose size is proportional
-    to the rate. Two such epochs in a row start anew from the best parameters so far. With all rows in each step it is the momentum that overshoots: it starts anew instead. An epoch that
-    ends not finite, or with F above its start value, is undone: the best parameters so far go on with a fresh state and
-    a rate four times smaller, up to `RETRIES` times in a row.
+    that does not lower F: at a constant rate the iterates end in a cloud around the minimum whose size is
+    proportional to the rate. Two such epochs in a row start anew from the best parameters so far. With all rows in
+    each step it is the momentum that overshoots: it starts anew instead. An epoch that ends not finite, or with F
+    above its start value, is undone: the best parameters so far go on with a fresh state and a rate four times
+    smaller, up to `RETRIES` times in a row.
 
     References
     ----------
     O'Donoghue, Candès, "Adaptive restart for accelerated gradient schemes", 2015, section 3.2 (the momentum's restart).
     """
     epochs = Epochs(objective, optimizer, batch_size, w=w, state=state)
-    auto = optimizer.learning_rate == "auto"
     averages = optimizer.averaged(epochs.w, epochs.state) is not epochs.w
-    scale = 1.0
+    auto = optimizer.learning_rate == "auto"
     if auto:
         epochs.optimizer = optimizer.with_learning_rate(auto_learning_rate(objective, optimizer, epochs.batch_size))
+    scale = 1.0
     if state is None:
         epochs.optimizer._keep_start(epochs.w, epochs.state, scale)
     monitor = Monitor(objective, tol, verbose)
     if monitor.check(epochs.solution, 0):
         return monitor.result(epochs.solution.copy(), 0, "tol", epochs.state)
-    start = best_value = monitor.value
-    last_value, failures, rises = start, 0, 0
-    best = before = epochs.snapshot()
-    best_row = monitor.rows[-1]
-    reason, done = "max_iter", 0
-    while done < max_iter:
-        order = None if epochs.full else rng.permutation(objective.n_samples)
-        rate = scale * np.asarray(epochs.optimizer.rate(np.arange(epochs.n_steps) + float(epochs.state["t"])))
-        rates = None if scale == 1 else rate
-        try:
+    start = best_value = last_value = monitor.value
+    best, best_row = epochs.snapshot(), monitor.rows[-1]
+    reason, done, failures, rises = "max_iter", 0, 0, 0
+    whole = (best, 1, 0)  # the last whole epoch's parameters, how many measurements there were, and its number
+    try:
+        while done < max_iter:
+            order = None if epochs.full else rng.permutation(objective.n_samples)
+            rate = scale * np.asarray(epochs.optimizer.rate(np.arange(epochs.n_steps) + float(epochs.state["t"])))
             with np.errstate(over="ignore", invalid="ignore"):
-                epochs.run(order, rates)
+                epochs.run(order, None if scale == 1 else rate)
                 converged = monitor.check(epochs.solution, done + 1, float(np.max(rate)))
-        except KeyboardInterrupt:
-            epochs.restore(before)
-            reason = "interrupted"
-            break
-        if not np.isfinite(monitor.value) or not np.isfinite(monitor.grad_norm) or monitor.value > start * (1 + 1e-12):
-            monitor.forget_last()
-            epochs.restore(best)
-            epochs.forget()
-            epochs.optimizer._keep_start(epochs.w, epochs.state, scale)
-            failures += 1
-            scale /= 4
-            if failures > RETRIES:
-                reason = "diverged"
+            finite = np.isfinite(monitor.value) and np.isfinite(monitor.grad_norm)
+            if not finite or monitor.value > start * (1 + 1e-12):
+                monitor.forget_last()
+                failures, scale = failures + 1, scale / 4
+                epochs.restart(best, scale)
+                if failures > RETRIES:
+                    reason = "diverged"
+                    break
+                continue
+            done, failures = done + 1, 0
+            whole = (epochs.snapshot(), len(monitor.rows), done)
+            if converged:
+                reason = "tol"
                 break
-            continue
-        done += 1
-        failures = 0
-        if converged:
-            reason = "tol"
-            break
-        rises = rises + 1 if monitor.value >= last_value else 0
-        if auto and rises and epochs.full and "u" in optimizer.slots:
-            epochs.forget()
-        elif auto and rises:
-            scale /= 2
-            if rises > 1 and not averages:  # the rate falls faster than the iterates come back: start from the best
-                epochs.restore(best)
+            rises = rises + 1 if monitor.value >= last_value else 0
+            last_value = monitor.value
+            if monitor.value < best_value:
+                best_value, best, best_row = monitor.value, whole[0], monitor.rows[-1]
+            if auto and rises and epochs.full and "u" in optimizer.slots:
                 epochs.forget()
-                rises = 0
-            epochs.optimizer._keep_start(epochs.w, epochs.state, scale)
-        last_value = monitor.value
-        before = epochs.snapshot()
-        if monitor.value < best_value:
-            best_value, best, best_row = monitor.value, before, monitor.rows[-1]
+            elif auto and rises:
+                scale /= 2
+                if rises > 1 and not averages:  # the rate falls faster than the iterates come back: start from the best
+                    epochs.restart(best, scale)
+                    rises = 0
+                epochs.optimizer._keep_start(epochs.w, epochs.state, scale)
+    except KeyboardInterrupt:
+        epochs.restore(whole[0])
+        del monitor.rows[whole[1] :]
+        reason, done = "interrupted", whole[2]
     if reason in ("max_iter", "diverged") and monitor.value > best_value:
         epochs.restore(best)
         monitor.rows.append(best_row)
@@ -332,7 +333,8 @@ def auto_learning_rate(objective: Objective, optimizer: Optimizer, batch_size: i
 
 
 def _calibrated(objective: Objective, optimizer: Optimizer, batch_size: int) -> float:
-    """The rate of 4^k times the rule's default that lowers F most, where the default is tried first and k climbs while it pays.
+    """The rate of 4^k times the rule's default that lowers F most, where the default is tried first and k climbs
+    while it pays.
 
     Tried on up to 1,024 rows, in some 64 steps from w = 0: about the cost of an epoch on 10,000 rows.
 
