@@ -1,6 +1,7 @@
 # make bench   time everything, print the table, write bench/results/report.html
 # make test    the test suite
 # make lint    ruff, cython-lint, codespell          make types   mypy
+# make docs    the documentation, into docs/_build/html
 # make build   only compile                          make clean   remove what was built (.venv stays)
 # make debug-test      the suite against a build that checks every index
 # make sanitize-test   the suite under the address and undefined-behaviour sanitizers (gcc)
@@ -16,7 +17,7 @@ PY := $(VENV)/bin/python
 KERNELS := $(wildcard fastopt/_kernels/*.pyx fastopt/_kernels/*.pxd)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help bench test lint types format build debug-test sanitize-test clean
+.PHONY: help bench test docs lint types format build debug-test sanitize-test clean
 .DELETE_ON_ERROR:
 
 help:
@@ -27,6 +28,14 @@ bench: $(VENV)/.built
 
 test: $(VENV)/.built
 	$(PY) -m pytest --doctest-modules $(TEST_ARGS)
+
+# The docs' own requirements are installed by their first build. Every build draws the pictures anew.
+docs: $(VENV)/.built
+	@$(PY) -c 'import matplotlib, myst_parser, numpydoc, pydata_sphinx_theme, sphinx' 2>/dev/null || $(PY) -c 'import tomllib; \
+	    print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' | \
+	    $(PY) -m pip install --quiet -r /dev/stdin
+	$(PY) -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 # cython-lint calls pycodestyle by name, hence the PATH.
 lint: $(VENV)/.installed

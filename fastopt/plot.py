@@ -84,7 +84,8 @@ def paths(
         ax = pyplot.subplots(layout="constrained")[1]
     axes = [np.linspace(low, high, grid) for low, high in window]
     values = np.array([[float(fun(np.array([x, y]))) for x in axes[0]] for y in axes[1]])
-    ax.contour(*axes, values, levels=_levels(values, levels), colors="0.75", linewidths=0.6, zorder=1)
+    heights = _levels(values, levels)
+    ax.contour(*axes, values, levels=heights, colors="0.75", linestyles="solid", linewidths=0.6, zorder=1)
     for i, line in enumerate(lines):
         size = 3 if len(line) <= 100 else 0
         name = None if labels is None else labels[i]
