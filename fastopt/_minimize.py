@@ -83,11 +83,12 @@ def minimize(
     Returns
     -------
     scipy.optimize.OptimizeResult
-        x, fun, jac : the solution, the value and the gradient (over all rows) there. nit : steps, or epochs; with
-        n_samples, n_steps counts the steps. nfev, njev : values and gradients of fun that were asked for, of a few
-        rows or of all. fun is not needed for a step: it is evaluated at the end, for callbacks that want it, and to
-        judge a divergence. success, status, message : status is 0 where the gradient's norm at x was measured to be
-        at most tol, 1 after max_iter, 2 after a divergence, 99 after StopIteration.
+        - x, fun, jac: the solution, the value and the gradient (over all rows) there.
+        - nit: steps, or epochs; with n_samples, n_steps counts the steps.
+        - nfev, njev: values and gradients of fun that were asked for, of a few rows or of all. fun is not needed for a
+          step: it is evaluated at the end, for callbacks that want it, and to judge a divergence.
+        - success, status, message: status is 0 where the gradient's norm at x was measured to be at most tol, 1 after
+          max_iter, 2 after a divergence, 99 after StopIteration.
 
     Raises
     ------
@@ -232,7 +233,7 @@ class _Function:
         return self.sign * _number(self.fun(x.copy(), *rows, *self.args))
 
     def gradient(self, x: Array, *rows: Any) -> Array:
-        """Of the same shape and dtype as x; the loop may keep it."""
+        """Of the same shape and dtype as x; what jac returned itself, if it can be."""
         self.njev += 1
         if self._both:
             g = self._value_and_gradient(x, rows)
@@ -244,7 +245,7 @@ class _Function:
             given = np.asarray(g)
             if given.dtype.kind not in "fiub":
                 raise TypeError(f"jac must return real numbers; got an array of {given.dtype}.")
-            g = np.array(given, dtype=x.dtype, order="C")
+            g = np.asarray(given, dtype=x.dtype, order="C")
         if g.shape != x.shape:
             if g.size != 1 or x.size != 1:
                 raise ValueError(f"jac must return an array of x0's shape, {x.shape}; got {g.shape}.")
@@ -320,7 +321,7 @@ class _Descent:
         rule._keep_start(x, self.state, 1.0)  # Ftrl's first step would forget x0
         self.start = x.copy()
         self.nit = 0
-        self.best: tuple[float, Array, Array | None] = (math.inf, self.start, None)
+        self.best, self.best_norm = self.start.copy(), math.inf
         self.record, self.record_value, self.rises = 0.0, math.nan, 0
 
     def run(self) -> OptimizeResult:
@@ -329,8 +330,9 @@ class _Descent:
         if not math.isfinite(norm):
             return self._result(DIVERGED, "The gradient is not finite at x0. Start elsewhere.", self.start, g)
         while True:
-            if norm < self.best[0] or g is None:
-                self.best = (norm, point.copy(), g)
+            if norm < self.best_norm or g is None:
+                self.best_norm = norm
+                np.copyto(self.best, point)
             if g is not None and norm <= self.tol:
                 return self._result(CONVERGED, "The norm of the gradient is at most tol.", point, g)
             if self._grows(point, norm):
@@ -342,7 +344,7 @@ class _Descent:
             self.nit += 1
             if finite:
                 point, g, norm = self._measure()
-                finite = math.isfinite(norm) and bool(np.isfinite(point).all())
+                finite = math.isfinite(norm) and _finite(point)
             if not finite:
                 extremum = "minimum" if self.function.sign > 0 else "maximum"
                 return self._diverged("x or the gradient is not finite", f", or fun has no {extremum}")
@@ -359,6 +361,8 @@ class _Descent:
         """Where the gradient is compared with tol, the gradient and its norm there (None, 0: tol=0 needs none)."""
         if self.batches is None:
             g = self.function.gradient(self.x, *self.all)
+            if self.callback is not None:  # which may call jac, and that may use one buffer for all it returns
+                g = g.copy()
             return self.x, g, _norm(g)
         point = self._solution()
         if self.tol == 0:
@@ -417,11 +421,10 @@ class _Descent:
         message = f"Diverged in {unit} {self.nit}: {why}. {self._remedy(otherwise)} x is the best point seen."
         return self._result(DIVERGED, message, *self._best_point())
 
-    def _best_point(self) -> tuple[Array, Array | None, float]:
+    def _best_point(self) -> tuple[Array, None, float]:
         """That of the smallest gradient, or x0 where fun is lower: on some functions gradients are small far out."""
-        _, x, g = self.best
-        value, at_start = self._value(x), self._value(self.start)
-        return (x, g, value) if value <= at_start else (self.start, None, at_start)
+        value, at_start = self._value(self.best), self._value(self.start)
+        return (self.best, None, value) if value <= at_start else (self.start, None, at_start)
 
     def _out_of_iterations(self, g: Array | None) -> OptimizeResult:
         x = self._solution()
@@ -445,7 +448,7 @@ class _Descent:
         value = self._value(x) if value is None else value
         sign = self.function.sign
         result = OptimizeResult(
-            x=x.copy(), fun=sign * value, jac=g if sign > 0 else -g, nit=self.nit, nfev=self.function.nfev,
+            x=x.copy(), fun=sign * value, jac=g.copy() if sign > 0 else -g, nit=self.nit, nfev=self.function.nfev,
             njev=self.function.njev, success=status == CONVERGED, status=status, message=message,
         )  # fmt: skip
         if self.rows is not None:
@@ -511,6 +514,12 @@ def _number(value: Any) -> float:
     if number.size != 1 or number.dtype.kind not in "fiub":
         raise TypeError(f"fun must return one real number; got {type(value).__name__} of shape {number.shape}.")
     return float(number.item())
+
+
+def _finite(x: Array) -> bool:
+    """Most often told by one pass that allocates nothing."""
+    with np.errstate(all="ignore"):
+        return math.isfinite(float(x.sum())) or bool(np.isfinite(x).all())
 
 
 def _norm(g: Array) -> float:
