@@ -131,6 +131,8 @@ class Optimizer:
             If shapes or dtypes disagree, an index is out of range, or ``learning_rate="auto"`` was never resolved.
             Nothing is changed then.
         """
+        if self._bare and type(g) is np.ndarray and g.ndim == 1 and "last" not in state and self._fast_step(w, g, state):
+            return
         flat = _flat(w)
         slots = self._slot_arrays(flat, state, w.shape)
         if isinstance(g, tuple):
@@ -145,12 +147,45 @@ class Optimizer:
         if isinstance(g, np.ndarray) and g.shape != w.shape:
             raise ValueError(f"g must have the shape of w, {w.shape}; got {g.shape}.")
         flat_g = self._clip(_like("g", g, flat))
-        t = state["t"] + 1
-        row = np.array(self._row(t, self.rate(t - 1), state), dtype=np.float64)
+        t = int(state["t"]) + 1
+        row = self._row(t, self.rate(t - 1), state)
         _step.dense(_step.RULES[self._kernel], self._hyper_array, row, flat, flat_g, *slots)
         if self.ema_momentum is not None:
             _step.average(flat, state["ema"].reshape(-1), self.ema_momentum if t > 1 else 0.0)
         state["t"] = t
+
+    @cached_property
+    def _bare(self) -> bool:
+        return self.clipnorm is None and self.clipvalue is None and self.ema_momentum is None
+
+    @cached_property
+    def _plan(self) -> tuple[int, Array, tuple[str | None, ...]]:
+        """The kernel's number of the rule, its hyperparameters, and the slot at each of its positions."""
+        names = dict(zip(self._positions, self.slots, strict=True))
+        return _step.RULES[self._kernel], self._hyper_array, tuple(names.get(i) for i in range(_step.SLOTS))
+
+    def _fast_step(self, w: Array, g: Array, state: State) -> bool:
+        """The step of flat arrays with nothing around it; False, and nothing done, if anything is unusual."""
+        kernel = _DENSE.get(g.dtype.char)
+        kind, hyper, (a, b, c) = self._plan
+        empty = _EMPTY.get(g.dtype.char)
+        before = {key: state[key] for key in self._scalars()} if self._has_scalars else None
+        try:
+            t = int(state["t"]) + 1
+            kernel(
+                kind, hyper, self._row(t, self.rate(t - 1), state), w, g, empty if a is None else state[a],
+                empty if b is None else state[b], empty if c is None else state[c],
+            )  # fmt: skip
+        except (TypeError, ValueError, KeyError, BufferError):
+            if before is not None:
+                state.update(before)
+            return False
+        state["t"] = t
+        return True
+
+    @cached_property
+    def _has_scalars(self) -> bool:
+        return bool(self._scalars())
 
     def catch_up(self, w: Array, state: State, indices: Array | None = None) -> None:
         """Coordinates that waited while sparse gradients named others take their steps without a gradient, in place.
@@ -364,7 +399,7 @@ class Optimizer:
         _step.sparse(kind, hyper, table[k + 1], columns, self._clip(values), flat, *slots)
         state["last"][columns] = k + 1
         state["t"] += 1
-        self._columns(state["t"], float(self.rate(state["t"] - 1)), state)
+        self._columns(int(state["t"]), float(self.rate(state["t"] - 1)), state)
 
 
 @lru_cache(maxsize=8)
@@ -373,6 +408,11 @@ def _window_tables(optimizer: Optimizer, start: int, scalars: tuple[tuple[str, f
     rate = optimizer.rate if optimizer.smooth else None
     table, hyper = optimizer.table(start, lr, dict(scalars), lazy=True, rate=rate)
     return hyper, table
+
+
+#: The step's kernel and an empty slot by the arrays' dtype: cheaper than a kernel that finds out.
+_DENSE: dict[str, Any] = {"f": _step.dense["float"], "d": _step.dense["double"]}
+_EMPTY = {"f": np.empty(0, np.float32), "d": np.empty(0)}
 
 
 def _flat(w: Array) -> Array:
@@ -880,8 +920,9 @@ class Nadam(Optimizer):
     def _columns(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
         u = self.beta_1 * (1 - 0.5 * power(0.96, t))
         u_next = self.beta_1 * (1 - 0.5 * power(0.96, t + 1))
-        product = state["u_product"] * (np.cumprod(u) if np.ndim(t) else u)
-        state["u_product"] = float(product[-1]) if np.ndim(t) else product
+        one = type(t) is int
+        product = state["u_product"] * (u if one else np.cumprod(u))
+        state["u_product"] = product if one else float(product[-1])
         v_gain = 1 / (1 - power(self.beta_2, t)) ** 0.5
         return lr * u_next / (1 - product * u_next), lr * (1 - u) / (1 - product), v_gain
 
@@ -1059,6 +1100,10 @@ class Ftrl(Optimizer):
         """``("n", "z")``."""
         return ("n", "z")
 
+    @property
+    def _kernel(self) -> str:
+        return "ftrl" if self.learning_rate_power == -0.5 else "ftrl_power"
+
     def _start(self, slot: str, w: Array) -> Any:
         return self.initial_accumulator_value if slot == "n" else super()._start(slot, w)
 
@@ -1067,7 +1112,7 @@ class Ftrl(Optimizer):
         return (-self.learning_rate_power, self.l1_regularization_strength, 2 * l2, shrinkage, self.beta)
 
     def _columns(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
-        if not np.all(lr):
+        if not (lr if type(lr) is float else np.all(lr)):
             raise ValueError("learning_rate must be > 0 at every step of Ftrl, which divides by it; got 0.0.")
         return (lr,)
 
@@ -1170,9 +1215,12 @@ class _ScheduleFree(Optimizer):
         return w if slot == "z" else super()._start(slot, w)
 
     def _columns(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
-        if np.ndim(t) == 0:
-            columns = self._columns(np.array([t], dtype=np.float64), np.array([lr], dtype=np.float64), state)
-            return tuple(float(column[0]) for column in columns)
+        if type(t) is int:
+            lr = lr * min(t / self.warmup_steps, 1.0) if self.warmup_steps else lr
+            lr_max = state["lr_max"] = max(float(lr), state["lr_max"])
+            weight = float(t) ** self.r * lr_max**self.weight_lr_power
+            total = state["weight_sum"] = state["weight_sum"] + weight
+            return lr, weight / total if total > 0 else 0.0, self._v_gain(t), total
         lr = np.broadcast_to(lr, t.shape)
         if self.warmup_steps:
             lr = lr * np.minimum(t / self.warmup_steps, 1)
@@ -1183,8 +1231,8 @@ class _ScheduleFree(Optimizer):
         state["weight_sum"], state["lr_max"] = float(sums[-1]), float(lr_max[-1])
         return lr, c, self._v_gain(t), sums
 
-    def _v_gain(self, t: Array) -> Array:
-        return np.ones_like(t)
+    def _v_gain(self, t: Any) -> Any:
+        return 1.0 if type(t) is int else np.ones_like(t)
 
     def _idles(self, alpha: float, constant_rate: bool) -> bool:
         return not self.weight_decay
@@ -1313,8 +1361,8 @@ class ScheduleFreeAdamW(_ScheduleFree):
     def _hyper(self) -> tuple[float, ...]:
         return (self.beta_1, self.weight_decay or 0.0, self.beta_2, self.epsilon)
 
-    def _v_gain(self, t: Array) -> Array:
-        return np.asarray(1 / (1 - power(self.beta_2, t)))
+    def _v_gain(self, t: Any) -> Any:
+        return 1 / (1 - power(self.beta_2, t))
 
     def _fill_idle(
         self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
@@ -1325,7 +1373,7 @@ class ScheduleFreeAdamW(_ScheduleFree):
 
 def power(base: float, exponent: Any) -> Any:
     """``base**exponent`` for 0 <= base < 1; 1e-304 where an array of it underflows: NumPy's own is slow there."""
-    if np.ndim(exponent) == 0 or base == 0:
+    if type(exponent) is int or np.ndim(exponent) == 0 or base == 0:
         return base**exponent
     return np.exp(np.maximum(exponent * np.log(base), -700.0))
 

@@ -33,7 +33,7 @@ IGNORE = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarni
 @parametrize_with_checks([LogisticRegression(solver=solver) for solver in SOLVERS])
 def test_scikit_learns_checks(estimator, check):
     if estimator.solver == "adadelta" and "sample_weight_equivalence" in check.func.__name__:
-        pytest.skip("sums in another order: Adadelta's unbounded rates carry the rounding to 4e-9, at a tolerance of 1e-9")
+        pytest.skip("sums in another order: Adadelta carries their rounding to 4e-9, past the tolerance of 1e-9")
     check(estimator)
 
 

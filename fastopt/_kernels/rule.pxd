@@ -13,7 +13,7 @@ from libc.math cimport exp, fabs, pow, sqrt
 from fastopt._kernels.portable cimport real
 
 cdef enum RuleKind:
-    SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, NADAM, ADAMAX, ADADELTA, FTRL, LION
+    SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, NADAM, ADAMAX, ADADELTA, FTRL, FTRL_POWER, LION
     SCHEDULE_FREE_SGD, SCHEDULE_FREE_ADAMW
 
 cdef enum:
@@ -52,8 +52,11 @@ cdef struct Adamax:
 cdef struct Adadelta:
     double lr, rho, eps
 
-cdef struct Ftrl:
-    double lr, power, l1, l2, shrinkage
+cdef struct Ftrl:                       # learning_rate_power = -0.5: a root, which vectorises
+    double per_lr, power, l1, l2, shrinkage
+
+cdef struct FtrlPower:
+    double per_lr, power, l1, l2, shrinkage
 
 cdef struct Lion:
     double lr, beta_1, beta_2
@@ -75,6 +78,7 @@ ctypedef fused Rule:
     Adamax
     Adadelta
     Ftrl
+    FtrlPower
     Lion
     ScheduleFreeSgd
     ScheduleFreeAdamw
@@ -98,8 +102,8 @@ cdef inline Rule read(Rule r, const double *h, const double *row) noexcept nogil
         r.gain, r.beta_1, r.beta_2, r.eps = row[1], h[0], h[1], h[2]
     elif Rule is Adadelta:
         r.lr, r.rho, r.eps = row[1], h[0], h[1]
-    elif Rule is Ftrl:                  # l2: the two terms of the quadratic that do not depend on the step
-        r.lr, r.power, r.l1, r.l2, r.shrinkage = row[1], h[0], h[1], h[2] + h[4] / row[1], h[3]
+    elif Rule is Ftrl or Rule is FtrlPower:     # l2: the terms of the quadratic that no gradient changes
+        r.per_lr, r.power, r.l1, r.l2, r.shrinkage = 1 / row[1], h[0], h[1], h[2] + h[4] / row[1], h[3]
     elif Rule is Lion:
         r.lr, r.beta_1, r.beta_2 = row[1], h[0], h[1]
     elif Rule is ScheduleFreeSgd:
@@ -167,10 +171,10 @@ cdef inline void advance(Rule r, real *w, real g, real *a, real *b, real *c) noe
         u = <real>sqrt(b[0] + <real>r.eps) * g / <real>sqrt(v + <real>r.eps)
         b[0] = <real>r.rho * b[0] + <real>(1 - r.rho) * (u * u)
         w[0] -= <real>r.lr * u
-    elif Rule is Ftrl:
+    elif Rule is Ftrl or Rule is FtrlPower:
         u = a[0] + g * g
         x = ftrl_root(r, u)
-        b[0] += g + <real>(2 * r.shrinkage) * w[0] - (x - ftrl_root(r, a[0])) / <real>r.lr * w[0]
+        b[0] += g + <real>(2 * r.shrinkage) * w[0] - (x - ftrl_root(r, a[0])) * <real>r.per_lr * w[0]
         a[0] = u
         w[0] = ftrl_weight(r, x, b[0])
     elif Rule is Lion:
@@ -194,19 +198,22 @@ cdef inline void schedule_free(real *y, real direction, real *z, real lr, real c
     y[0] = (1 - beta) * z[0] + beta * x
 
 
-cdef inline real ftrl_root(Ftrl r, real n) noexcept nogil:
-    if r.power == 0.5:
+cdef inline real ftrl_root(Rule r, real n) noexcept nogil:
+    if Rule is FtrlPower:
+        return <real>pow(n, r.power)
+    else:
         return <real>sqrt(n)
-    return <real>pow(n, r.power)
 
 
-cdef inline real ftrl_weight(Ftrl r, real root, real z) noexcept nogil:
+cdef inline real ftrl_weight(Rule r, real root, real z) noexcept nogil:
     """The minimiser in closed form; 0 where |z| <= l1, also while the quadratic is still zero."""
-    cdef real size = (z if z > 0 else -z) - <real>r.l1
-    if size <= 0:
-        return 0
-    size /= root / <real>r.lr + <real>r.l2
-    return -size if z > 0 else size
+    cdef real size, quadratic
+    if Rule is Ftrl or Rule is FtrlPower:
+        size = (z if z > 0 else -z) - <real>r.l1
+        quadratic = root * <real>r.per_lr + <real>r.l2
+        size = size / (quadratic if size > 0 else <real>1)
+        size = size if size > 0 else <real>0
+        return -size if z > 0 else size
 
 
 cdef inline void idle(Rule tag, const double *h, const double *table, Py_ssize_t first, Py_ssize_t last,
@@ -251,7 +258,7 @@ cdef inline void idle(Rule tag, const double *h, const double *table, Py_ssize_t
         a[0] = <real>(a[0] * row[6])
         b[0] = <real>(b[0] * row[6])
         shrink_idle(h, table, first, last, w)
-    elif Rule is Ftrl:                  # w is a function of the sums and of the last step's learning rate alone
+    elif Rule is Ftrl or Rule is FtrlPower:     # w is a function of the sums and of the last step's learning rate alone
         r = read(tag, h, now)
         w[0] = ftrl_weight(r, ftrl_root(r, a[0]), b[0])
     elif Rule is Lion:                  # m keeps its sign, so that only the learning rates add up

@@ -13,10 +13,10 @@ from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, plai
 from fastopt._kernels.portable cimport index, prefetch, real
 from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, prefetch_sparse_row, sparse_axpy, sparse_dot,
                                    sparse_outputs_axpy, sparse_outputs_dot)
-from fastopt._kernels.rule cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, FTRL, LION, MAX_SLOTS, MOMENTUM, NADAM, NESTEROV,
-                                    RMSPROP, SCHEDULE_FREE_SGD, SGD, Adadelta, Adagrad, Adam, Adamax, Ftrl, Lion,
-                                    Momentum, Nadam, Nesterov, Rmsprop, ScheduleFreeAdamw, ScheduleFreeSgd, Sgd, Rule,
-                                    advance, idle, read)
+from fastopt._kernels.rule cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, FTRL, FTRL_POWER, LION, MAX_SLOTS, MOMENTUM,
+                                    NADAM, NESTEROV, RMSPROP, SCHEDULE_FREE_SGD, SGD, Adadelta, Adagrad, Adam, Adamax,
+                                    Ftrl, FtrlPower, Lion, Momentum, Nadam, Nesterov, Rmsprop, ScheduleFreeAdamw,
+                                    ScheduleFreeSgd, Sgd, Rule, advance, idle, read)
 from fastopt._kernels.update cimport clip_all, idle_columns
 
 
@@ -38,6 +38,7 @@ def epoch(Plan plan, const real[::1] values, const index[::1] columns, const ind
     cdef Adamax adamax
     cdef Adadelta adadelta
     cdef Ftrl ftrl
+    cdef FtrlPower ftrl_power
     cdef Lion lion
     cdef ScheduleFreeSgd schedule_free_sgd
     cdef ScheduleFreeAdamw schedule_free_adamw
@@ -68,6 +69,8 @@ def epoch(Plan plan, const real[::1] values, const index[::1] columns, const ind
             lazy_steps(adadelta, plan, x, j, rows, p, g, &z[0, 0], start, stop)
         elif plan.rule == FTRL:
             lazy_steps(ftrl, plan, x, j, rows, p, g, &z[0, 0], start, stop)
+        elif plan.rule == FTRL_POWER:
+            lazy_steps(ftrl_power, plan, x, j, rows, p, g, &z[0, 0], start, stop)
         elif plan.rule == LION:
             lazy_steps(lion, plan, x, j, rows, p, g, &z[0, 0], start, stop)
         elif plan.rule == SCHEDULE_FREE_SGD:

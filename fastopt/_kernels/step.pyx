@@ -2,8 +2,8 @@
 from libc.stdint cimport int32_t, int64_t
 
 from fastopt._kernels.portable cimport real
-from fastopt._kernels.rule cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, FTRL, LION, MAX_SLOTS, MOMENTUM, NADAM, NESTEROV,
-                                    RMSPROP, SCHEDULE_FREE_ADAMW, SCHEDULE_FREE_SGD, SGD, WIDTH)
+from fastopt._kernels.rule cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, FTRL, FTRL_POWER, LION, MAX_SLOTS, MOMENTUM,
+                                    NADAM, NESTEROV, RMSPROP, SCHEDULE_FREE_ADAMW, SCHEDULE_FREE_SGD, SGD, WIDTH)
 from fastopt._kernels.update cimport average_all, idle_columns, update_all
 
 TABLE_WIDTH = WIDTH
@@ -11,7 +11,7 @@ SLOTS = MAX_SLOTS
 
 # The rules' numbers inside the kernels, by `Optimizer._kernel`.
 RULES = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "adagrad": ADAGRAD, "rmsprop": RMSPROP, "adam": ADAM,
-         "nadam": NADAM, "adamax": ADAMAX, "adadelta": ADADELTA, "ftrl": FTRL, "lion": LION,
+         "nadam": NADAM, "adamax": ADAMAX, "adadelta": ADADELTA, "ftrl": FTRL, "ftrl_power": FTRL_POWER, "lion": LION,
          "schedule_free_sgd": SCHEDULE_FREE_SGD, "schedule_free_adamw": SCHEDULE_FREE_ADAMW}
 
 
@@ -22,15 +22,26 @@ cdef inline void point(real[::1] w, real[::1] a, real[::1] b, real[::1] c, real 
     p[3] = &c[0] if c.shape[0] == w.shape[0] else &w[0]
 
 
-def dense(int kind, const double[::1] hyper, const double[::1] row, real[::1] w, const real[::1] g,
+def dense(int kind, const double[::1] hyper, tuple row, real[::1] w, const real[::1] g,
           real[::1] a, real[::1] b, real[::1] c):
-    """w and the slots a, b, c take one step with gradient g, in place; an unused slot is an empty array."""
+    """w and the slots a, b, c take one step with gradient g, in place; an unused slot is an empty array.
+
+    `row` is the step's row of the kernels' table. Sizes must agree; nothing is written otherwise.
+    """
     cdef real *p[MAX_SLOTS + 1]
-    if w.shape[0] == 0:
+    cdef double scalars[WIDTH]
+    cdef Py_ssize_t i, n = w.shape[0]
+    if g.shape[0] != n or a.shape[0] not in (0, n) or b.shape[0] not in (0, n) or c.shape[0] not in (0, n):
+        raise ValueError("w, g and the slots must be of one size")
+    if len(row) > WIDTH:
+        raise ValueError("row must fit a row of the table")
+    if n == 0:
         return
+    for i in range(len(row)):
+        scalars[i] = row[i]
     point(w, a, b, c, p)
     with nogil:
-        update_all(kind, &hyper[0], &row[0], p, &g[0], 0, row[0], w.shape[0])
+        update_all(kind, &hyper[0], scalars, p, &g[0], 0, scalars[0], n)
 
 
 def average(const real[::1] w, real[::1] ema, double momentum):

@@ -6,10 +6,10 @@ from libc.math cimport sqrt
 from libc.stdint cimport int32_t, int64_t
 
 from fastopt._kernels.portable cimport real
-from fastopt._kernels.rule cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, FTRL, LION, MOMENTUM, NADAM, NESTEROV, RMSPROP,
-                                    SCHEDULE_FREE_SGD, SGD, Adadelta, Adagrad, Adam, Adamax, Ftrl, Lion, Momentum,
-                                    Nadam, Nesterov, Rmsprop, Rule, ScheduleFreeAdamw, ScheduleFreeSgd, Sgd, advance,
-                                    idle, read)
+from fastopt._kernels.rule cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, FTRL, FTRL_POWER, LION, MOMENTUM, NADAM,
+                                    NESTEROV, RMSPROP, SCHEDULE_FREE_SGD, SGD, Adadelta, Adagrad, Adam, Adamax, Ftrl,
+                                    FtrlPower, Lion, Momentum, Nadam, Nesterov, Rmsprop, Rule, ScheduleFreeAdamw,
+                                    ScheduleFreeSgd, Sgd, advance, idle, read)
 
 
 cdef inline void rule_all(Rule tag, const double *hyper, const double *row, real **p, const real *g,
@@ -40,6 +40,7 @@ cdef inline void update_all(int kind, const double *hyper, const double *row, re
     cdef Adamax adamax
     cdef Adadelta adadelta
     cdef Ftrl ftrl
+    cdef FtrlPower ftrl_power
     cdef Lion lion
     cdef ScheduleFreeSgd schedule_free_sgd
     cdef ScheduleFreeAdamw schedule_free_adamw
@@ -63,6 +64,8 @@ cdef inline void update_all(int kind, const double *hyper, const double *row, re
         rule_all(adadelta, hyper, row, p, g, l2, keep, n)
     elif kind == FTRL:
         rule_all(ftrl, hyper, row, p, g, l2, keep, n)
+    elif kind == FTRL_POWER:
+        rule_all(ftrl_power, hyper, row, p, g, l2, keep, n)
     elif kind == LION:
         rule_all(lion, hyper, row, p, g, l2, keep, n)
     elif kind == SCHEDULE_FREE_SGD:
@@ -94,6 +97,7 @@ cdef inline void idle_columns(int kind, const double *hyper, const double *table
     cdef Adamax adamax
     cdef Adadelta adadelta
     cdef Ftrl ftrl
+    cdef FtrlPower ftrl_power
     cdef Lion lion
     cdef ScheduleFreeSgd schedule_free_sgd
     cdef ScheduleFreeAdamw schedule_free_adamw
@@ -117,6 +121,8 @@ cdef inline void idle_columns(int kind, const double *hyper, const double *table
         idle_each(adadelta, hyper, table, step, columns, n, stamp, p)
     elif kind == FTRL:
         idle_each(ftrl, hyper, table, step, columns, n, stamp, p)
+    elif kind == FTRL_POWER:
+        idle_each(ftrl_power, hyper, table, step, columns, n, stamp, p)
     elif kind == LION:
         idle_each(lion, hyper, table, step, columns, n, stamp, p)
     elif kind == SCHEDULE_FREE_SGD:

@@ -170,13 +170,12 @@ class Epochs:
         """One step against the gradient of F itself, summed in float64; the intercept does not decay."""
         rule, flat, cut = self.optimizer, self._params[0], self.objective.n_features * self.objective.n_outputs
         g = rule._clip(self.objective.gradient(self.w).astype(flat.dtype).reshape(-1))
-        t = self.state["t"] + 1
-        row = np.array(rule._row(t, learning_rate, self.state), dtype=np.float64)
+        t = int(self.state["t"]) + 1
+        row = rule._row(t, learning_rate, self.state)
         slots = rule._slot_arrays(flat, self.state)
         kind, intercept_rule = RULES[rule._kernel], replace(rule, weight_decay=None)
         step.dense(kind, rule._hyper_array, row, flat[:cut], g[:cut], *(slot[:cut] for slot in slots))
-        row[0] = 1.0
-        step.dense(kind, intercept_rule._hyper_array, row, flat[cut:], g[cut:], *(slot[cut:] for slot in slots))
+        step.dense(kind, intercept_rule._hyper_array, (1.0, *row[1:]), flat[cut:], g[cut:], *(slot[cut:] for slot in slots))
         if rule.ema_momentum is not None:
             step.average(flat, self.state["ema"].reshape(-1), rule.ema_momentum if t > 1 else 0.0)
         self.state["t"] = t
