@@ -131,7 +131,8 @@ class Optimizer:
             If shapes or dtypes disagree, an index is out of range, or ``learning_rate="auto"`` was never resolved.
             Nothing is changed then.
         """
-        if self._bare and type(g) is np.ndarray and g.ndim == 1 and "last" not in state and self._fast_step(w, g, state):
+        simple = self._bare and "last" not in state
+        if simple and type(g) is np.ndarray and g.ndim == 1 and self._fast_step(w, g, state):
             return
         flat = _flat(w)
         slots = self._slot_arrays(flat, state, w.shape)
@@ -166,9 +167,11 @@ class Optimizer:
 
     def _fast_step(self, w: Array, g: Array, state: State) -> bool:
         """The step of flat arrays with nothing around it; False, and nothing done, if anything is unusual."""
-        kernel = _DENSE.get(g.dtype.char)
         kind, hyper, (a, b, c) = self._plan
-        empty = _EMPTY.get(g.dtype.char)
+        dtype = g.dtype.char
+        if dtype not in _EMPTY:
+            return False
+        kernel, empty = _step.DENSE[dtype], _EMPTY[dtype]
         before = {key: state[key] for key in self._scalars()} if self._has_scalars else None
         try:
             t = int(state["t"]) + 1
@@ -410,8 +413,7 @@ def _window_tables(optimizer: Optimizer, start: int, scalars: tuple[tuple[str, f
     return hyper, table
 
 
-#: The step's kernel and an empty slot by the arrays' dtype: cheaper than a kernel that finds out.
-_DENSE: dict[str, Any] = {"f": _step.dense["float"], "d": _step.dense["double"]}
+#: An unused slot, by the arrays' dtype.
 _EMPTY = {"f": np.empty(0, np.float32), "d": np.empty(0)}
 
 
@@ -1055,9 +1057,13 @@ class Ftrl(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float > 0, Schedule, callable or "auto", default 0.001 learning_rate_power : float <= 0, default
-    -0.5 initial_accumulator_value : float >= 0, default 0.1 l1_regularization_strength, l2_regularization_strength,
-    l2_shrinkage_regularization_strength : float >= 0, default 0.0 beta : float >= 0, default 0.0
+    learning_rate : float > 0, Schedule, callable or "auto", default 0.001
+    learning_rate_power : float <= 0, default -0.5
+    initial_accumulator_value : float >= 0, default 0.1
+    l1_regularization_strength : float >= 0, default 0.0
+    l2_regularization_strength : float >= 0, default 0.0
+    l2_shrinkage_regularization_strength : float >= 0, default 0.0
+    beta : float >= 0, default 0.0
 
     Notes
     -----

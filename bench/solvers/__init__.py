@@ -65,8 +65,10 @@ def base_step(problem) -> float:
 
 
 def rates(problem, n_steps: int, learning_rate: float, falls: str) -> np.ndarray:
-    """Learning rates of a whole run: falling linearly to zero, since the effort is known beforehand, or as 1/t."""
+    """Learning rates of a whole run: falling linearly to zero, the effort being known beforehand; as 1/t; or never."""
     t = np.arange(n_steps)
+    if falls == "never":
+        return np.full(n_steps, learning_rate)
     if falls == "to zero":
         return learning_rate * (1 - t / n_steps)
     return learning_rate / (1 + learning_rate * problem.alpha * t)  # as scikit-learn's "optimal" does
@@ -78,9 +80,14 @@ def rule_knobs(rule: str | None, problem) -> list[dict]:
     if rule in ("sgd", "momentum", "nesterov"):
         base = base_step(problem) * (1 if rule == "sgd" else 0.1)
         steps = [float(f"{base * factor:.3g}") for factor in (1, 4, 16, 64)]
+    elif rule == "adadelta":  # its step already has w's unit: the paper's rate is 1
+        steps = [1.0, 4.0, 16.0, 64.0]
+    elif rule == "ftrl":
+        steps = [0.03, 0.1, 0.3, 1.0]
     else:
         steps = [0.003, 0.01, 0.03, 0.1, 0.3]
-    grid = [(size, step, "to zero") for size in batches for step in steps]
+    # Ftrl's parameters are proportional to its last learning rate: it must not fall.
+    grid = [(size, step, "never" if rule == "ftrl" else "to zero") for size in batches for step in steps]
     if rule == "sgd":
         grid += [(batches[0], step, "as 1/t") for step in steps]
     return [{"learning_rate": step, "batch_size": size, "falls": falls} for size, step, falls in grid]

@@ -47,7 +47,7 @@ class Rule(Contestant):
             epochs = Epochs(objective, optimizer, batch_size=batch_size)
             for epoch in range(budget):
                 epochs.run(rng.permutation(n), every[epoch * steps : (epoch + 1) * steps])
-            return epochs.w
+            return epochs.solution
 
         return run
 

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -6,9 +7,10 @@ from numpy.typing import NDArray
 TABLE_WIDTH: int
 SLOTS: int
 RULES: dict[str, int]
+DENSE: dict[str, Callable[..., None]]
 
 def dense(
-    kind: int, hyper: NDArray[np.float64], row: NDArray[np.float64], w: NDArray[Any], g: NDArray[Any],
+    kind: int, hyper: NDArray[np.float64], row: tuple[float, ...], w: NDArray[Any], g: NDArray[Any],
     a: NDArray[Any], b: NDArray[Any], c: NDArray[Any],
 ) -> None: ...  # fmt: skip
 def average(w: NDArray[Any], ema: NDArray[Any], momentum: float) -> None: ...

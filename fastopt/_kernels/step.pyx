@@ -44,6 +44,10 @@ def dense(int kind, const double[::1] hyper, tuple row, real[::1] w, const real[
         update_all(kind, &hyper[0], scalars, p, &g[0], 0, scalars[0], n)
 
 
+# By the arrays' dtype: cheaper to call than `dense`, which has to find out.
+DENSE = {"f": globals()["dense"]["float"], "d": globals()["dense"]["double"]}
+
+
 def average(const real[::1] w, real[::1] ema, double momentum):
     """ema = momentum * ema + (1 - momentum) * w, in place."""
     if w.shape[0] == 0:

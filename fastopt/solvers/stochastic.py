@@ -175,7 +175,8 @@ class Epochs:
         slots = rule._slot_arrays(flat, self.state)
         kind, intercept_rule = RULES[rule._kernel], replace(rule, weight_decay=None)
         step.dense(kind, rule._hyper_array, row, flat[:cut], g[:cut], *(slot[:cut] for slot in slots))
-        step.dense(kind, intercept_rule._hyper_array, (1.0, *row[1:]), flat[cut:], g[cut:], *(slot[cut:] for slot in slots))
+        row = (1.0, *row[1:])
+        step.dense(kind, intercept_rule._hyper_array, row, flat[cut:], g[cut:], *(slot[cut:] for slot in slots))
         if rule.ema_momentum is not None:
             step.average(flat, self.state["ema"].reshape(-1), rule.ema_momentum if t > 1 else 0.0)
         self.state["t"] = t
