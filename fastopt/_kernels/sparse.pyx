@@ -14,9 +14,9 @@ from fastopt._kernels.portable cimport index, prefetch, real
 from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, prefetch_sparse_row, sparse_axpy, sparse_dot,
                                    sparse_outputs_axpy, sparse_outputs_dot)
 from fastopt._kernels.rule cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, FTRL, FTRL_POWER, LION, MAX_SLOTS, MOMENTUM,
-                                    NADAM, NESTEROV, RMSPROP, SCHEDULE_FREE_SGD, SGD, Adadelta, Adagrad, Adam, Adamax,
-                                    Ftrl, FtrlPower, Lion, Momentum, Nadam, Nesterov, Rmsprop, ScheduleFreeAdamw,
-                                    ScheduleFreeSgd, Sgd, Rule, advance, idle, read)
+                                    NADAM, NESTEROV, RMSPROP, SCHEDULE_FREE_SGD, SGD, WIDTH, Adadelta, Adagrad, Adam,
+                                    Adamax, Ftrl, FtrlPower, Lion, Momentum, Nadam, Nesterov, Rmsprop,
+                                    ScheduleFreeAdamw, ScheduleFreeSgd, Sgd, Rule, advance, idle, read)
 from fastopt._kernels.update cimport clip_all, idle_columns
 
 
@@ -171,8 +171,9 @@ cdef inline void lazy_row(Rule tag, Plan plan, const real *x, const index *colum
     cdef real score = 0
     cdef Rule r = read(tag, hyper, scalars(plan, step))
     look_ahead(plan, step, x, columns, rows)
-    if step + 1 < plan.order.shape[0]:
-        prefetch_columns(plan, plan.order[step + 1], columns, rows, p)
+    if step + 2 < plan.order.shape[0]:
+        prefetch_columns(plan, plan.order[step + 2], columns, rows, p)
+        prefetch_tables(plan, plan.order[step + 1], columns, rows, table)
     for k in range(first, last):
         j = columns[k]
         idle(tag, hyper, table, stamp[j], step, w + j, a + j, b + j, c + j)
@@ -192,14 +193,25 @@ cdef inline void lazy_row(Rule tag, Plan plan, const real *x, const index *colum
 
 cdef inline void prefetch_columns(Plan plan, Py_ssize_t row, const index *columns, const index *rows,
                                   real **p) noexcept nogil:
-    """Asks for what the next row's columns will need."""
+    """Asks for what the columns of the row after the next will need."""
     cdef Py_ssize_t k, j
+    cdef bint own_l2 = plan.l2.shape[0] > 0
     for k in range(rows[row], rows[row + 1]):
         j = columns[k]
         prefetch(&plan.stamp[j])
         prefetch(p[0] + j)
         prefetch(p[1] + j)
         prefetch(p[2] + j)
+        if own_l2:
+            prefetch(&plan.l2[j])
+
+
+cdef inline void prefetch_tables(Plan plan, Py_ssize_t row, const index *columns, const index *rows,
+                                 const double *table) noexcept nogil:
+    """Asks for the table's rows at which the next row's columns last moved."""
+    cdef Py_ssize_t k
+    for k in range(rows[row], rows[row + 1]):
+        prefetch(table + WIDTH * plan.stamp[columns[k]])
 
 
 cdef inline void predict(Plan plan, const real *x, const index *j, const index *rows, const real *w, real *z,
