@@ -193,10 +193,11 @@ cdef inline void advance(Rule r, real *w, real g, real *a, real *b, real *c) noe
 cdef inline void schedule_free(real *y, real direction, real *z, real lr, real c, real beta, real decay) noexcept nogil:
     """z takes the step; x, kept as (y - (1 - beta) z) / beta, moves towards z by c; y lies between them."""
     # beta x = y - (1 - beta) z: with beta multiplied through, no division is left.
-    cdef real x = y[0] - (1 - beta) * z[0], next_z = z[0] - lr * (direction + decay * y[0])
+    cdef real rest = <real>1 - beta     # in real: a double here would halve the vectors of the whole loop
+    cdef real x = y[0] - rest * z[0], next_z = z[0] - lr * (direction + decay * y[0])
     x += c * (beta * next_z - x)
     z[0] = next_z
-    y[0] = (1 - beta) * next_z + x
+    y[0] = rest * next_z + x
 
 
 cdef inline real ftrl_root(Rule r, real n) noexcept nogil:
