@@ -581,7 +581,25 @@ class SGD(Optimizer):
 
 
 @dataclass(frozen=True)
-class Adam(Optimizer):
+class _Moments(Optimizer):
+    """What Adam, Nadam and Adamax share: two decay rates and epsilon."""
+
+    learning_rate: float | Callable[[int], float] | str = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+
+    def _check(self) -> None:
+        check_fraction("beta_1", self.beta_1)
+        check_fraction("beta_2", self.beta_2)
+        check_positive("epsilon", self.epsilon)
+
+    def _hyper(self) -> tuple[float, ...]:
+        return (self.beta_1, self.beta_2, self.epsilon)
+
+
+@dataclass(frozen=True)
+class Adam(_Moments):
     """Adam: ``m += (1 - b1)(g - m); v += (1 - b2)(g^2 - v); w -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)``.
 
     eps stands beside the root of the uncorrected v (Keras; the paper's "epsilon hat"). PyTorch and the paper's
@@ -621,16 +639,11 @@ class Adam(Optimizer):
     """
 
     name: ClassVar[str] = "adam"
-    learning_rate: float | Callable[[int], float] | str = 0.001
-    beta_1: float = 0.9
-    beta_2: float = 0.999
     epsilon: float = 1e-8
     amsgrad: bool = False
 
     def _check(self) -> None:
-        check_fraction("beta_1", self.beta_1)
-        check_fraction("beta_2", self.beta_2)
-        check_positive("epsilon", self.epsilon)
+        super()._check()
         check_bool("amsgrad", self.amsgrad)
 
     @property
@@ -643,7 +656,7 @@ class Adam(Optimizer):
         return "adam"
 
     def _hyper(self) -> tuple[float, ...]:
-        return (self.beta_1, self.beta_2, self.epsilon, 0, 0, 0, 0, 0, float(self.amsgrad))
+        return (*super()._hyper(), 0, 0, 0, 0, 0, float(self.amsgrad))
 
     def _columns(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
         return (lr * (1 - power(self.beta_2, t)) ** 0.5 / (1 - power(self.beta_1, t)),)
@@ -866,7 +879,7 @@ class RMSprop(Optimizer):
 
 
 @dataclass(frozen=True)
-class Nadam(Optimizer):
+class Nadam(_Moments):
     """Adam with Nesterov momentum.
 
     ``u_t = b1 (1 - 0.96^t / 2)``, ``U_t = u_1 ... u_t``; m and v as in `Adam`; ``w -= lr (u_{t+1} m / (1 - U_{t+1}) +
@@ -898,15 +911,6 @@ class Nadam(Optimizer):
     """
 
     name: ClassVar[str] = "nadam"
-    learning_rate: float | Callable[[int], float] | str = 0.001
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-7
-
-    def _check(self) -> None:
-        check_fraction("beta_1", self.beta_1)
-        check_fraction("beta_2", self.beta_2)
-        check_positive("epsilon", self.epsilon)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -915,9 +919,6 @@ class Nadam(Optimizer):
 
     def _scalars(self) -> State:
         return {"u_product": 1.0}
-
-    def _hyper(self) -> tuple[float, ...]:
-        return (self.beta_1, self.beta_2, self.epsilon)
 
     def _columns(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
         u = self.beta_1 * (1 - 0.5 * power(0.96, t))
@@ -935,7 +936,7 @@ class Nadam(Optimizer):
 
 
 @dataclass(frozen=True)
-class Adamax(Optimizer):
+class Adamax(_Moments):
     """Adam with the infinity norm: ``m`` as in `Adam`; ``u = max(b2 u, |g|); w -= lr / (1 - b1^t) m / (u + eps)``.
 
     eps beside u as in Keras; PyTorch puts it inside the maximum, the paper has none.
@@ -964,23 +965,11 @@ class Adamax(Optimizer):
     """
 
     name: ClassVar[str] = "adamax"
-    learning_rate: float | Callable[[int], float] | str = 0.001
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-7
-
-    def _check(self) -> None:
-        check_fraction("beta_1", self.beta_1)
-        check_fraction("beta_2", self.beta_2)
-        check_positive("epsilon", self.epsilon)
 
     @property
     def slots(self) -> tuple[str, ...]:
         """``("m", "u")``."""
         return ("m", "u")
-
-    def _hyper(self) -> tuple[float, ...]:
-        return (self.beta_1, self.beta_2, self.epsilon)
 
     def _columns(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
         return (lr / (1 - power(self.beta_1, t)),)
