@@ -7,7 +7,7 @@ tests hold the three together. Symbols: w parameters, g gradient, t = 1, 2, ... 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
@@ -41,7 +41,7 @@ WIDTH: int = _step.TABLE_WIDTH
 WINDOW = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Optimizer:
     """Base of all update rules.
 
@@ -90,6 +90,11 @@ class Optimizer:
         if self.ema_momentum is not None:
             check_fraction("ema_momentum", self.ema_momentum)
         self._check()
+
+    def __repr__(self) -> str:
+        """What can be typed to get an equal rule; the options that all rules share only where they are on."""
+        shown = [f for f in fields(self) if not f.kw_only or getattr(self, f.name) != f.default]
+        return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in shown)})"
 
     def _check(self) -> None:
         """Validates the rule's own parameters."""
@@ -464,7 +469,7 @@ def _sparse_gradient(g: tuple[Any, Any], w: Array) -> tuple[NDArray[np.int64], A
     return np.ascontiguousarray(columns), values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientDescent(Optimizer):
     """Gradient descent on all the data: ``w -= lr g``.
 
@@ -500,7 +505,7 @@ class GradientDescent(Optimizer):
         return alpha == 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SGD(Optimizer):
     """Stochastic gradient descent, with momentum mu ``u = mu u - lr g; w += u``, Nesterov's ``w += mu u - lr g``.
 
@@ -580,7 +585,7 @@ class SGD(Optimizer):
             table[:, 2:6] = matrix_powers(matrix, len(table)).reshape(-1, 4)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Moments(Optimizer):
     """What Adam, Nadam and Adamax share: two decay rates and epsilon."""
 
@@ -598,7 +603,7 @@ class _Moments(Optimizer):
         return (self.beta_1, self.beta_2, self.epsilon)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adam(_Moments):
     """Adam: ``m += (1 - b1)(g - m); v += (1 - b2)(g^2 - v); w -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)``.
 
@@ -721,7 +726,7 @@ def _fill_tail_sums(table: Array, beta_1: float) -> None:
     table[:, 2] = sums
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdamW(Adam):
     """Adam with decoupled weight decay: ``w -= lr weight_decay w``, then the step of `Adam`.
 
@@ -755,7 +760,7 @@ class AdamW(Adam):
     weight_decay: float | None = field(default=0.004, kw_only=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adagrad(Optimizer):
     """Adagrad: ``a += g^2; w -= lr g / sqrt(a + eps)``, eps inside the root (Keras; PyTorch has ``sqrt(a) + eps``).
 
@@ -805,7 +810,7 @@ class Adagrad(Optimizer):
         return (self.epsilon,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RMSprop(Optimizer):
     """RMSprop: ``v = rho v + (1 - rho) g^2; w -= lr g / sqrt(v + eps)``, eps inside the root (Keras).
 
@@ -878,7 +883,7 @@ class RMSprop(Optimizer):
             table[:, 2:6] = matrix_powers(matrix, len(table)).reshape(-1, 4)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Nadam(_Moments):
     """Adam with Nesterov momentum.
 
@@ -935,7 +940,7 @@ class Nadam(_Moments):
         _fill_decays(table, hyper, self.beta_1, self.beta_2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adamax(_Moments):
     """Adam with the infinity norm: ``m`` as in `Adam`; ``u = max(b2 u, |g|); w -= lr / (1 - b1^t) m / (u + eps)``.
 
@@ -983,7 +988,7 @@ class Adamax(_Moments):
         _fill_quadrature(self, table, hyper, t0, rate, self.beta_2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adadelta(Optimizer):
     """Adadelta.
 
@@ -1036,7 +1041,7 @@ class Adadelta(Optimizer):
         table[:, 6] = power(self.rho, np.arange(len(table), dtype=np.float64))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ftrl(Optimizer):
     """FTRL-Proximal with L1 and L2.
 
@@ -1125,7 +1130,7 @@ class Ftrl(Optimizer):
         return self.l2_shrinkage_regularization_strength == 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Lion(Optimizer):
     """Lion: ``w -= lr sign(b1 m + (1 - b1) g); m = b2 m + (1 - b2) g``, sign(0) = 0.
 
@@ -1179,7 +1184,7 @@ class Lion(Optimizer):
         table[:, 6] = power(self.beta_2, np.arange(len(table), dtype=np.float64))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _ScheduleFree(Optimizer):
     """What the schedule-free rules share: w is y, the point where gradients are taken; `averaged` gives x."""
 
@@ -1238,7 +1243,7 @@ class _ScheduleFree(Optimizer):
         table[0, 4] = start["weight_sum"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScheduleFreeSGD(_ScheduleFree):
     """Schedule-free SGD: no schedule to choose, and the last iterate is as good as an average.
 
@@ -1296,7 +1301,7 @@ class ScheduleFreeSGD(_ScheduleFree):
         return (self.momentum, self.weight_decay or 0.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScheduleFreeAdamW(_ScheduleFree):
     """Schedule-free AdamW: as `ScheduleFreeSGD` with beta_1 for beta and Adam's scaling of the gradient.
 
@@ -1423,8 +1428,8 @@ def get(optimizer: str | Optimizer) -> Optimizer:
 
     Examples
     --------
-    >>> get("momentum") == SGD(momentum=0.9)
-    True
+    >>> get("momentum")
+    SGD(learning_rate=0.01, momentum=0.9, nesterov=False)
     """
     if isinstance(optimizer, Optimizer):
         return optimizer
