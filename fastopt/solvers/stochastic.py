@@ -18,7 +18,7 @@ from fastopt.solvers.monitor import Monitor, Result
 
 __all__ = ["Epochs", "stochastic"]
 
-#: Stamps of idle coordinates are int32: an epoch of more steps is cut (and all coordinates brought up to date there).
+#: Stamps of idle coordinates are int32: in an epoch of more steps every coordinate takes each of them.
 MOST_STEPS = 2**31 - 2
 
 
@@ -76,9 +76,10 @@ class Epochs:
         plain = optimizer._kernel == "sgd" and not clips and optimizer.ema_momentum is None
         self._may_wait = design.sparse and not self.full and not plain
         if lazy is None:
-            # Bringing a touched coordinate up to date costs some 8 times a coordinate of a dense step.
+            # Bringing a touched coordinate up to date costs some 24 times a coordinate of a step of all: measured for
+            # Adam, momentum and RMSprop on 50,000 columns, where both ways cost the same at 32 rows of 75 nonzeros.
             per_batch = design.n_stored / max(n, 1) * self.batch_size
-            self._may_wait = self._may_wait and 8 * per_batch < d
+            self._may_wait = self._may_wait and 24 * per_batch < d
         elif not lazy:
             self._may_wait = False
         l2, stamp, touched = np.empty(0), np.empty(0, np.int32), np.empty(0, np.intp)
