@@ -1,7 +1,7 @@
 """Full passes over rows start .. stop - 1: raw predictions; loss and gradient; Hessian product.
 
-Parameters and sums are double whatever the data's type; the caller cuts the rows into pieces. `slots` of K doubles
-per row are on the stack's side of the call: `z` and `u` are the caller's buffers of one row.
+Parameters and sums are double whatever the data's type; the caller cuts the rows into pieces. `z` and `zu` are the
+caller's buffers for the raw predictions of one row.
 """
 from fastopt._kernels.loss cimport MULTINOMIAL, curvature_of, slope_of, softmax, value_of
 from fastopt._kernels.portable cimport index, real

@@ -8,7 +8,7 @@
 The branch is resolved at compile time (`Rule` is fused), so loops over `advance` vectorise.
 Symbols are the papers': w parameter, g gradient, u velocity, m and v moving averages.
 """
-from libc.math cimport exp, fabs, pow, sqrt
+from libc.math cimport exp, pow, sqrt
 
 from fastopt._kernels.portable cimport real
 
