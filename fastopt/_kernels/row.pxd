@@ -3,12 +3,12 @@
 One output (K = 1) and K outputs are told apart by name: with K > 1 the parameters of a feature are contiguous.
 Dense rows are not written as identity-indexed CSR rows: that makes the axpy 2-4 times slower.
 """
-from fastopt._kernels.portable cimport index, prefetch, real, wide
+from fastopt._kernels.portable cimport index, prefetch_l2, real, wide
 
 cdef enum:
     # Rows of look-ahead; the order of an epoch is known, so a row's lines are asked for this long before their use.
-    AHEAD = 8
-    FAR_AHEAD = 16
+    AHEAD = 16
+    FAR_AHEAD = 32
     LINE = 64
 
 
@@ -97,9 +97,9 @@ cdef inline void prefetch_lines(const char *start, Py_ssize_t size) noexcept nog
     """Asks for every cache line of a piece of memory, wherever it starts."""
     cdef Py_ssize_t k = 0
     while k < size:
-        prefetch(start + k)
+        prefetch_l2(start + k)
         k += LINE
-    prefetch(start + size - 1)
+    prefetch_l2(start + size - 1)
 
 
 cdef inline void prefetch_row(const real *x, Py_ssize_t n) noexcept nogil:
