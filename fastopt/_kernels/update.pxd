@@ -87,6 +87,8 @@ cdef inline void idle_each(Rule tag, const double *hyper, const double *table, P
 cdef inline void idle_columns(int kind, const double *hyper, const double *table, Py_ssize_t step,
                               const int64_t *columns, Py_ssize_t n, int32_t *stamp, real **p) noexcept nogil:
     """The n columns (0 .. n - 1 where there is no list) take their idle steps up to `step`."""
+    if (kind == SGD or kind == ADAGRAD) and hyper[9] == 0 and columns == NULL:
+        return                          # they rest
     cdef Sgd sgd
     cdef Momentum momentum
     cdef Nesterov nesterov

@@ -91,14 +91,15 @@ class Epochs:
         if self._may_wait:
             assert design.indptr is not None
             entries = int(np.diff(design.indptr).max(initial=0)) * self.batch_size
-            most = max(BLOCK, min(d, entries))
+            most = max(BLOCK, min(d, entries) + 1)  # one more: where the kernel writes what it does not keep
             touched, first, local = np.empty(most, np.intp), np.empty(most * K, np.int32), np.empty(entries, np.int32)
             self._small = np.empty((SLOTS + 3, most * K), design.dtype)
-            self._records = records(d, (len(optimizer.slots) + 1) * K + 1, design.dtype)
             if objective.alpha and not optimizer.exact_l2:
                 share = touch_shares(design.column_counts, n, self.batch_size)
                 l2 = np.divide(objective.alpha, share, out=np.zeros(d), where=share > 0)
                 self.w[:d][design.column_counts == 0] = 0  # never touched: its minimiser is zero
+            width = (len(optimizer.slots) + 1) * K + bool(len(l2)) + 1
+            self._records = records(d, width, design.dtype)
         self._scores = np.empty((1 if self.full else self.batch_size, objective.n_outputs), dtype=design.dtype)
         self._plan = plan.Plan(
             objective.kernel_loss, objective.loss.parameter, objective.alpha, objective.y, objective.weights, d,
