@@ -1057,7 +1057,8 @@ def proximal_step(
     """A step of a rule, then `soft_threshold` by l1 times the factor that the rule has for a lasting gradient.
 
     At a fixed point of the rule without L1 the gradient is zero; here it is within l1 of zero where w is zero, and -l1
-    sign(w) elsewhere. Velocities are those of the iterates after the threshold. Two rules differ: FTRL has L1 in its
+    sign(w) elsewhere. Velocities are those of the iterates after the threshold (Nesterov's is zero where that is
+    zero, so that w is zero beside x). Two rules differ: FTRL has L1 in its
     formula, t l1 in step t; Lion, whose steps have one size, takes the subgradient of least norm, and no step of it
     crosses zero or leaves it where that is zero.
 
@@ -1087,7 +1088,7 @@ def proximal_step(
     if rule.step is sgd_step and mu and hyper["nesterov"]:
         x = w - mu * state["u"]
         moved = soft_threshold(x, lr * l1)
-        u = state["u"] + (moved - x)
+        u = np.where((moved == 0) & (l1 > 0), 0.0, state["u"] + (moved - x))
         return moved + mu * u, {"u": u}
     moved = soft_threshold(w, l1 * _factor(rule, state, t, lr, hyper))
     if "u" in state and rule.step is not adamax_step:  # RMSprop subtracts its velocity

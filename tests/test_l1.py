@@ -63,14 +63,13 @@ def minimiser(p, alpha, l1_ratio):
 
 
 RATES = {
-    "gd": 0.5, "sgd": 0.5, "momentum": 0.1, "nesterov": 0.1, "adagrad": 0.3, "rmsprop": 0.01, "adam": 0.02,
+    "gd": 0.5, "sgd": 0.5, "momentum": 0.1, "nesterov": 0.1, "adagrad": 0.3, "rmsprop": 0.02, "adam": 0.02,
     "adamw": 0.02, "nadam": 0.02, "adamax": 0.02, "adadelta": 10.0, "ftrl": 0.3, "lion": 0.005,
     "schedule_free_sgd": 0.5, "schedule_free_adamw": 0.02,
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("l1_ratio", [0.5, 1.0])
-@pytest.mark.parametrize("batch_size", [N, 8])
+@pytest.mark.parametrize(("batch_size", "l1_ratio"), [(N, 0.5), (N, 1.0), (8, 0.5)])
 @NAMES
 def test_fixed_points(name, batch_size, l1_ratio):
     """On CSR, with columns that wait where the rule lets them; the learning rate falls to zero where it may."""

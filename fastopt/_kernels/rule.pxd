@@ -219,7 +219,8 @@ cdef inline void proximal(Rule r, real l1, real g, real before, real *w, real *a
     elif Rule is Nesterov:              # w is the iterate x and mu u beyond it
         x = old - <real>r.mu * a[0]
         v = towards_zero(x, <real>(r.lr * l1))
-        a[0] += v - x
+        # At zero the velocity ends: w is then zero, too.
+        a[0] = a[0] + (v - x) if v != 0 else <real>0
         w[0] = v + <real>r.mu * a[0]
     elif Rule is Adagrad:
         w[0] = towards_zero(old, <real>r.lr * l1 / <real>sqrt(a[0] + <real>r.eps))
