@@ -314,8 +314,10 @@ class Optimizer:
     _decays_itself: ClassVar[bool] = False
     @property
     def l1_waits(self) -> bool:
-        """Whether the solvers' L1 on CSR acts on touched coordinates alone, weighted by the inverse share of batches that
-        touch them, as L2 does; else every coordinate steps, because past gradients move w between touches.
+        """Whether the solvers' L1 on CSR acts on touched coordinates alone, as L2 does.
+
+        Weighted by the inverse share of batches that touch them. Else every coordinate steps: past gradients move w
+        between touches.
         """
         return False
 

@@ -35,8 +35,8 @@ __all__ = [
     "init",
     "objective",
     "polyak",
-    "python_epoch",
     "proximal_step",
+    "python_epoch",
     "python_init",
     "sgd_epoch",
     "soft_threshold",
@@ -1081,9 +1081,9 @@ def proximal_step(
         crosses = (before * w < 0) | ((before == 0) & (g == 0))
         return np.where(crosses & (l1 > 0), 0.0, w), state
     if rule.step in _DECAYS_ITSELF:
-        beta = hyper["beta_1"] if "beta_1" in hyper else mu
-        x, z = (w - (1.0 - beta) * state["z"]) / beta, soft_threshold(state["z"], l1 * _factor(rule, state, t, lr, hyper))
-        x = x + (_share(state, t, lr, hyper)) * (z - state["z"])
+        beta: float = hyper.get("beta_1", mu)
+        z = soft_threshold(state["z"], l1 * _factor(rule, state, t, lr, hyper))
+        x = (w - (1.0 - beta) * state["z"]) / beta + _share(state, t, lr, hyper) * (z - state["z"])
         return (1.0 - beta) * z + beta * x, state | {"z": z}
     if rule.step is sgd_step and mu and hyper["nesterov"]:
         x = w - mu * state["u"]
@@ -1098,8 +1098,7 @@ def proximal_step(
 
 def _share(state: State, t: int, lr: float, hyper: Hyper) -> float:
     """c of the schedule-free rules' last step."""
-    lr_max = state["lr_max"]
-    return float(t) ** hyper["r"] * lr_max ** hyper["weight_lr_power"] / state["weight_sum"]
+    return float(float(t) ** hyper["r"] * state["lr_max"] ** hyper["weight_lr_power"] / state["weight_sum"])
 
 
 def _factor(rule: Rule, state: State, t: int, lr: float, hyper: Hyper) -> Value:

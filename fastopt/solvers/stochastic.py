@@ -340,9 +340,11 @@ class Epochs:
         slots = rule._slot_arrays(flat, self.state)
         kind, intercept_rule = RULES[rule._kernel], replace(rule, weight_decay=None)
         hyper, l1 = self._with_l1(rule._hyper_array), 0.0 if self._ftrl else self.objective.l1
-        step.dense(kind, hyper, row, flat[:cut], g[:cut], *(slot[:cut] for slot in slots), l1)
+        a, b, c = (slot[:cut] for slot in slots)
+        step.dense(kind, hyper, row, flat[:cut], g[:cut], a, b, c, l1)
         row = (1.0, *row[1:])
-        step.dense(kind, intercept_rule._hyper_array, row, flat[cut:], g[cut:], *(slot[cut:] for slot in slots))
+        a, b, c = (slot[cut:] for slot in slots)
+        step.dense(kind, intercept_rule._hyper_array, row, flat[cut:], g[cut:], a, b, c)
         if rule.ema_momentum is not None:
             step.average(flat, self.state["ema"].reshape(-1), rule.ema_momentum if t > 1 else 0.0)
         self.state["t"] = t
