@@ -155,7 +155,8 @@ class Optimizer:
         flat_g = self._clip(_like("g", g, flat))
         t = int(state["t"]) + 1
         row = self._row(t, self.rate(t - 1), state)
-        _step.dense(_step.RULES[self._kernel], self._hyper_array, row, flat, flat_g, *slots)
+        a, b, c = slots
+        _step.dense(_step.RULES[self._kernel], self._hyper_array, row, flat, flat_g, a, b, c)
         if self.ema_momentum is not None:
             _step.average(flat, state["ema"].reshape(-1), self.ema_momentum if t > 1 else 0.0)
         state["t"] = t
