@@ -70,8 +70,11 @@ def epoch(Plan plan, const real[::1] values, const index[::1] columns, const ind
                     g[s] += l2[s] * p[0][s]
             if plan.clips:
                 clip(plan, n * K, g, intercept + plan.n_features * K)
-            update_all(plan.rule, &plan.hyper[0], scalars(plan, step), p, g,
-                       0 if own_l2 else plan.alpha, scalars(plan, step)[0], n * K)
+            if plan.l1s.shape[0] > 0:
+                update_each(plan, step, n, p, g)
+            else:
+                update_all(plan.rule, &plan.hyper[0], scalars(plan, step), p, g,
+                           0 if plan.l2.shape[0] > 0 else plan.alpha, plan.l1, scalars(plan, step)[0], n * K)
             step_intercept(plan, step, q, intercept)
             settle(plan.rule, &plan.hyper[0], &plan.table[0, 0], step + 1, n * K, p)
             put(plan, n, &records[0, 0], stride, p)
@@ -295,7 +298,7 @@ cdef void look_ahead(Plan plan, Py_ssize_t i, const real *x, const index *column
     if i + FAR_AHEAD < n:
         row = plan.order[i + FAR_AHEAD]
         prefetch(rows + row)
-        prefetch(&plan.y[row])
+        prefetch(&plan.y[row * plan.n_targets])
     if i + AHEAD < n:
         row = plan.order[i + AHEAD]
         prefetch_sparse_row(x + rows[row], columns + rows[row], rows[row + 1] - rows[row])
@@ -338,6 +341,18 @@ cdef void scatter(Plan plan, Py_ssize_t lo, Py_ssize_t b, const real *x, const i
             sparse_outputs_axpy(<real>1, z, x + k, local, n, g, K)
         local += n
         z += K
+
+
+cdef inline void update_each(Plan plan, Py_ssize_t step, Py_ssize_t n, real **p, const real *g) noexcept nogil:
+    """The update where each column has its own l1."""
+    cdef Py_ssize_t t, s, K = plan.n_outputs
+    cdef double l2 = 0 if plan.l2.shape[0] > 0 else plan.alpha
+    cdef real *q[MAX_SLOTS + 1]
+    for t in range(n):
+        for s in range(MAX_SLOTS + 1):
+            q[s] = p[s] + t * K
+        update_all(plan.rule, &plan.hyper[0], scalars(plan, step), q, g + t * K, l2, plan.l1s[plan.touched[t]],
+                   scalars(plan, step)[0], K)
 
 
 cdef inline void clip(Plan plan, Py_ssize_t n, real *g, real *intercept) noexcept nogil:
