@@ -1081,7 +1081,7 @@ def proximal_step(
         crosses = (before * w < 0) | ((before == 0) & (g == 0))
         return np.where(crosses & (l1 > 0), 0.0, w), state
     if rule.step in _DECAYS_ITSELF:
-        beta: float = hyper.get("beta_1", mu)
+        beta: Value = hyper.get("beta_1", mu)
         z = soft_threshold(state["z"], l1 * _factor(rule, state, t, lr, hyper))
         x = (w - (1.0 - beta) * state["z"]) / beta + _share(state, t, lr, hyper) * (z - state["z"])
         return (1.0 - beta) * z + beta * x, state | {"z": z}

@@ -9,8 +9,8 @@ truncated   w_j pays towards zero what L1 has asked of every coordinate so far (
 Without a gradient both take lr l1 from |w_j| in each step, so that on CSR a column can wait until a row touches it:
 |v_j| then loses the sum of lr l1 / scale, or is zero from the step on at which that sum exceeds it. For proximal steps
 alone that sum when it was last touched is all that a column needs (`seen`). For averages alone a step adds to the sum
-of iterates only what it takes from those before it (Xu 2011, section 6.1, algorithm 3; Bottou 2012, section 5.1). For more
-than one of them `history` has for every step of the epoch what a column that waited needs.
+of iterates only what it takes from those before it (Xu 2011; Bottou 2012). For
+more than one of them `history` has for every step of the epoch what a column that waited needs.
 """
 from libc.math cimport fabs
 from libc.stdint cimport int32_t
