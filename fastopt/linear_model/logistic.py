@@ -1,4 +1,4 @@
-"""The estimators: scikit-learn's names outside, the compiled solvers inside."""
+"""Logistic regression."""
 
 from __future__ import annotations
 
