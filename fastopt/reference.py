@@ -37,6 +37,8 @@ __all__ = [
     "polyak",
     "python_epoch",
     "python_init",
+    "sgd_epoch",
+    "soft_threshold",
     "step",
 ]
 
@@ -1040,6 +1042,116 @@ def epoch(
         if on_step is not None:
             on_step(t, w, state)
     return w, state, t
+
+
+# --- scikit-learn's SGD ---------------------------------------------------------------------------
+
+
+def sgd_epoch(
+    X: Value,
+    y: Value,
+    w: Value,
+    state: State | None,
+    *,
+    learning_rates: Value,
+    loss: Loss = "log_loss",
+    alpha: float = 0.0,
+    l1_ratio: float = 0.0,
+    step_weight: Value = None,
+    fit_intercept: bool = True,
+    order: Value = None,
+    batch_size: int = 1,
+    l1: str = "proximal",
+    average: int = 0,
+    passive: str | None = None,
+    bound: float = 1.0,
+    guarded: bool = False,
+    t0: int = 0,
+    on_step: Callable[[int, Any, State], object] | None = None,
+) -> tuple[Value, State, Value]:
+    """One pass of plain SGD steps with what scikit-learn has around them, every coordinate moved in each step.
+
+    ``w = (1 - lr alpha (1 - l1_ratio)) w - lr g``, then L1, then the average.
+
+    Parameters
+    ----------
+    X : (n, d) array
+    y : (n,) or (n, n_outputs) array
+    w : (d + fit_intercept, n_outputs) array
+    state : dict or None
+        "average"; "l1_paid" and "l1_owed" of the truncated gradient. None: zeros.
+    learning_rates : (n_steps,) array
+    loss, alpha, l1_ratio, fit_intercept, order, t0, on_step
+        As in `epoch` and `objective`.
+    step_weight : (n,) or (n, n_outputs) array or None
+        What each row's step is multiplied by.
+    l1 : str
+        "proximal": `soft_threshold` by ``lr alpha l1_ratio``. "truncated": each coordinate pays, towards zero and no
+        further, what L1 has asked of all so far less what it has paid.
+    average : int
+        The first step (from 1) whose w is part of the mean; 0: none.
+    passive : str or None
+        "pa1" or "pa2": step sizes ``min(bound, loss / ||x||^2)`` and ``loss / (||x||^2 + 1 / (2 bound))``.
+    guarded : bool
+        Slopes cut to [-1e12, 1e12]; the factor of L2 never below 0.
+
+    Returns
+    -------
+    w, state, sums
+        New values; the sums over rows of losses and of penalties, each at the w of its step, (2, n_outputs).
+
+    References
+    ----------
+    Tsuruoka, Tsujii, Ananiadou, ACL 2009, section 3.2 and Figure 2. Crammer et al., JMLR 7, 2006, eq. (15).
+    """
+    value, dloss = _pair(loss)
+    n, d = X.shape
+    k = w.shape[1]
+    order = np.arange(n) if order is None else order
+    weights = np.ones((n, 1)) if step_weight is None else np.asarray(step_weight).reshape(n, -1)
+    state = {"average": _zeros(w), "l1_paid": _zeros(w), "l1_owed": 0.0} if state is None else dict(state)
+    sums, l2, strength = np.zeros((2, k)), alpha * (1.0 - l1_ratio), alpha * l1_ratio
+    for s, start in enumerate(range(0, len(order), batch_size)):
+        rows, lr, t = order[start : start + batch_size], learning_rates[s], t0 + s + 1
+        z = X[rows] @ w[:d] + (w[d] if fit_intercept else 0.0)
+        losses = _pointwise(value, y[rows], z).reshape(len(rows), -1)
+        slopes = _pointwise(dloss, y[rows], z).reshape(len(rows), -1)
+        sums[0, : losses.shape[1]] += losses.sum(axis=0)
+        sums[1] += len(rows) * (0.5 * l2 * (w[:d] ** 2).sum(axis=0) + strength * abs(w[:d]).sum(axis=0))
+        if passive is None:
+            moves = -lr * (np.clip(slopes, -1e12, 1e12) if guarded else slopes)
+        else:
+            norms = (X[rows] ** 2).sum(axis=1, keepdims=True)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                sizes = losses / (norms + 0.5 / bound) if passive == "pa2" else np.minimum(bound, losses / norms)
+            sizes = np.where((passive == "pa1") & (norms == 0), 0.0, sizes)
+            targets = y[rows].reshape(len(rows), -1)
+            moves = sizes * (targets if loss in ("hinge", "perceptron") else np.where(targets < z, -1.0, 1.0))
+        moves = weights[rows] * moves / len(rows)
+        factor = 1.0 - lr * l2
+        w = w.copy()
+        w[:d] = (max(factor, 0.0) if guarded else factor) * w[:d] + X[rows].T @ moves
+        if fit_intercept:
+            w[d] += moves.sum(axis=0)
+        if l1 == "proximal":
+            w[:d] = soft_threshold(w[:d], lr * strength)
+        elif strength:
+            owed = state["l1_owed"] = state["l1_owed"] + lr * strength
+            paid, before = state["l1_paid"].copy(), w[:d].copy()
+            w[:d] = np.where(before > 0, np.maximum(before - (owed + paid[:d]), 0.0), before)
+            w[:d] = np.where(before < 0, np.minimum(before + (owed - paid[:d]), 0.0), w[:d])
+            paid[:d] += w[:d] - before
+            state["l1_paid"] = paid
+        if 0 < average <= t:
+            state["average"] = polyak(state["average"], w, t, average)
+        if on_step is not None:
+            on_step(t, w, dict(state))
+    return w, state, sums
+
+
+def soft_threshold(w: Value, by: Value) -> Value:
+    """w moved towards zero by `by`, and no further: the proximal operator of ``by |w|_1``."""
+    return _sign(w) * _max(abs(w) - by, 0.0)
 
 
 # --- pure Python ----------------------------------------------------------------------------------
