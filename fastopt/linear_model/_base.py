@@ -56,13 +56,15 @@ def read(estimator: BaseEstimator, X: Any, *, reset: bool) -> Design:
     return Design.from_array(checked)
 
 
-def weights_of(sample_weight: Any, n_samples: int) -> Array | None:
-    """Sample weights as float64, or None; finite, >= 0 and not all zero."""
+def weights_of(sample_weight: Any, n_samples: int, *, zeros: bool = False) -> Array | None:
+    """Sample weights as float64, or None; finite, >= 0 and, unless `zeros`, not all zero."""
     if sample_weight is None:
         return None
+    if zeros and np.shape(sample_weight) == (n_samples,) and not np.any(sample_weight):
+        return np.zeros(n_samples)
     rows = np.empty((n_samples, 1))
     weights: Array = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
-    if not weights.sum() > 0:
+    if not zeros and not weights.sum() > 0:
         raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
     return weights
 
@@ -120,15 +122,16 @@ class LinearModel(CallbackSupportMixin, SparseCoefMixin, BaseEstimator):
 
     @contextmanager
     def _reporter(
-        self, max_iter: int, X: Any, y: Any, sample_weight: Any, fitted: Callable[[Array], dict[str, Any]]
+        self, max_iter: int, data: tuple[Any, Any, Any] | None, fitted: Callable[[Array], dict[str, Any]]
     ) -> Iterator[Reporter]:
         """Tells of each epoch: lines or a bar by `verbose`, and scikit-learn's callbacks if there are any.
 
-        `fitted` makes of the parameters the attributes that an estimator needs to predict.
+        `data` is what they get to see: X, y and the sample weights; None leaves them out. `fitted` makes of the
+        parameters the attributes that an estimator needs to predict.
         """
         told = None
-        if getattr(self, "_skl_callbacks", None):
-            told = _Tasks(self, max_iter, X, y, sample_weight, fitted)
+        if data is not None and getattr(self, "_skl_callbacks", None):
+            told = _Tasks(self, max_iter, *data, fitted)
         reporter = Reporter(int(self.verbose), total=max_iter, on_epoch=told)
         try:
             yield reporter

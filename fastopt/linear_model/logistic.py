@@ -189,7 +189,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         w, state = self._start(objective, classes)
         batch_size = self._batch_size(design)
         self.classes_ = classes
-        with self._reporter(self.max_iter, *data, self._fitted) as reporter:
+        with self._reporter(self.max_iter, data, self._fitted) as reporter:
             if optimizer is None:
                 result = lbfgs(objective, w, tol=self.tol, max_iter=self.max_iter, verbose=reporter)
                 self.solver_ = "lbfgs"
