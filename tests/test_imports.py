@@ -23,6 +23,7 @@ FLOORS = [
     ["solvers.auto"],
     ["linear_model._base"],
     ["linear_model.logistic", "linear_model.sgd"],
+    ["linear_model.logistic_cv"],
     ["linear_model", "model_file"],
     ["data", "dask", "plot"],
     ["_show_versions", "__main__"],
