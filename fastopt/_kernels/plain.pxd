@@ -7,8 +7,10 @@ truncated   w_j pays towards zero what L1 has asked of every coordinate so far (
             (Tsuruoka, Tsujii, Ananiadou 2009, section 3.2).
 
 Without a gradient both take lr l1 from |w_j| in each step, so that on CSR a column can wait until a row touches it:
-|v_j| then loses the sum of lr l1 / scale, or is zero from the step on at which that sum exceeds it. `history` has for
-every step of the epoch what a column that waited needs.
+|v_j| then loses the sum of lr l1 / scale, or is zero from the step on at which that sum exceeds it. For proximal steps
+alone that sum when it was last touched is all that a column needs (`seen`). For averages alone a step adds to the sum of
+iterates only what it takes from those before it (Xu 2011, section 6.1, algorithm 3; Bottou 2012, section 5.1). For more
+than one of them `history` has for every step of the epoch what a column that waited needs.
 """
 from libc.math cimport fabs
 from libc.stdint cimport int32_t
@@ -31,7 +33,10 @@ cdef class Extras:
     cdef public Py_ssize_t average_row, paid_row, first_averaged
     cdef const double[::1] norms
     cdef double[:, ::1] sums, history
+    cdef double[::1] seen
     cdef int32_t[::1] stamp
+    # What L1 has asked of v so far, and the sum of scale over the averaged steps: where there is no history.
+    cdef double asked, scales
 
 
 cdef inline void coefficients(Plan plan, Extras e, Py_ssize_t lo, Py_ssize_t b, double lr, real *z) noexcept nogil:
@@ -82,7 +87,7 @@ cdef inline void contract(Plan plan, Extras e, Py_ssize_t step, double lr, real[
     cdef double factor = scalars(plan, step)[0] - lr * plan.alpha, before = plan.scale
     if e.guarded and factor < 0:
         factor = 0
-    if (factor <= 1e-4 or before * factor < 1e-4) and e.stamp.shape[0] > 0:
+    if factor <= 1e-4 or before * factor < 1e-4:
         settle_all(plan, e, step, params)
     shrink(plan, factor, &params[0, 0])
     if e.measures and plan.scale == 1:  # squares and sizes are v's
@@ -154,7 +159,15 @@ cdef inline void pay_row(Plan plan, Extras e, const index *columns, Py_ssize_t n
 
 
 cdef inline void record(Plan plan, Extras e, Py_ssize_t step, double lr) noexcept nogil:
-    """The step into history, for the columns that wait."""
+    """What the columns that wait must know of the step."""
+    e.asked += lr * e.l1 / plan.scale
+    if step >= e.first_averaged:
+        e.scales += plan.scale
+    if e.stamp.shape[0] > 0:
+        record_history(plan, e, step, lr)
+
+
+cdef inline void record_history(Plan plan, Extras e, Py_ssize_t step, double lr) noexcept nogil:
     cdef const double *last = &e.history[step, 0]
     cdef double *h = &e.history[step + 1, 0]
     cdef double weight = plan.scale if step >= e.first_averaged else 0.0
@@ -169,14 +182,44 @@ cdef inline void record(Plan plan, Extras e, Py_ssize_t step, double lr) noexcep
 cdef inline void settle_row(Plan plan, Extras e, const index *columns, Py_ssize_t n, Py_ssize_t step,
                             real[:, ::1] params) noexcept nogil:
     cdef Py_ssize_t k
-    for k in range(n):
-        settle(plan, e, columns[k], step, params)
+    cdef real *w = &params[0, 0]
+    cdef double *seen
+    cdef double asked = e.asked
+    if e.seen.shape[0] > 0:
+        seen = &e.seen[0]
+        for k in range(n):
+            if seen[columns[k]] < asked:    # else a duplicate entry, or another row of the batch
+                threshold(plan, e, columns[k], asked - seen[columns[k]], w)
+                seen[columns[k]] = asked
+    elif e.stamp.shape[0] > 0:
+        for k in range(n):
+            settle(plan, e, columns[k], step, params)
+
+
+cdef inline void threshold(Plan plan, Extras e, Py_ssize_t j, double by, real *w) noexcept nogil:
+    cdef Py_ssize_t c, K = plan.n_outputs
+    cdef real size, left
+    for c in range(j * K, (j + 1) * K):
+        size = w[c] if w[c] > 0 else -w[c]
+        left = size - <real>by
+        left = left if left > 0 else <real>0
+        if e.measures:
+            changed(e, c - j * K, size, left)
+        w[c] = left if w[c] > 0 else -left
 
 
 cdef inline void settle_all(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] params) noexcept nogil:
+    """Every column is brought up to date; dense ones always are."""
     cdef Py_ssize_t j
     for j in range(e.stamp.shape[0]):
         settle(plan, e, j, step, params)
+    for j in range(e.seen.shape[0]):
+        threshold(plan, e, j, e.asked - e.seen[j], &params[0, 0])
+        e.seen[j] = e.asked
+    if e.scales > 0 and e.stamp.shape[0] == 0:
+        for j in range(plan.n_features * plan.n_outputs):
+            params[e.average_row, j] += <real>(e.scales * params[0, j])
+    e.scales = 0
 
 
 cdef inline void settle(Plan plan, Extras e, Py_ssize_t j, Py_ssize_t step, real[:, ::1] params) noexcept nogil:

@@ -11,11 +11,11 @@ cdef class Extras:
     """What goes around the plain steps. Rows of params: `average_row` sums of iterates, `paid_row`; 0 where off."""
 
     def __init__(self, double l1, bint truncated, int passive, double bound, bint guarded, bint measures,
-                 average_row, paid_row, const double[::1] norms, sums, stamp):
+                 average_row, paid_row, const double[::1] norms, sums, seen, stamp):
         self.l1, self.truncated, self.guarded, self.measures = l1, truncated, guarded, measures
         self.passive, self.bound, self.norms = passive, bound, norms
         self.average_row, self.paid_row = average_row, paid_row
-        self.sums, self.stamp = sums, stamp
+        self.sums, self.seen, self.stamp = sums, seen, stamp
 
     def begin(self, history, double owed, first_averaged):
         """A new epoch, averaged from the step of this number on."""
@@ -23,6 +23,8 @@ cdef class Extras:
         self.history[0, :] = 0
         self.history[0, SCALE], self.history[0, OWED] = 1, owed
         self.stamp[:] = 0
+        self.seen[:] = 0
+        self.asked = self.scales = 0
 
 
 def dense_epoch(Plan plan, Extras e, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py_ssize_t start,
@@ -77,7 +79,7 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
             lo = step * plan.batch_size
             b = min(plan.batch_size, plan.order.shape[0] - lo)
             for i in range(b):
-                look_ahead(plan, lo + i, x, j, &indptr[0], w)
+                look_ahead(plan, e, lo + i, x, j, &indptr[0], params)
                 row = plan.order[lo + i]
                 k = indptr[row]
                 n = indptr[row + 1] - k
@@ -96,6 +98,9 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
                 row = plan.order[lo + i]
                 k = indptr[row]
                 n = indptr[row + 1] - k
+                if e.scales > 0 and e.stamp.shape[0] == 0:  # the iterates so far are to be without this step
+                    sparse_outputs_axpy(<real>(-e.scales / plan.scale), &z[i, 0], x + k, j + k, n,
+                                        &params[e.average_row, 0], K)
                 if e.measures:
                     measured_axpy(plan, e, &z[i, 0], x + k, j + k, n, w)
                 elif K == 1:
@@ -113,13 +118,12 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
 
 def finish(Plan plan, Extras e, real[:, ::1] params, Py_ssize_t steps):
     """The end of an epoch on CSR rows: every column is brought up to date."""
-    if e.l1 > 0 or e.average_row > 0:
-        with nogil:
-            settle_all(plan, e, steps, params)
+    with nogil:
+        settle_all(plan, e, steps, params)
 
 
-cdef inline void look_ahead(Plan plan, Py_ssize_t i, const real *x, const index *columns, const index *rows,
-                            const real *w) noexcept nogil:
+cdef inline void look_ahead(Plan plan, Extras e, Py_ssize_t i, const real *x, const index *columns, const index *rows,
+                            real[:, ::1] params) noexcept nogil:
     cdef Py_ssize_t row, k
     if i + AHEAD < plan.order.shape[0]:
         row = plan.order[i + AHEAD]
@@ -128,4 +132,8 @@ cdef inline void look_ahead(Plan plan, Py_ssize_t i, const real *x, const index 
     if i + 2 < plan.order.shape[0]:
         row = plan.order[i + 2]
         for k in range(rows[row], rows[row + 1]):
-            prefetch(w + columns[k] * plan.n_outputs)
+            prefetch(&params[0, 0] + columns[k] * plan.n_outputs)
+            if e.seen.shape[0] > 0:
+                prefetch(&e.seen[columns[k]])
+            elif e.average_row > 0:
+                prefetch(&params[e.average_row, 0] + columns[k] * plan.n_outputs)

@@ -195,13 +195,15 @@ class Epochs:
         design, l1 = self.objective.design, self.objective.l1
         rows = {name: 1 + self._arrays.index(name) for name in ("average", "l1_paid") if name in self._arrays}
         truncated = around.l1 == "truncated" and l1 > 0
-        self._waits = design.sparse and (l1 > 0 or around.average > 0)
+        d, several = self.objective.n_features, l1 > 0 and (around.average > 0 or truncated)
+        self._keeps_history = design.sparse and several
+        seen = np.zeros(d if design.sparse and l1 > 0 and not several else 0)
         self._sums = np.zeros((4, self.objective.n_outputs))  # losses, penalties, and v's squares and sizes
         norms = design.row_norms_squared if around.passive is not None else np.empty(0)
         self._extras = plain.Extras(
             l1, truncated, PASSIVE.get(around.passive or "", 0), float(around.bound), around.guarded, around.measures,
-            rows.get("average", 0), rows.get("l1_paid", 0), np.asarray(norms, dtype=np.float64), self._sums,
-            np.zeros(self.objective.n_features if self._waits else 0, np.int32),
+            rows.get("average", 0), rows.get("l1_paid", 0), np.asarray(norms, dtype=np.float64), self._sums, seen,
+            np.zeros(d if self._keeps_history else 0, np.int32),
         )  # fmt: skip
 
     @property
@@ -292,13 +294,13 @@ class Epochs:
             rows = order[first * self.batch_size : (first + steps) * self.batch_size]
             part = table[first : first + steps + 1] if len(table) > 1 else table
             self._plan.begin(rows, part, hyper, False, t0 + first)
-            history = np.empty((steps + 1 if self._waits else 1, plain.HISTORY))
+            history = np.empty((steps + 1 if self._keeps_history else 1, plain.HISTORY))
             averaged = around.average - 1 - t0 - first if around.average else steps
             self._extras.begin(history, self.state.get("l1_owed", 0.0), averaged)
             for start in range(0, steps, at_once):
                 stop = min(start + at_once, steps)
                 call(self._plan, self._extras, *objective.design.arrays, self._params, self._scores, start, stop)
-            if self._waits:
+            if objective.design.sparse:
                 plain.finish(self._plan, self._extras, self._params, steps)
             self._sums[2] *= self._plan.scale**2
             self._sums[3] *= self._plan.scale
