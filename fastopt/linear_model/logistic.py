@@ -39,11 +39,19 @@ Array = NDArray[Any]
 FINISHERS = ("lbfgs",)
 
 
+def takes_l1(rule: optimizers.Optimizer, batch_size: Any) -> bool:
+    """Whether the rule's steps can be proximal: plain SGD's on fewer than all rows."""
+    if rule._kernel != "sgd" or isinstance(rule, optimizers.GradientDescent) or batch_size == "full":
+        return False
+    return rule.clipnorm is None and rule.clipvalue is None and rule.ema_momentum is None
+
+
 class LogisticRegression(ClassifierMixin, LinearModel):
     """Logistic regression, binary or softmax, on dense and CSR data, by any update rule or a finisher.
 
-    Minimises ``F(w, b) = sum_i s_i loss(y_i, x_i.w + b) / sum_i s_i + alpha / 2 ||w||_2^2`` with
-    ``alpha = 1 / (C sum_i s_i)``: scikit-learn's objective divided by ``C sum_i s_i``, the same minimiser. The loss is
+    Minimises ``F(w, b) = sum_i s_i loss(y_i, x_i.w + b) / sum_i s_i + alpha ((1 - l1_ratio)/2 ||w||_2^2 + l1_ratio
+    ||w||_1)`` with ``alpha = 1 / (C sum_i s_i)``: scikit-learn's objective divided by ``C sum_i s_i``, the same
+    minimiser. The loss is
     ``log(1 + exp(-y z))`` for two classes and ``logsumexp(z) - z_y`` for more; s_i is the sample's weight times its
     class's. The intercept b is not penalised.
 
@@ -51,10 +59,12 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     ----------
     C : float > 0, default 1.0
         Inverse strength of the penalty, as in scikit-learn.
-    l1_ratio : float, default 0.0
-        Only 0.0, the L2 penalty.
+    l1_ratio : float in [0, 1], default 0.0
+        Share of L1 in the penalty: 1.0 is the lasso's, 0.0 is L2 alone. With L1 `solver` is "auto", "lbfgs" or "sgd"
+        (without momentum and with fewer rows per step than there are): they make coefficients exactly zero.
     tol : float >= 0, default 1e-4
-        Converged means: the Euclidean norm of F's gradient, measured on all the data, is at most `tol`.
+        Converged means: the Euclidean norm of F's gradient (with L1 of its subgradient of least norm), measured on all
+        the data, is at most `tol`.
     fit_intercept : bool, default True
     class_weight : dict, "balanced" or None, default None
     random_state : int, RandomState, Generator, SeedSequence or None, default None
@@ -184,7 +194,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         objective = Objective(
             design, np.where(y == 1, 1.0, -1.0) if binary else y.astype(np.float64),
             loss="log_loss" if binary else "multinomial", alpha=1 / (self.C * total), sample_weight=weights,
-            fit_intercept=self.fit_intercept, n_outputs=1 if binary else len(classes),
+            fit_intercept=self.fit_intercept, n_outputs=1 if binary else len(classes), l1_ratio=float(self.l1_ratio),
         )  # fmt: skip
         w, state = self._start(objective, classes)
         batch_size = self._batch_size(design)
@@ -205,8 +215,6 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         """Validates the constructor's parameters; the update rule, or None for a finisher."""
         check_positive("C", self.C, finite=False)
         check_real("l1_ratio", self.l1_ratio, low=0, high=1)
-        if self.l1_ratio != 0:
-            fail("l1_ratio", "0.0", self.l1_ratio, "Only the L2 penalty is there.")
         check_real("tol", self.tol, low=0)
         check_bool("fit_intercept", self.fit_intercept)
         check_bool("warm_start", self.warm_start)
@@ -218,14 +226,19 @@ class LogisticRegression(ClassifierMixin, LinearModel):
                 fail("batch_size", rule, self.batch_size)
         else:
             check_integer("batch_size", self.batch_size, low=1, rule=rule)
+        rule: optimizers.Optimizer | None = None
         if isinstance(self.solver, optimizers.Optimizer):
-            return self.solver
-        rules = [*optimizers.OPTIMIZERS]
-        remedy = "Or give an instance, such as Adam(learning_rate=0.01)."
-        check_choice("solver", self.solver, ["auto", *FINISHERS, *rules], remedy)
-        if self.solver not in rules:
-            return None
-        return optimizers.get(self.solver).with_learning_rate(self.learning_rate)
+            rule = self.solver
+        else:
+            rules = [*optimizers.OPTIMIZERS]
+            remedy = "Or give an instance, such as Adam(learning_rate=0.01)."
+            check_choice("solver", self.solver, ["auto", *FINISHERS, *rules], remedy)
+            if self.solver in rules:
+                rule = optimizers.get(self.solver).with_learning_rate(self.learning_rate)
+        if self.l1_ratio and rule is not None and not takes_l1(rule, self.batch_size):
+            remedy = "Use solver='lbfgs', or 'sgd' with some rows per step."
+            fail("l1_ratio", "0.0 for this solver: L1 takes proximal steps", self.l1_ratio, remedy)
+        return rule
 
     def _encode(self, y: Any, n_samples: int) -> tuple[NDArray[np.intp], Array]:
         """Class numbers of y, and the classes."""

@@ -40,7 +40,7 @@ Array = NDArray[Any]
 SCHEDULES = ("constant", "optimal", "invscaling", "adaptive", "pa1", "pa2")
 CLASSIFIER_LOSSES = (
     "hinge", "log_loss", "modified_huber", "squared_hinge", "perceptron", "squared_error", "huber",
-    "epsilon_insensitive", "squared_epsilon_insensitive",
+    "epsilon_insensitive", "squared_epsilon_insensitive", "multinomial",
 )  # fmt: skip
 REGRESSOR_LOSSES = (
     "squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive", "poisson", "gamma", "quantile",
@@ -114,6 +114,9 @@ class _SGD(LinearModel):
             remedy = "Or give an instance, such as Adam(learning_rate=0.01)."
             check_choice("optimizer", self.optimizer, optimizers.OPTIMIZERS, remedy)
         self._check_learning_rate()
+        if self.penalty in ("l1", "elasticnet") and self._around() is None:
+            remedy = "L1 takes the proximal steps of optimizer='sgd'."
+            fail("penalty", "'l2' or None for rules other than plain SGD", self.penalty, remedy)
         if self.average and self._around() is None:
             fail("average", "False for rules other than plain SGD", self.average, "Rules have ema_momentum.")
         if self.early_stopping and for_partial_fit:
@@ -140,7 +143,9 @@ class _SGD(LinearModel):
             if self.optimizer != "sgd" or self.batch_size != 1:
                 fail("learning_rate", "a schedule, for steps other than those of optimizer='sgd', batch_size=1", rate)
 
-    def _loss(self) -> losses.Loss:
+    def _loss(self, n_outputs: int) -> losses.Loss:
+        if self.loss == "multinomial" and n_outputs == 1:  # of two classes one output tells
+            return losses.Logistic()
         cls = losses.LOSSES[self.loss]
         if self.loss in ("huber", "epsilon_insensitive", "squared_epsilon_insensitive"):
             return cls(self.epsilon)  # type: ignore[call-arg]
@@ -376,7 +381,8 @@ class _Problem:
         self.design, self.y, self.weights, self.held_out = design, y, weights, held_out
         self.n_samples = design.shape[0]
         self.rows = np.arange(self.n_samples) if held_out is None else np.flatnonzero(~held_out)
-        self.loss, self.around = model._loss(), model._around()
+        self.loss, self.around = model._loss(y.shape[1]), model._around()
+        self.softmax = self.loss.targets == "multiclass"
         self.alpha = 0.0 if model.penalty is None else float(model.alpha)
         self.l1_ratio = {"l1": 1.0, "elasticnet": model.l1_ratio}.get(model.penalty, 0.0)
         self.fit_intercept = model.fit_intercept
@@ -403,7 +409,9 @@ class _Problem:
 
     def _objective(self, columns: Array, s: Array | None, mean_weight: float) -> Objective:
         y = self.y[:, columns[0]] if len(columns) == 1 else self.y
-        if 1 < len(columns) < self.y.shape[1]:
+        if self.softmax:
+            y = y.argmax(axis=1).astype(np.float64)
+        elif 1 < len(columns) < self.y.shape[1]:
             y = self.y[:, columns]
         return Objective(
             self.design, y, loss=self.loss, alpha=self.alpha / mean_weight, sample_weight=s, n_outputs=len(columns),
@@ -459,7 +467,8 @@ class SGDClassifier(ClassifierMixin, _SGD):
     loss : str, default "hinge"
         "hinge" (linear SVM), "log_loss" (logistic regression), "modified_huber", "squared_hinge", "perceptron", and the
         regression losses "squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"; formulas in
-        `fastopt.losses`.
+        `fastopt.losses`. Beyond scikit-learn's: "multinomial", softmax over all classes at once instead of one against
+        all others.
     penalty : {"l2", "l1", "elasticnet"} or None, default "l2"
         With L1 coefficients that cross zero become exact zeros (Tsuruoka's truncated gradient).
     alpha : float >= 0, default 1e-4
@@ -683,6 +692,8 @@ class SGDClassifier(ClassifierMixin, _SGD):
         check_classification_targets(y)
         self._multilabel = _is_multilabel(y)
         if self._multilabel:
+            if self.loss == "multinomial":
+                fail("loss", "one of single outputs for a multilabel target", self.loss)
             y = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
             if not np.isin(y, (0, 1)).all():
                 raise ValueError(f"y must hold 0 and 1 where it has a column for each label; got {np.unique(y)}.")
@@ -722,12 +733,14 @@ class SGDClassifier(ClassifierMixin, _SGD):
         if not (np.isfinite(per_class) & (per_class >= 0)).all():
             fail("class_weight", "finite and >= 0 for each class", self.class_weight)
         s = np.ones(len(targets)) if weights is None else weights
-        if targets.shape[1] == 1:
+        if targets.shape[1] == 1 or self.loss == "multinomial":
             return np.asarray(s * per_class[codes])
         return np.asarray(s[:, None] * np.where(positive, per_class, 1.0))
 
     def _validation_scores(self, y: Array, z: Array, s: Array | None) -> Array:
-        """Accuracy of each output."""
+        """Accuracy of each output; of softmax's outputs together."""
+        if self.loss == "multinomial" and y.shape[1] > 1:
+            return np.full(y.shape[1], np.average(z.argmax(axis=1) == y.argmax(axis=1), weights=s))
         return np.asarray(np.average((z > 0) == (y > 0), axis=0, weights=s))
 
     # -------------------------------------------------------------------------------------------------- prediction
@@ -749,16 +762,17 @@ class SGDClassifier(ClassifierMixin, _SGD):
         return np.asarray(self.classes_[chosen])
 
     def _has_probabilities(self) -> bool:
-        if self.loss not in ("log_loss", "modified_huber"):
+        if self.loss not in ("log_loss", "modified_huber", "multinomial"):
             raise AttributeError(f"probability estimates are not available for loss={self.loss!r}")
         return True
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> Array:
-        """Probabilities of the classes, (n_samples, n_classes); only with the losses "log_loss" and "modified_huber".
+        """Probabilities of the classes, (n_samples, n_classes); with "log_loss", "modified_huber" and "multinomial" only.
 
         Of the raw predictions z they are 1 / (1 + exp(-z)) or (clip(z, -1, 1) + 1) / 2, divided by their sum over the
-        classes where there are more than two. Of a multilabel target each label has its own.
+        classes where there are more than two; "multinomial" has exp(z) / sum exp(z). Of a multilabel target each label
+        has its own.
 
         References
         ----------
@@ -767,7 +781,9 @@ class SGDClassifier(ClassifierMixin, _SGD):
         Annals of Statistics 32(1), 2004, appendix B.
         """
         z = self.decision_function(X)
-        if self.loss == "log_loss":
+        if self.loss == "multinomial" and z.ndim == 2:
+            p = np.exp(z - z.max(axis=1, keepdims=True))
+        elif self.loss != "modified_huber":
             p = np.exp(-np.logaddexp(0, -z))
         else:
             p = (np.clip(z, -1, 1) + 1) / 2
@@ -783,7 +799,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of the probabilities; with "modified_huber" they may be -inf."""
         z = self.decision_function(X)
-        if self.loss == "log_loss" and z.ndim == 1:
+        if self.loss != "modified_huber" and z.ndim == 1:
             return np.asarray(-np.logaddexp(0, np.column_stack([z, -z])))
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(self.predict_proba(X)))

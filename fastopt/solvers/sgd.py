@@ -115,7 +115,9 @@ class _Group:
         if epochs.around is None:
             return np.full(len(self.columns), epochs.objective.value(epochs.solution) / len(self.columns)), largest
         losses, penalties = epochs.sums / len(order)
-        return losses if epochs.around.passive else losses + penalties, largest
+        means = losses if epochs.around.passive else losses + penalties
+        joint = epochs.objective.loss.targets == "multiclass"  # one loss for all outputs: they stop together
+        return np.full_like(means, means.mean()) if joint else means, largest
 
     def cut(self, factor: float) -> None:
         """Goes on at a smaller rate."""
