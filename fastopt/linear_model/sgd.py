@@ -31,7 +31,7 @@ from fastopt.linear_model._base import (
 )
 from fastopt.objective import Objective, raw_prediction
 from fastopt.solvers.sgd import Descent, Settings, sgd
-from fastopt.solvers.stochastic import RETRIES, Around, auto_learning_rate
+from fastopt.solvers.stochastic import Around, auto_learning_rate
 
 __all__ = ["SGDClassifier", "SGDRegressor"]
 
@@ -48,8 +48,11 @@ REGRESSOR_LOSSES = (
 #: Losses with a log link: the prediction is exp of the raw one.
 LOG_LINK = ("poisson", "gamma")
 PENALTIES = ("l2", "l1", "elasticnet")
-#: F at the end is so many times above the first epoch's mean only where the iterates ran away.
-RUNAWAY = 10.0
+#: What iterates that ran away come to: F so many times above that of zeros (a regression's), above the first epoch's
+#: mean, above that of zeros (a classifier's with a loss that grows with the square).
+USELESS, GROWN, ABSURD = 2.0, 10.0, 1e6
+#: How often a fit is tried again, each time with learning rates ten times smaller.
+CUTS = 10
 
 
 class _SGD(LinearModel):
@@ -288,13 +291,13 @@ class _SGD(LinearModel):
         cuts, value, grad_norm = 0, math.nan, math.nan
         with self._reporter(max_iter, data, self._fitted) as reporter:
             while True:
-                start = Descent(w, state, scale=4.0**-cuts)
+                start = Descent(w, state, scale=10.0**-cuts)
                 descent = sgd(outputs, problem.groups, start, settings, order, reporter)
                 away = descent.stop_reason == "diverged"
                 if measured and not away:
                     value, grad_norm = problem.measure(descent.solution)
-                    away = not value <= RUNAWAY * descent.rows[0][2] and not value <= problem.measure(w)[0]
-                if not away or cuts == RETRIES:
+                    away = problem.ran_away(value, descent.rows[0][2]) and not value <= problem.measure(w)[0]
+                if not away or cuts == CUTS:
                     break
                 cuts += 1
         if away:
@@ -313,9 +316,9 @@ class _SGD(LinearModel):
         level = 3 if of_partial_fit else FRAMES + 1
         cuts = self.__dict__.pop("_cuts", 0)
         if cuts:
-            remedy = "another learning_rate" if self.learning_rate == "optimal" else f"eta0={self.eta0 / 4**cuts:.3g}"
+            remedy = "another learning_rate" if self.learning_rate == "optimal" else f"eta0={self.eta0 / 10**cuts:.3g}"
             warnings.warn(
-                f"The iterates ran away; with learning rates {4**cuts} times smaller they do not. "
+                f"The iterates ran away; with learning rates 1e{cuts} times smaller they do not. "
                 f"Scale the features (StandardScaler), or give {remedy}.", ConvergenceWarning, stacklevel=level,
             )  # fmt: skip
         if of_partial_fit:
@@ -383,6 +386,7 @@ class _Problem:
         self.rows = np.arange(self.n_samples) if held_out is None else np.flatnonzero(~held_out)
         self.loss, self.around = model._loss(y.shape[1]), model._around()
         self.softmax = self.loss.targets == "multiclass"
+        self.regression = isinstance(model, RegressorMixin)
         self.alpha = 0.0 if model.penalty is None else float(model.alpha)
         self.l1_ratio = {"l1": 1.0, "elasticnet": model.l1_ratio}.get(model.penalty, 0.0)
         self.fit_intercept = model.fit_intercept
@@ -407,15 +411,17 @@ class _Problem:
             return self.weights
         return self.weights[:, columns[0]] if len(columns) == 1 else self.weights[:, columns]
 
-    def _objective(self, columns: Array, s: Array | None, mean_weight: float) -> Objective:
+    def _objective(
+        self, columns: Array, s: Array | None, mean_weight: float, design: Design | None = None
+    ) -> Objective:
         y = self.y[:, columns[0]] if len(columns) == 1 else self.y
         if self.softmax:
             y = y.argmax(axis=1).astype(np.float64)
         elif 1 < len(columns) < self.y.shape[1]:
             y = self.y[:, columns]
         return Objective(
-            self.design, y, loss=self.loss, alpha=self.alpha / mean_weight, sample_weight=s, n_outputs=len(columns),
-            fit_intercept=self.fit_intercept, l1_ratio=self.l1_ratio,
+            design or self.design, y, loss=self.loss, alpha=self.alpha / mean_weight, sample_weight=s,
+            fit_intercept=self.fit_intercept, n_outputs=len(columns), l1_ratio=self.l1_ratio,
         )  # fmt: skip
 
     def measure(self, w: Array) -> tuple[float, float]:
@@ -430,6 +436,22 @@ class _Problem:
                 one, gradient = self._objective(columns, s, mean_weight).value_and_gradient(w[:, columns])
                 value, squares = value + one, squares + float(np.sum(np.square(gradient)))
         return value, math.sqrt(squares)
+
+    def ran_away(self, value: float, first: float) -> bool:
+        """Whether F at the end, `value`, tells of steps that grew; `first` is the first epoch's mean.
+
+        A regression that is worse than zeros is useless. A classifier may still tell the classes apart when its scores
+        are far too large, as they are at first with "optimal" rates: only growth counts.
+        """
+        empty = Design.from_array(np.zeros((self.n_samples, 1)))
+        zero = 0.0
+        for columns in self.alike:
+            objective = self._objective(columns, self._weights_of(columns), 1.0, empty)
+            zero += objective.value(np.zeros(objective.shape))
+        if self.regression:
+            return not value <= zero + (USELESS - 1) * abs(zero)
+        curved = self.loss.name.startswith("squared")
+        return not value <= max(zero, GROWN * first) or (curved and not value <= ABSURD * zero)
 
     def score(self, w: Array, columns: NDArray[np.intp]) -> Array:
         """Scores of these outputs on the rows held out."""
@@ -550,7 +572,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
     ------
     ValueError, TypeError
         Before anything is changed: one line that names the parameter, its rule and the value. Also, from `fit` and
-        `partial_fit`, if the parameters overflow even at learning rates 65,536 times smaller.
+        `partial_fit`, if the parameters overflow even at learning rates 1e10 times smaller.
     KeyboardInterrupt
         From `fit`, after the coefficients of the last whole epoch were set.
 
@@ -768,11 +790,11 @@ class SGDClassifier(ClassifierMixin, _SGD):
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> Array:
-        """Probabilities of the classes, (n_samples, n_classes); with "log_loss", "modified_huber" and "multinomial" only.
+        """Probabilities of the classes, (n_samples, n_classes).
 
-        Of the raw predictions z they are 1 / (1 + exp(-z)) or (clip(z, -1, 1) + 1) / 2, divided by their sum over the
-        classes where there are more than two; "multinomial" has exp(z) / sum exp(z). Of a multilabel target each label
-        has its own.
+        Only with the losses "log_loss", "modified_huber" and "multinomial". Of the raw predictions z they are
+        1 / (1 + exp(-z)) or (clip(z, -1, 1) + 1) / 2, divided by their sum over the classes where there are more than
+        two; "multinomial" has exp(z) / sum exp(z). Of a multilabel target each label has its own.
 
         References
         ----------
@@ -915,7 +937,7 @@ class SGDRegressor(RegressorMixin, _SGD):
     ------
     ValueError, TypeError
         Before anything is changed: one line that names the parameter, its rule and the value. Also, from `fit` and
-        `partial_fit`, if the parameters overflow even at learning rates 65,536 times smaller.
+        `partial_fit`, if the parameters overflow even at learning rates 1e10 times smaller.
     KeyboardInterrupt
         From `fit`, after the coefficients of the last whole epoch were set.
 

@@ -214,7 +214,9 @@ def _go_on(group: _Group, objective: Array, best: Array, stale: Array) -> list[_
     """What of a group goes on after an epoch: not the outputs that have stopped; cut rates part from the others."""
     c, settings = group.columns, group.settings
     assert settings.tol is not None
-    watched = objective[c] if settings.score is None else -settings.score(group.epochs.solution, c)
+    watched = objective[c]
+    if settings.score is not None:  # of the iterates, as scikit-learn does it, where they are averaged
+        watched = -settings.score(group.epochs.solution if settings.around is None else group.epochs.w, c)
     stale[c] = np.where(watched <= best[c] - settings.tol, 0, stale[c] + 1)
     best[c] = np.minimum(best[c], watched)
     over = stale[c] >= settings.n_iter_no_change
