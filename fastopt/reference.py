@@ -35,6 +35,7 @@ __all__ = [
     "init",
     "objective",
     "polyak",
+    "proximal_step",
     "python_epoch",
     "python_init",
     "sgd_epoch",
@@ -946,11 +947,12 @@ def epoch(
     learning_rates: Value = None,
     t0: int = 0,
     on_step: Callable[[int, Any, State], object] | None = None,
+    l1_ratio: float = 0.0,
 ) -> tuple[Value, State, int]:
     """One pass of minibatch steps, each of which moves every coordinate, on dense and on CSR data alike.
 
-    The gradient of a batch of b rows is ``1/b sum_i s'_i dloss_i x_i + alpha w`` with ``s' = s / mean(s)``; the last
-    batch may be shorter.
+    The gradient of a batch of b rows is ``1/b sum_i s'_i dloss_i x_i + alpha (1 - l1_ratio) w`` with ``s' = s /
+    mean(s)``; the last batch may be shorter. L1 is a proximal step in the rule's own metric (`proximal_step`).
 
     Parameters
     ----------
@@ -1033,15 +1035,97 @@ def epoch(
             if fit_intercept:
                 g[d] = r.sum(axis=0)
         if alpha:
-            g[:d] += alpha * w[:d]
+            g[:d] += alpha * (1.0 - l1_ratio) * w[:d]
         t += 1
         lr = (
             decayed(hyper["learning_rate"], t, hyper["decay"]) if learning_rates is None else learning_rates[t - 1 - t0]
         )
-        w, state = _step(row, w, g, state, t, lr, hyper)
+        if alpha * l1_ratio:
+            l1 = np.full((len(w), 1), alpha * l1_ratio)
+            l1[d:] = 0.0
+            w, state = proximal_step(row, w, g, state, t, float(lr), hyper, l1)
+        else:
+            w, state = _step(row, w, g, state, t, lr, hyper)
         if on_step is not None:
             on_step(t, w, state)
     return w, state, t
+
+
+def proximal_step(
+    rule: Rule, w: Value, g: Value, state: State, t: int, lr: float, hyper: Hyper, l1: Value
+) -> tuple[Value, State]:
+    """A step of a rule, then `soft_threshold` by l1 times the factor that the rule has for a lasting gradient.
+
+    At a fixed point of the rule without L1 the gradient is zero; here it is within l1 of zero where w is zero, and -l1
+    sign(w) elsewhere. Velocities are those of the iterates after the threshold. Two rules differ: FTRL has L1 in its
+    formula, t l1 in step t; Lion, whose steps have one size, takes the subgradient of least norm, and no step of it
+    crosses zero or leaves it where that is zero.
+
+    References
+    ----------
+    Ochs, Chen, Brox, Pock, "iPiano: Inertial proximal algorithm for nonconvex optimization", 2014, Algorithm 1.
+    Beck, Teboulle, "A fast iterative shrinkage-thresholding algorithm", 2009, eqs. (4.1)-(4.3), for Nesterov. McMahan,
+    "Follow-the-regularized-leader and mirror descent", AISTATS 2011, for FTRL. Andrew, Gao, "Scalable training of
+    L1-regularized log-linear models", ICML 2007, for Lion's orthants.
+    """
+    before = w
+    if rule.step is ftrl_step:
+        hyper = hyper | {"l1_regularization_strength": hyper["l1_regularization_strength"] + t * l1}
+        return _step(rule, w, g, state, t, lr, hyper)
+    if rule.step is lion_step:
+        g = np.where(w != 0, g + l1 * np.sign(w), soft_threshold(g, l1))
+    w, state = _step(rule, w, g, state, t, lr, hyper)
+    mu = hyper.get("momentum", 0.0)
+    if rule.step is lion_step:
+        crosses = (before * w < 0) | ((before == 0) & (g == 0))
+        return np.where(crosses & (l1 > 0), 0.0, w), state
+    if rule.step in _DECAYS_ITSELF:
+        beta = hyper["beta_1"] if "beta_1" in hyper else mu
+        x, z = (w - (1.0 - beta) * state["z"]) / beta, soft_threshold(state["z"], l1 * _factor(rule, state, t, lr, hyper))
+        x = x + (_share(state, t, lr, hyper)) * (z - state["z"])
+        return (1.0 - beta) * z + beta * x, state | {"z": z}
+    if rule.step is sgd_step and mu and hyper["nesterov"]:
+        x = w - mu * state["u"]
+        moved = soft_threshold(x, lr * l1)
+        u = state["u"] + (moved - x)
+        return moved + mu * u, {"u": u}
+    moved = soft_threshold(w, l1 * _factor(rule, state, t, lr, hyper))
+    if "u" in state and rule.step is not adamax_step:  # RMSprop subtracts its velocity
+        state = state | {"u": state["u"] + (moved - w) * (-1.0 if rule.step is rmsprop_step else 1.0)}
+    return moved, state
+
+
+def _share(state: State, t: int, lr: float, hyper: Hyper) -> float:
+    """c of the schedule-free rules' last step."""
+    lr_max = state["lr_max"]
+    return float(t) ** hyper["r"] * lr_max ** hyper["weight_lr_power"] / state["weight_sum"]
+
+
+def _factor(rule: Rule, state: State, t: int, lr: float, hyper: Hyper) -> Value:
+    """What the last step multiplied a gradient by that lasts."""
+    epsilon = hyper.get("epsilon", 0.0)
+    if rule.step in _DECAYS_ITSELF and t <= hyper["warmup_steps"]:
+        lr = lr * t / hyper["warmup_steps"]
+    if rule.step is adagrad_step:
+        return lr / (state["a"] + epsilon) ** 0.5
+    if rule.step is rmsprop_step:
+        spread = _max(state["v"] - state["m"] ** 2, 0.0) if hyper["centered"] else state["v"]
+        return lr / (spread + epsilon) ** 0.5
+    if rule.step is adam_step:
+        v = state["v_max"] if hyper["amsgrad"] else state["v"]
+        return lr * (1.0 - hyper["beta_2"] ** t) ** 0.5 / (1.0 - hyper["beta_1"] ** t) / (v**0.5 + epsilon)
+    if rule.step is nadam_step:
+        b1, product = hyper["beta_1"], state["u_product"]
+        u, u_next = b1 * (1.0 - 0.5 * 0.96**t), b1 * (1.0 - 0.5 * 0.96 ** (t + 1))
+        gain = u_next / (1.0 - product * u_next) + (1.0 - u) / (1.0 - product)
+        return lr * gain / ((state["v"] / (1.0 - hyper["beta_2"] ** t)) ** 0.5 + epsilon)
+    if rule.step is adamax_step:
+        return lr / (1.0 - hyper["beta_1"] ** t) / (state["u"] + epsilon)
+    if rule.step is adadelta_step:
+        return lr * (state["d"] + epsilon) ** 0.5 / (state["a"] + epsilon) ** 0.5
+    if rule.step is schedule_free_adamw_step:
+        return lr / ((state["v"] / (1.0 - hyper["beta_2"] ** t)) ** 0.5 + epsilon)
+    return lr
 
 
 # --- scikit-learn's SGD ---------------------------------------------------------------------------

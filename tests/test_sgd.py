@@ -429,7 +429,6 @@ def test_random_states(early_stopping):
         ({"eta0": 0.0}, "eta0 must be a finite number > 0; got 0.0"),
         ({"penalty": "l3"}, "penalty must be one of 'l2', 'l1', 'elasticnet'; got 'l3'"),
         ({"penalty": "elasticnet", "l1_ratio": None}, "l1_ratio must be set when penalty is 'elasticnet'"),
-        ({"penalty": "l1", "optimizer": "adam"}, "penalty must be 'l2' or None for rules other than plain SGD"),
         ({"average": True, "optimizer": "adam"}, "average must be False for rules other than plain SGD"),
         ({"average": -1}, "average must be True, False or an integer >= 1; got -1"),
         ({"learning_rate": "pa1", "loss": "log_loss"}, "Learning rate 'pa1' only works with loss 'hinge'"),

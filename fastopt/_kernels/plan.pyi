@@ -10,6 +10,7 @@ class Plan:
     rule: int
     loss_parameter: float
     alpha: float
+    l1: float
     scale: float
     clipnorm: float
     clipvalue: float
@@ -41,4 +42,5 @@ class Plan:
         self, rule: int, intercept_hyper: NDArray[np.float64], slot_rows: NDArray[np.intp], eager: bool,
         clipnorm: float, clipvalue: float, ema_row: int, ema_momentum: float,
     ) -> None: ...  # fmt: skip
+    def shrink_by(self, l1: float, l1s: NDArray[np.float64]) -> None: ...
     def reset(self) -> None: ...

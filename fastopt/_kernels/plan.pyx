@@ -41,6 +41,10 @@ cdef class Plan:
         self.clipnorm, self.clipvalue, self.ema_row, self.ema_momentum = clipnorm, clipvalue, ema_row, ema_momentum
         self.clips = clipnorm < INFINITY or clipvalue < INFINITY
 
+    def shrink_by(self, double l1, l1s):
+        """The rule's proximal steps: l1, and on CSR where columns wait l1 of each column (else empty)."""
+        self.l1, self.l1s = l1, l1s
+
     def reset(self):
         """Forgets an epoch that was left half-way: the parameters are to be put back by the caller."""
         self.scale = 1.0

@@ -16,7 +16,7 @@ from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, prefetch_sparse_row, sparse
 from fastopt._kernels.rule cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, FTRL, FTRL_POWER, LION, MAX_SLOTS, MOMENTUM,
                                     NADAM, NESTEROV, RMSPROP, SCHEDULE_FREE_SGD, SGD, WIDTH, Adadelta, Adagrad, Adam,
                                     Adamax, Ftrl, FtrlPower, Lion, Momentum, Nadam, Nesterov, Rmsprop,
-                                    ScheduleFreeAdamw, ScheduleFreeSgd, Sgd, Rule, advance, idle, read)
+                                    ScheduleFreeAdamw, ScheduleFreeSgd, Sgd, Rule, advance, idle, proximal, read, with_l1)
 from fastopt._kernels.update cimport clip_all, idle_columns
 
 
@@ -136,7 +136,7 @@ cdef void lazy_steps(Rule tag, Plan plan, const real *x, const index *j, const i
                      real *z, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
     cdef Py_ssize_t step, lo, b, n_touched
     # A row that names no column twice needs no list of touched columns and no gradient array.
-    cdef bint single = plan.batch_size == 1 and plan.distinct and plan.n_outputs == 1 and not plan.clips
+    cdef bint single = plan.batch_size == 1 and plan.distinct and plan.n_outputs == 1 and not (plan.clips or plan.l1 > 0)
     for step in range(start, stop):
         lo = step * plan.batch_size
         b = min(plan.batch_size, plan.order.shape[0] - lo)
@@ -285,15 +285,22 @@ cdef inline void update_touched(Rule tag, Plan plan, Py_ssize_t step, Py_ssize_t
     """One step of the listed columns; their gradients are left zero for the next batch."""
     cdef Py_ssize_t t, c, j
     cdef Rule r = read(tag, &plan.hyper[0], scalars(plan, step))
-    cdef real l2 = <real>plan.alpha, keep = <real>scalars(plan, step)[0], gradient
+    cdef real l2 = <real>plan.alpha, l1 = <real>plan.l1, keep = <real>scalars(plan, step)[0], gradient, before
     for t in range(n_touched):
         j = plan.touched[t]
         if plan.l2.shape[0] > 0:
             l2 = <real>plan.l2[j]
+        if plan.l1s.shape[0] > 0:
+            l1 = <real>plan.l1s[j]
         for c in range(j * plan.n_outputs, (j + 1) * plan.n_outputs):
-            gradient = g[c] + l2 * p[0][c]
+            before = p[0][c]
+            gradient = g[c] + l2 * before
+            if l1 > 0:
+                gradient = with_l1(r, l1, before, gradient)
             p[0][c] *= keep
             advance(r, p[0] + c, gradient, p[1] + c, p[2] + c, p[3] + c)
+            if l1 > 0:
+                proximal(r, l1, gradient, before, p[0] + c, p[1] + c, p[2] + c, p[3] + c)
             g[c] = 0
 
 

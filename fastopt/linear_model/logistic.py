@@ -39,13 +39,6 @@ Array = NDArray[Any]
 FINISHERS = ("lbfgs",)
 
 
-def takes_l1(rule: optimizers.Optimizer, batch_size: Any) -> bool:
-    """Whether the rule's steps can be proximal: plain SGD's on fewer than all rows."""
-    if rule._kernel != "sgd" or isinstance(rule, optimizers.GradientDescent) or batch_size == "full":
-        return False
-    return rule.clipnorm is None and rule.clipvalue is None and rule.ema_momentum is None
-
-
 class LogisticRegression(ClassifierMixin, LinearModel):
     """Logistic regression, binary or softmax, on dense and CSR data, by any update rule or a finisher.
 
@@ -60,8 +53,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     C : float > 0, default 1.0
         Inverse strength of the penalty, as in scikit-learn.
     l1_ratio : float in [0, 1], default 0.0
-        Share of L1 in the penalty: 1.0 is the lasso's, 0.0 is L2 alone. With L1 `solver` is "auto", "lbfgs" or "sgd"
-        (without momentum and with fewer rows per step than there are): they make coefficients exactly zero.
+        Share of L1 in the penalty: 1.0 is the lasso's, 0.0 is L2 alone. With L1 coefficients become exactly zero, by
+        every solver.
     tol : float >= 0, default 1e-4
         Converged means: the Euclidean norm of F's gradient (with L1 of its subgradient of least norm), measured on all
         the data, is at most `tol`.
@@ -235,9 +228,6 @@ class LogisticRegression(ClassifierMixin, LinearModel):
             check_choice("solver", self.solver, ["auto", *FINISHERS, *rules], remedy)
             if self.solver in rules:
                 rule = optimizers.get(self.solver).with_learning_rate(self.learning_rate)
-        if self.l1_ratio and rule is not None and not takes_l1(rule, self.batch_size):
-            remedy = "Use solver='lbfgs', or 'sgd' with some rows per step."
-            fail("l1_ratio", "0.0 for this solver: L1 takes proximal steps", self.l1_ratio, remedy)
         return rule
 
     def _encode(self, y: Any, n_samples: int) -> tuple[NDArray[np.intp], Array]:

@@ -117,9 +117,6 @@ class _SGD(LinearModel):
             remedy = "Or give an instance, such as Adam(learning_rate=0.01)."
             check_choice("optimizer", self.optimizer, optimizers.OPTIMIZERS, remedy)
         self._check_learning_rate()
-        if self.penalty in ("l1", "elasticnet") and self._around() is None:
-            remedy = "L1 takes the proximal steps of optimizer='sgd'."
-            fail("penalty", "'l2' or None for rules other than plain SGD", self.penalty, remedy)
         if self.average and self._around() is None:
             fail("average", "False for rules other than plain SGD", self.average, "Rules have ema_momentum.")
         if self.early_stopping and for_partial_fit:
@@ -492,7 +489,8 @@ class SGDClassifier(ClassifierMixin, _SGD):
         `fastopt.losses`. Beyond scikit-learn's: "multinomial", softmax over all classes at once instead of one against
         all others.
     penalty : {"l2", "l1", "elasticnet"} or None, default "l2"
-        With L1 coefficients that cross zero become exact zeros (Tsuruoka's truncated gradient).
+        With L1 coefficients become exactly zero: by Tsuruoka's truncated gradient in plain SGD, by proximal steps in
+        the other rules.
     alpha : float >= 0, default 1e-4
         Strength of the penalty; the learning rates "optimal" come from it too.
     l1_ratio : float in [0, 1] or None, default 0.15
@@ -861,7 +859,8 @@ class SGDRegressor(RegressorMixin, _SGD):
         "squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"; also "quantile", and "poisson"
         and "gamma", whose prediction is exp(x.w + b). Formulas in `fastopt.losses`.
     penalty : {"l2", "l1", "elasticnet"} or None, default "l2"
-        With L1 coefficients that cross zero become exact zeros (Tsuruoka's truncated gradient).
+        With L1 coefficients become exactly zero: by Tsuruoka's truncated gradient in plain SGD, by proximal steps in
+        the other rules.
     alpha : float >= 0, default 1e-4
         Strength of the penalty; the learning rates "optimal" come from it too.
     l1_ratio : float in [0, 1] or None, default 0.15

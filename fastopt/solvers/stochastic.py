@@ -154,15 +154,22 @@ class Epochs:
             self._may_wait = self._may_wait and 24 * per_batch < d
         elif not lazy:
             self._may_wait = False
-        l2, stamp, touched = np.empty(0), np.empty(0, np.int32), np.empty(0, np.intp)
+        # FTRL has L1 in its own formula: its step t has t times the strength of one step.
+        self._ftrl = optimizer._kernel.startswith("ftrl")
+        if objective.l1 and not optimizer.l1_waits:
+            self._may_wait = False
+        l2, l1s, stamp, touched = np.empty(0), np.empty(0), np.empty(0, np.int32), np.empty(0, np.intp)
         if self._may_wait:
             assert design.indptr is not None
             stamp = np.zeros(d, np.int32)
             longest = int(np.diff(design.indptr).max(initial=0))
             touched = np.empty(max(1, min(d, longest * self.batch_size)), np.intp)
+            share = touch_shares(design.column_counts, n, self.batch_size)
             if objective.l2 and not optimizer.exact_l2:
-                share = touch_shares(design.column_counts, n, self.batch_size)
                 l2 = np.divide(objective.l2, share, out=np.zeros(d), where=share > 0)
+            if objective.l1 and not self._ftrl:
+                l1s = np.divide(objective.l1, share, out=np.zeros(d), where=share > 0)
+            if len(l2) or objective.l1:
                 self.w[:d][design.column_counts == 0] = 0  # never touched: its minimiser is zero
         weights = objective.weights
         if around is not None and around.raw_weights:
@@ -181,6 +188,7 @@ class Epochs:
             RULES[optimizer._kernel], replace(optimizer, weight_decay=None)._hyper_array, slot_rows, not plain_sgd,
             optimizer.clipnorm or np.inf, optimizer.clipvalue or np.inf, *ema,
         )  # fmt: skip
+        self._plan.shrink_by(0.0 if self._ftrl else objective.l1, l1s)
         if around is not None:
             self._prepare(around)
 
@@ -254,9 +262,11 @@ class Epochs:
                 self._full_step(float(rates[t]))
             return
         lazy = self._may_wait and n_steps <= MOST_STEPS and self.optimizer.idles_exactly(self.objective.l2, constant)
-        if constant and not lazy and n_steps and self.optimizer.same_every_step:
+        same = self.optimizer.same_every_step and not (self._ftrl and self.objective.l1)
+        if constant and not lazy and n_steps and same:
             rates = rates[:1]
         table, hyper = self.optimizer.table(t0, rates, self.state, lazy=lazy, alpha=self.objective.l2, rate=rate)
+        hyper = self._with_l1(hyper)
         if len(rates) < n_steps:
             table = table[1:]
         if not np.isfinite(table[:, -1]).all():  # decay by a factor <= 0 has no logarithm
@@ -314,17 +324,33 @@ class Epochs:
     def _full_step(self, learning_rate: float) -> None:
         """One step against the gradient of F itself, summed in float64; the intercept does not decay."""
         rule, flat, cut = self.optimizer, self._params[0], self.objective.n_features * self.objective.n_outputs
-        g = rule._clip(self.objective.gradient(self.w).astype(flat.dtype).reshape(-1))
+        g = rule._clip(self.objective.smooth_value_and_gradient(self.w)[1].astype(flat.dtype).reshape(-1))
         t = int(self.state["t"]) + 1
         row = rule._row(t, learning_rate, self.state)
         slots = rule._slot_arrays(flat, self.state)
         kind, intercept_rule = RULES[rule._kernel], replace(rule, weight_decay=None)
-        step.dense(kind, rule._hyper_array, row, flat[:cut], g[:cut], *(slot[:cut] for slot in slots))
+        hyper, l1 = self._with_l1(rule._hyper_array), 0.0 if self._ftrl else self.objective.l1
+        step.dense(kind, hyper, row, flat[:cut], g[:cut], *(slot[:cut] for slot in slots), l1)
         row = (1.0, *row[1:])
         step.dense(kind, intercept_rule._hyper_array, row, flat[cut:], g[cut:], *(slot[cut:] for slot in slots))
         if rule.ema_momentum is not None:
             step.average(flat, self.state["ema"].reshape(-1), rule.ema_momentum if t > 1 else 0.0)
         self.state["t"] = t
+
+    def _with_l1(self, hyper: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The rule's hyperparameters for penalised coordinates: FTRL's with L1 for each step."""
+        if not (self._ftrl and self.objective.l1):
+            return hyper
+        hyper = hyper.copy()
+        hyper[5] = self.objective.l1
+        return hyper
+
+    def keep_start(self, scale: float) -> None:
+        """For a rule whose steps forget w: its state becomes such that w stays, at `scale` times the learning rate."""
+        self.optimizer._keep_start(self.w, self.state, scale)
+        if self._ftrl and self.objective.l1:
+            w = self.w[: self.objective.n_features]
+            self.state["z"][: len(w)] -= np.sign(w) * self.objective.l1 * self.state["t"]
 
     def snapshot(self) -> tuple[NDArray[Any], dict[str, Any]]:
         """Copies of parameters and state, for `restore`."""
@@ -340,7 +366,7 @@ class Epochs:
         """From a snapshot's parameters with a fresh state, at `scale` times the learning rate."""
         self.restore(snapshot)
         self.forget()
-        self.optimizer._keep_start(self.w, self.state, scale)
+        self.keep_start(scale)
 
     def forget(self) -> None:
         """The rule's state as before the first step; the parameters stay."""
@@ -395,7 +421,7 @@ def stochastic(
         epochs.optimizer = optimizer.with_learning_rate(auto_learning_rate(objective, optimizer, epochs.batch_size))
     scale = 1.0
     if state is None:
-        epochs.optimizer._keep_start(epochs.w, epochs.state, scale)
+        epochs.keep_start(scale)
     monitor = Monitor(objective, tol, verbose)
     if monitor.check(epochs.solution, 0):
         return monitor.result(epochs.solution.copy(), 0, "tol", epochs.state)
@@ -435,7 +461,7 @@ def stochastic(
                 if rises > 1 and not averages:  # the rate falls faster than the iterates come back: start from the best
                     epochs.restart(best, scale)
                     rises = 0
-                epochs.optimizer._keep_start(epochs.w, epochs.state, scale)
+                epochs.keep_start(scale)
     except KeyboardInterrupt:
         epochs.restore(whole[0])
         del monitor.rows[whole[1] :]
