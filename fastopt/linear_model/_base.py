@@ -150,7 +150,8 @@ class _Tasks:
         self.data = {"X": X, "y": y, "metadata": metadata}
         self.context = estimator._init_callback_context(max_subtasks=max_iter)
         self.context.call_on_fit_task_begin(estimator=estimator, **self.data)
-        self.last, self.task = 0, None
+        self.last = 0
+        self.task: Any = None
         self.w: Array | None = None
 
     def __call__(self, epoch: int, w: Array | None) -> None:

@@ -219,16 +219,14 @@ class LogisticRegression(ClassifierMixin, LinearModel):
                 fail("batch_size", rule, self.batch_size)
         else:
             check_integer("batch_size", self.batch_size, low=1, rule=rule)
-        rule: optimizers.Optimizer | None = None
         if isinstance(self.solver, optimizers.Optimizer):
-            rule = self.solver
-        else:
-            rules = [*optimizers.OPTIMIZERS]
-            remedy = "Or give an instance, such as Adam(learning_rate=0.01)."
-            check_choice("solver", self.solver, ["auto", *FINISHERS, *rules], remedy)
-            if self.solver in rules:
-                rule = optimizers.get(self.solver).with_learning_rate(self.learning_rate)
-        return rule
+            return self.solver
+        rules = [*optimizers.OPTIMIZERS]
+        remedy = "Or give an instance, such as Adam(learning_rate=0.01)."
+        check_choice("solver", self.solver, ["auto", *FINISHERS, *rules], remedy)
+        if self.solver not in rules:
+            return None
+        return optimizers.get(self.solver).with_learning_rate(self.learning_rate)
 
     def _encode(self, y: Any, n_samples: int) -> tuple[NDArray[np.intp], Array]:
         """Class numbers of y, and the classes."""

@@ -235,14 +235,17 @@ class LogisticRegressionCV(LogisticRegression):
             np.stack([run[i] for run in runs]).reshape(*grid, *runs[0][i].shape) for i in range(3)
         )
         self.classes_, self.Cs_, self.l1_ratios_ = classes, Cs, ratios
-        self.coefs_paths_, self.scores_, self.n_iter_ = paths, scores, n_iter
+        self.coefs_paths_: Any = paths
+        self.scores_: Any = scores
+        self.n_iter_: Any = n_iter
         if self.refit:
             self._fit_best(X, labels, s, weights, seeds[0])
         else:
             best = scores.reshape(len(folds), -1).argmax(axis=1)
             ratio, C = np.unravel_index(best, scores.shape[1:])
             self._set_coefficients(paths[np.arange(len(folds)), ratio, C].mean(axis=0), design.dtype)
-            self.C_, self.l1_ratio_ = float(Cs[C].mean()), float(ratios[ratio].mean())
+            self.C_: Any = float(Cs[C].mean())
+            self.l1_ratio_: Any = float(ratios[ratio].mean())
         self._missed = sum(run[3] for run in runs)
         if self.use_legacy_attributes:
             self._to_legacy()

@@ -150,7 +150,7 @@ class _SGD(LinearModel):
         if self.loss in ("huber", "epsilon_insensitive", "squared_epsilon_insensitive"):
             return cls(self.epsilon)  # type: ignore[call-arg]
         if self.loss == "quantile":
-            return cls(self.quantile)  # type: ignore[call-arg, attr-defined]
+            return cls(self.quantile)  # type: ignore[call-arg]
         return cls()
 
     def _rule(self, objective: Objective) -> tuple[optimizers.Optimizer, bool, bool]:
@@ -343,14 +343,14 @@ class _SGD(LinearModel):
         for name, fitted in self._fitted(descent.solution).items():
             setattr(self, name, fitted)
         assert descent.state is not None
-        for kind, w in (("standard", descent.w), ("average", descent.state.get("average"))):
+        for kind, w in (("standard", descent.w), ("average", descent.state.get("average", descent.w))):
             for name, fitted in self._fitted(w).items() if self.average else ():
                 setattr(self, f"_{kind}_{name[:-1]}", fitted)
             if not self.average:
                 self.__dict__.pop(f"_{kind}_coef", None)
                 self.__dict__.pop(f"_{kind}_intercept", None)
         steps = descent.n_iter * -(-problem.n_samples // self._rows_per_step(problem.n_samples))
-        self.t_ = (self.t_ if math.isnan(value) and hasattr(self, "t_") else 1.0) + steps
+        self.t_: float = (getattr(self, "t_", 1.0) if math.isnan(value) else 1.0) + steps
         self.n_iter_ = descent.n_iter
         self.loss_ = problem.loss
         columns = np.array(descent.rows, dtype=np.float64).reshape(-1, 4).T
@@ -454,7 +454,7 @@ class _Problem:
         """Scores of these outputs on the rows held out."""
         flat = np.ascontiguousarray(w, dtype=np.float64).reshape(-1)
         z = raw_prediction(self._validation, flat, len(columns), self.fit_intercept)
-        return self._score(self.y[self.held_out][:, columns], z, self._validation_weights)
+        return np.asarray(self._score(self.y[self.held_out][:, columns], z, self._validation_weights))
 
 
 def bottou(alpha: float) -> schedules.InverseTime:
@@ -1057,11 +1057,12 @@ class SGDRegressor(RegressorMixin, _SGD):
 
     def _targets(self, y: Any, n_samples: int) -> Array:
         """Targets with a column for each output."""
-        y = np.asarray(validate_data(self, X="no_validation", y=y, multi_output=True, y_numeric=True), dtype=np.float64)
-        if len(y) != n_samples:
-            raise ValueError(f"y must have as many elements as X has rows ({n_samples}); got {len(y)}.")
-        self._flat_coef = y.ndim == 1
-        return y[:, None] if y.ndim == 1 else y
+        y = validate_data(self, X="no_validation", y=y, multi_output=True, y_numeric=True)
+        targets = np.asarray(y, dtype=np.float64)
+        if len(targets) != n_samples:
+            raise ValueError(f"y must have as many elements as X has rows ({n_samples}); got {len(targets)}.")
+        self._flat_coef = targets.ndim == 1
+        return targets[:, None] if targets.ndim == 1 else targets
 
     def _link(self, z: Array) -> Array:
         return np.exp(z) if self.loss in LOG_LINK else z
