@@ -19,6 +19,7 @@ FLOORS = [
     ["optimizers", "_design", "_parallel"],
     ["objective"],
     ["solvers.monitor"],
+    ["solvers.stochastic"],  # its epochs are driven by another loop, sgd's
     ["solvers", "_minimize"],
     ["solvers.auto"],
     ["linear_model._base"],

@@ -151,17 +151,21 @@ class _Tasks:
         self.context = estimator._init_callback_context(max_subtasks=max_iter)
         self.context.call_on_fit_task_begin(estimator=estimator, **self.data)
         self.last = 0
-        self.task: Any = None
         self.w: Array | None = None
+        self.task: Any = None
+        self._begin_task()
 
     def __call__(self, epoch: int, w: Array | None) -> None:
         """After an epoch; 0 is the start. An epoch that is tried again is told once."""
-        if epoch == 0 or epoch > self.last:
+        if epoch > self.last:
             self.last, self.w = epoch, w
             self._end_task()
             if epoch < self.max_iter:
-                self.task = self.context.subcontext(task_name="epoch")
-                self.task.call_on_fit_task_begin(estimator=self.estimator, **self.data, **self._attributes())
+                self._begin_task()
+
+    def _begin_task(self) -> None:
+        self.task = self.context.subcontext(task_name="epoch")
+        self.task.call_on_fit_task_begin(estimator=self.estimator, **self.data, **self._attributes())
 
     def _attributes(self) -> dict[str, Any]:
         w = None if self.w is None else self.w.copy()

@@ -230,7 +230,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
 
     def _encode(self, y: Any, n_samples: int) -> tuple[NDArray[np.intp], Array]:
         """Class numbers of y, and the classes."""
-        y = validate_data(self, X="no_validation", y=y)
+        y = validate_data(self, X="no_validation", y=y, reset=False)
         check_classification_targets(y)
         if len(y) != n_samples:
             raise ValueError(f"y must have as many elements as X has rows ({n_samples}); got {len(y)}.")

@@ -1057,7 +1057,7 @@ class SGDRegressor(RegressorMixin, _SGD):
 
     def _targets(self, y: Any, n_samples: int) -> Array:
         """Targets with a column for each output."""
-        y = validate_data(self, X="no_validation", y=y, multi_output=True, y_numeric=True)
+        y = validate_data(self, X="no_validation", y=y, reset=False, multi_output=True, y_numeric=True)
         targets = np.asarray(y, dtype=np.float64)
         if len(targets) != n_samples:
             raise ValueError(f"y must have as many elements as X has rows ({n_samples}); got {len(targets)}.")
