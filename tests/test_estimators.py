@@ -8,6 +8,7 @@ import scipy.sparse
 import sklearn.linear_model as peers
 from sklearn import config_context
 from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.preprocessing import scale
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -79,8 +80,11 @@ def test_metadata_reach_the_scorer():
     X, y = iris()
     s = np.arange(1.0, len(y) + 1)
     with config_context(enable_metadata_routing=True):
-        model = LogisticRegressionCV(Cs=2, cv=3).set_fit_request(sample_weight=True)
-        model.fit(X, y, sample_weight=s)
+        scorer = make_scorer(accuracy_score).set_score_request(sample_weight=True)
+        model = LogisticRegressionCV(Cs=2, cv=3, scoring=scorer).set_fit_request(sample_weight=True)
+        routed = model.fit(X, y, sample_weight=s).scores_
+    np.testing.assert_array_equal(routed, LogisticRegressionCV(Cs=2, cv=3).fit(X, y, sample_weight=s).scores_)
+    with config_context(enable_metadata_routing=True):
         assert "sample_weight" in str(SGDClassifier().set_fit_request(sample_weight=True).get_metadata_routing())
 
 
@@ -145,7 +149,8 @@ def test_frames(library):
     for estimator in ESTIMATORS:
         model = estimator.fit(frame, frames.Series(y))
         assert model.feature_names_in_.tolist() == names
-        np.testing.assert_array_equal(model.predict(frame), estimator.fit(X, y).predict(X))
+        found = model.predict(frame)
+        np.testing.assert_array_equal(found, estimator.fit(X, y).predict(X))
 
 
 @IGNORE

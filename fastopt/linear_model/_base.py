@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.linear_model._base import SparseCoefMixin
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted, validate_data
 
 from fastopt._design import Design, checked_csr
 from fastopt._validation import fail
@@ -32,7 +32,7 @@ except ImportError:  # scikit-learn before 1.9 has no callbacks
         return method
 
 
-__all__ = ["FRAMES", "LinearModel", "generator", "read", "unchanged_on_error", "weights_of", "with_callbacks"]
+__all__ = ["FRAMES", "LinearModel", "generator", "read", "read_targets", "unchanged_on_error", "weights_of", "with_callbacks"]
 
 Array = NDArray[Any]
 
@@ -54,6 +54,13 @@ def read(estimator: BaseEstimator, X: Any, *, reset: bool) -> Design:
     if design is not None and checked.dtype == design.dtype:
         return design
     return Design.from_array(checked)
+
+
+def read_targets(estimator: BaseEstimator, y: Any, **how: bool) -> Array:
+    """y validated as scikit-learn does it; `validate_data` without X would forget the features' names."""
+    if y is None:
+        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
+    return np.asarray(_check_y(y, estimator=estimator, **how))
 
 
 def weights_of(sample_weight: Any, n_samples: int, *, zeros: bool = False) -> Array | None:

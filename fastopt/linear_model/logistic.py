@@ -12,7 +12,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from fastopt import optimizers
 from fastopt._design import Design
@@ -22,6 +21,7 @@ from fastopt.linear_model._base import (
     LinearModel,
     generator,
     read,
+    read_targets,
     unchanged_on_error,
     weights_of,
     with_callbacks,
@@ -230,7 +230,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
 
     def _encode(self, y: Any, n_samples: int) -> tuple[NDArray[np.intp], Array]:
         """Class numbers of y, and the classes."""
-        y = validate_data(self, X="no_validation", y=y, reset=False)
+        y = read_targets(self, y)
         check_classification_targets(y)
         if len(y) != n_samples:
             raise ValueError(f"y must have as many elements as X has rows ({n_samples}); got {len(y)}.")

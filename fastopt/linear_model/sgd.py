@@ -25,6 +25,7 @@ from fastopt.linear_model._base import (
     LinearModel,
     generator,
     read,
+    read_targets,
     unchanged_on_error,
     weights_of,
     with_callbacks,
@@ -297,15 +298,15 @@ class _SGD(LinearModel):
                 if not away or cuts == CUTS:
                     break
                 cuts += 1
-        if away:
-            raise ValueError(
-                f"Floating-point under-/overflow occurred at epoch #{descent.n_iter}. Scaling input data with "
-                "StandardScaler or MinMaxScaler might help."
-            )
-        self._random = rng
-        self._keep(descent, value, grad_norm, problem)
-        if descent.stop_reason == "interrupted":
-            raise KeyboardInterrupt
+            if away:
+                raise ValueError(
+                    f"Floating-point under-/overflow occurred at epoch #{descent.n_iter}. Scaling input data with "
+                    "StandardScaler or MinMaxScaler might help."
+                )
+            self._random = rng
+            self._keep(descent, value, grad_norm, problem)
+            if descent.stop_reason == "interrupted":
+                raise KeyboardInterrupt
         self._cuts = cuts
 
     def _warn(self, *, of_partial_fit: bool = False) -> None:
@@ -1057,8 +1058,7 @@ class SGDRegressor(RegressorMixin, _SGD):
 
     def _targets(self, y: Any, n_samples: int) -> Array:
         """Targets with a column for each output."""
-        y = validate_data(self, X="no_validation", y=y, reset=False, multi_output=True, y_numeric=True)
-        targets = np.asarray(y, dtype=np.float64)
+        targets = np.asarray(read_targets(self, y, multi_output=True, y_numeric=True), dtype=np.float64)
         if len(targets) != n_samples:
             raise ValueError(f"y must have as many elements as X has rows ({n_samples}); got {len(targets)}.")
         self._flat_coef = targets.ndim == 1
