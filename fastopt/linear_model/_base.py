@@ -32,7 +32,9 @@ except ImportError:  # scikit-learn before 1.9 has no callbacks
         return method
 
 
-__all__ = ["FRAMES", "LinearModel", "generator", "read", "read_targets", "unchanged_on_error", "weights_of", "with_callbacks"]
+__all__ = [
+    "FRAMES", "LinearModel", "generator", "read", "read_targets", "unchanged_on_error", "weights_of", "with_callbacks",
+]  # fmt: skip
 
 Array = NDArray[Any]
 
