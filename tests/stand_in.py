@@ -1,6 +1,6 @@
 """scikit-learn's own tests of its estimators, with ours standing in: ``python tests/stand_in.py [pytest's arguments]``.
 
-Prints what failed; docs/coming_from_scikit_learn.md says why. The exit status is 0 only if nothing else fails.
+Prints what failed; docs/coming_from_scikit_learn.md says why.
 """
 
 import re
