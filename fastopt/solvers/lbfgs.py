@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,12 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from fastopt.objective import Objective
-from fastopt.solvers.monitor import Monitor, Result
+from fastopt.solvers.monitor import Monitor, Reporter, Result
 
 __all__ = ["lbfgs"]
 
 
-def lbfgs(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, verbose: int = 0) -> Result:
+def lbfgs(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, verbose: int | Reporter = 0) -> Result:
     """Minimises F from w by L-BFGS with 10 corrections, until the Euclidean norm of the gradient is at most tol.
 
     All arithmetic is float64, also on float32 data: in float32 the line search fails long before 1e-6. With L1 the
@@ -54,8 +55,9 @@ def lbfgs(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, v
     def callback(flat: NDArray[np.float64]) -> None:
         if not np.array_equal(last["x"], flat):
             function(flat)
-        converged = monitor.record(last["value"], last["norm"], state["n_iter"] + 1)
-        state.update(w=joined(flat).copy(), n_iter=state["n_iter"] + 1)
+        w = joined(flat).copy()
+        converged = monitor.record(last["value"], last["norm"], state["n_iter"] + 1, math.nan, w)
+        state.update(w=w, n_iter=state["n_iter"] + 1)
         if converged:
             raise StopIteration
 

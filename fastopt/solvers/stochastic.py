@@ -16,7 +16,7 @@ from fastopt._kernels.step import RULES, SLOTS
 from fastopt._validation import check_choice, check_integer, check_positive
 from fastopt.objective import Objective
 from fastopt.optimizers import GradientDescent, Optimizer
-from fastopt.solvers.monitor import Monitor, Result
+from fastopt.solvers.monitor import Monitor, Reporter, Result
 
 __all__ = ["Around", "Epochs", "stochastic"]
 
@@ -419,7 +419,8 @@ def touch_shares(counts: NDArray[np.int64], n: int, b: int) -> NDArray[np.float6
 
 def stochastic(
     objective: Objective, w: NDArray[Any], optimizer: Optimizer, *, batch_size: int | str, tol: float, max_iter: int,
-    rng: np.random.RandomState | np.random.Generator, verbose: int = 0, state: dict[str, Any] | None = None,
+    rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0,
+    state: dict[str, Any] | None = None,
 ) -> Result:  # fmt: skip
     """Minimises F from w by epochs in shuffled order until the gradient's norm over all the data is at most tol.
 
