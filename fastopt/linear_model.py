@@ -273,7 +273,7 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         return int(self.batch_size)
 
     def _start(self, objective: Objective, classes: Array) -> tuple[Array, dict[str, Any] | None]:
-        """Parameters to start from: zeros, or the last fit's."""
+        """Parameters to start from, and the state to go on with: zeros and none, or the last fit's."""
         w = objective.zeros()
         if not self.warm_start or not hasattr(self, "coef_"):
             return w, None
@@ -283,7 +283,7 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         w[: objective.n_features] = coef.T
         if objective.fit_intercept:
             w[-1] = self.intercept_
-        return w, None
+        return w, getattr(self, "optimizer_state_", None)
 
     def _keep(self, result: Result) -> None:
         """Sets the fitted attributes; passes Ctrl-C on."""

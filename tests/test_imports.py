@@ -18,7 +18,7 @@ FLOORS = [
     ["losses", "penalties", "schedules", "reference"],
     ["optimizers", "_design", "_parallel"],
     ["objective"],
-    ["solvers.monitor"],
+    ["solvers.monitor", "solvers.resume"],
     ["solvers", "_minimize"],
     ["solvers.auto"],
     ["linear_model", "model_file"],
