@@ -21,7 +21,8 @@ FLOORS = [
     ["solvers.monitor", "solvers.resume"],
     ["solvers", "_minimize"],
     ["solvers.auto"],
-    ["linear_model", "model_file"],
+    ["linear_model"],
+    ["model_file"],
     ["data", "dask", "plot"],
     ["_show_versions", "__main__"],
 ]

@@ -126,7 +126,8 @@ def test_full_batches(rule, kind, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "random_state", [np.random.RandomState, np.random.default_rng, lambda seed: np.random.Generator(np.random.Philox(seed))]
+    "random_state",
+    [np.random.RandomState, np.random.default_rng, lambda seed: np.random.Generator(np.random.Philox(seed))],
 )
 @pytest.mark.parametrize("way", WAYS)
 def test_the_order_goes_on(random_state, way, tmp_path):
@@ -141,12 +142,13 @@ def test_the_order_goes_on(random_state, way, tmp_path):
 def test_a_lower_tol_later(kind, tmp_path):
     """Converged by one tol, then on to a lower one: as with the lower one at once."""
     X, y = data(kind)
-    options = {"solver": "sgd", "max_iter": 500, "random_state": 0, "warm_start": True, "C": 0.1}
-    whole = LogisticRegression(tol=1e-3, **options).fit(X, y)
-    model = LogisticRegression(tol=3e-2, **options).fit(X, y)
+    options = {"solver": "adam", "max_iter": 500, "random_state": 0, "warm_start": True, "C": 0.1}
+    whole = LogisticRegression(tol=2e-2, **options).fit(X, y)
+    model = LogisticRegression(tol=5e-2, **options).fit(X, y)
     assert model.converged_
     first = model.n_iter_[0]
-    model = saved(model, tmp_path).set_params(tol=1e-3).fit(X, y)
+    assert 0 < first < whole.n_iter_[0] < 500
+    model = saved(model, tmp_path).set_params(tol=2e-2).fit(X, y)
     assert model.n_iter_[0] + first == whole.n_iter_[0]
     same(model, whole)
     again = model.fit(X, y)
@@ -218,13 +220,15 @@ def test_coefficients_are_kept_where_the_state_does_not_fit(change):
     model, X, y = fitted()
     model, X, y = change(model, X, y)
     model.set_params(max_iter=1)
-    coef = np.array(model.coef_)
+    coef, intercept = np.array(model.coef_), np.array(model.intercept_)
     model.fit(X, y)
     assert model.optimizer_state_["t"] == -(-150 // 64)
     expected = LogisticRegression(**model.get_params())
     expected.fit(X, y)
     assert model.history_["objective"][0] != expected.history_["objective"][0]
-    np.testing.assert_allclose(model.coef_, coef, atol=0.05)
+    judged = LogisticRegression(**model.get_params() | {"tol": 1e9}).fit(X, y)
+    judged.coef_, judged.intercept_ = coef, intercept
+    assert model.history_["objective"][0] == pytest.approx(judged.fit(X, y).objective_, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -283,10 +287,12 @@ def test_iris_to_the_end():
     """As users do it: fits of ten epochs until it has converged."""
     X, y = load_iris(return_X_y=True)
     X = scale(X)
-    whole = LogisticRegression(solver="sgd", max_iter=1000, tol=1e-3, random_state=0).fit(X, y)
-    model = LogisticRegression(solver="sgd", max_iter=10, tol=1e-3, random_state=0, warm_start=True)
+    options = {"solver": "adam", "tol": 1e-3, "random_state": 0}
+    whole = LogisticRegression(max_iter=1000, **options).fit(X, y)
+    assert whole.n_iter_[0] > 30
+    model = LogisticRegression(max_iter=10, warm_start=True, **options)
     epochs = 0
-    while not epochs or not model.converged_:
+    while epochs < 1000 and not (epochs and model.converged_):
         epochs += model.fit(X, y).n_iter_[0]
     assert epochs == whole.n_iter_[0]
     same(model, whole)

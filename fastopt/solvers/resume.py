@@ -1,13 +1,13 @@
 """What a run of epochs leaves behind so that another one goes on as if there had been no break.
 
-A resumable state is a plain dict: the update rule's own state (t, its slots and scalars) and, under "run", all else that
-epochs hand on to each other. It holds arrays, numbers, strings, None and dicts of these, nothing that refers to data.
+A resumable state is a plain dict: the update rule's own state (t, its slots and scalars) and, under "run", all else
+that epochs hand on to each other. It holds arrays, numbers, strings, None, and lists and dicts of these.
 """
 
 from __future__ import annotations
 
 import math
-import numbers
+import sys
 import zlib
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -80,7 +80,8 @@ class Run:
         if not all(math.isclose(a, b, rel_tol=1e-10) for a, b in zip(row[2:4], run["row"][2:4], strict=True)):
             return None
         best = w if run["best"] is None else run["best"]
-        best_row = (0, 0.0, *map(float, run["best_row"][2:]))  # epochs are counted, and timed, from here on
+        epoch, seconds = (a - b for a, b in zip(run["best_row"][:2], run["row"][:2], strict=True))  # from here on
+        best_row = (epoch, seconds, *run["best_row"][2:])
         return cls(
             run["settings"], run["learning_rate"], run["start"], row, np.array(best), best_row, run["scale"],
             run["rises"],
@@ -92,7 +93,7 @@ def settings(optimizer: Optimizer, batch_size: int) -> str:
     rate = optimizer.learning_rate
     if callable(rate) and not isinstance(rate, Schedule):
         rate = f"{rate.__module__}.{getattr(rate, '__qualname__', type(rate).__qualname__)}"
-    return f"{optimizer.with_learning_rate(0.0)!r}, {rate!r}, {batch_size}"
+    return f"{optimizer.with_learning_rate('auto')!r}, {rate!r}, {batch_size}"
 
 
 def fitting(
@@ -120,6 +121,7 @@ def fitting(
             and (run["learning_rate"] is None or _is_number(run["learning_rate"]))
             and all(isinstance(n, int) and 0 <= n < 2**53 for n in (state["t"], run["rises"]))
             and _is_number(run["start"])
+            and _is_number(run["scale"])
             and 0 < run["scale"] <= 1
             and rows("row", "best_row")
         )
@@ -129,7 +131,7 @@ def fitting(
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real)
+    return isinstance(value, float | int) and not abs(value) > sys.float_info.max
 
 
 def checksum(w: NDArray[Any]) -> int:
