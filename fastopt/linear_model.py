@@ -13,7 +13,7 @@ from sklearn.linear_model._base import SparseCoefMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted, validate_data
 
 from fastopt import optimizers
 from fastopt._design import Design, checked_csr
@@ -251,7 +251,7 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
 
     def _encode(self, y: Any, n_samples: int) -> tuple[NDArray[np.intp], Array]:
         """Class numbers of y, and the classes."""
-        y = validate_data(self, X="no_validation", y=y)
+        y = _check_y(y, estimator=self)  # validate_data without X forgets the names of X's columns
         check_classification_targets(y)
         if len(y) != n_samples:
             raise ValueError(f"y must have as many elements as X has rows ({n_samples}); got {len(y)}.")

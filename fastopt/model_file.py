@@ -2,7 +2,7 @@
 
 A file is a zip archive, not compressed, of ``model.json`` and ``0.npy, 1.npy, ...``; `numpy.load` opens it too. The
 JSON names the class, the constructor's parameters and the fitted attributes; an array in them is its number. Each
-member has zip's CRC-32, and the archive's comment ends with the SHA-256 of all bytes before it: no damage is overlooked.
+member has a CRC-32, and the archive's comment ends with the SHA-256 of all bytes before it: no damage is overlooked.
 """
 
 from __future__ import annotations
@@ -203,6 +203,8 @@ def fit(
         done = _finish(model, part, before, done, checkpoint, fingerprint)
         if part.stop_reason_ == "diverged" or not ran:
             break
+    if part.grad_norm_ <= model.tol and not part.converged_:  # by a tol that was lower then
+        part.converged_, part.stop_reason_ = True, "tol"
     if not part.converged_:
         text = f"stopped with |gradient| {part.grad_norm_:.3g} > tol {model.tol:.3g} after {done} epochs"
         warnings.warn(f"{type(model).__name__} {text} ({part.stop_reason_}).", ConvergenceWarning, stacklevel=2)
@@ -213,7 +215,7 @@ def fit(
 def _finish(model: Any, part: Any, before: Any, done: int, checkpoint: Any, fingerprint: str) -> int:
     """A slice's end: history and count of all epochs, the file, the caller's model; returns the epochs done."""
     if before is not None:
-        shift = {"epoch": done, "seconds": float(before["seconds"][-1])}
+        shift = {"epoch": done, "seconds": float(before["seconds"][done])}
         part.history_ = {
             # One row for each epoch; that of the best parameters, where a slice came back to them, is not the whole's.
             key: np.concatenate([before[key][: done + 1], column[1:] + shift.get(key, 0)])
@@ -451,6 +453,8 @@ def _read_archive(file: BinaryIO) -> tuple[Any, dict[str, Any]]:
         for info in members.values():
             if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.compress_size != info.file_size:
                 raise ValueError("a member is compressed or encrypted")
+            if not 0 <= info.header_offset < status.st_size:
+                raise ValueError("a member lies outside the file")
         if sum(info.file_size for info in members.values()) > status.st_size:
             raise ValueError("its members say they are longer than the file")
         names = {"model.json", *(f"{i}.npy" for i in range(len(members) - 1))}

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of `fastopt.load` with atheris: python tests/fuzz/fuzz_load.py [corpus] [libFuzzer's options].
+"""Coverage-guided fuzzing of `fastopt.load` with atheris: python tests/fuzz/fuzz_load.py [corpus] [options of libFuzzer].
 
 Needs `pip install atheris` in an environment where fastopt is built; no part of `make test`. Each input is the bytes of
 a file, with the checksum put right in every other one, so that what lies behind it is reached. Anything but a model or
@@ -27,24 +27,21 @@ PATH = os.path.join(tempfile.mkdtemp(), "model.npz")
 
 
 def signed(data):
-    """The data as an archive whose checksum is right, and whose members' CRC-32 are where they can be found."""
+    """The data with a right checksum, and members with the right CRC-32, so that what lies behind these is reached."""
     data = bytearray(data[:-64] if data[-64 - len(MARK) : -64] == MARK else data + MARK)
-    at = data.find(b"PK\x03\x04")
-    while at >= 0 and at + 30 < len(data):  # local headers: the CRC of what the sizes say
-        name, extra = int.from_bytes(data[at + 26 : at + 28], "little"), int.from_bytes(data[at + 28 : at + 30], "little")
-        start = at + 30 + name + extra
-        central = data.find(b"PK\x01\x02" + data[at + 4 : at + 6])
-        size = int.from_bytes(data[at + 18 : at + 22], "little")
-        if size != 0xFFFFFFFF:
-            fresh = zlib.crc32(data[start : start + size]).to_bytes(4, "little")
-            label = bytes(data[at + 30 : at + 30 + name])
-            central = data.find(b"PK\x01\x02")
-            while central >= 0:
-                if data[central + 46 : central + 46 + name] == label:
-                    data[central + 16 : central + 20] = fresh
-                central = data.find(b"PK\x01\x02", central + 4)
-            data[at + 14 : at + 18] = fresh
-        at = data.find(b"PK\x03\x04", at + 4)
+    entry = data.find(b"PK\x01\x02")
+    while entry >= 0:
+
+        def number(at, size):
+            return int.from_bytes(data[at : at + size], "little")
+
+        length, local = number(entry + 20, 4), number(entry + 42, 4)
+        start = local + 30 + number(local + 26, 2) + number(local + 28, 2)
+        if start + length <= entry:
+            data[entry + 16 : entry + 20] = data[local + 14 : local + 18] = zlib.crc32(
+                data[start : start + length]
+            ).to_bytes(4, "little")
+        entry = data.find(b"PK\x01\x02", entry + 46)
     return bytes(data) + hashlib.sha256(data).hexdigest().encode()
 
 
@@ -67,8 +64,9 @@ def one_input(data):
         return
     try:  # what was loaded may be nonsense, but not kill
         model.predict(np.zeros((3, 2)))
-        model.set_params(max_iter=1, warm_start=True, verbose=0).fit([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], ["a", "b", "a"])
-    except Exception:  # noqa: BLE001
+        X, y = [[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], ["a", "b", "a"]
+        model.set_params(max_iter=1, warm_start=True, verbose=0).fit(X, y)
+    except Exception:
         return
 
 
