@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted, validate_data
 
 from fastopt import optimizers
-from fastopt._design import Design, checked_csr
+from fastopt._design import WORK, Design, checked_csr
 from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
 from fastopt.objective import Objective, raw_prediction
 from fastopt.solvers.lbfgs import lbfgs
@@ -38,7 +39,11 @@ def _read(estimator: BaseEstimator, X: Any, *, reset: bool) -> Design:
         remedy = "Reshape your data: X.reshape(-1, 1) if it is one feature, X.reshape(1, -1) if it is one sample."
         raise ValueError(f"X must be two-dimensional; got 1 dimension. {remedy}")
     design = None
-    if sparse and np.ndim(X) == 2 and X.dtype.kind in "biuf":
+    if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "biuf":
+        design = Design.from_array(X)
+        X = design.values
+        design = design if design.finite else None
+    elif sparse and np.ndim(X) == 2 and X.dtype.kind in "biuf":
         X = checked_csr(X)
         design = Design.from_array(X)
     checked = validate_data(
@@ -48,6 +53,21 @@ def _read(estimator: BaseEstimator, X: Any, *, reset: bool) -> Design:
     if design is not None and checked.dtype == design.dtype:
         return design
     return Design.from_array(checked)
+
+
+def _in_pieces(function: Callable[[Array], Array], rows: Array) -> Array:
+    """The function of an array's rows, piece by piece: between two of them Ctrl-C is seen."""
+    if rows.size <= WORK // 16:
+        return function(rows)
+    size = max(1, WORK // 16 * len(rows) // rows.size)
+    return np.concatenate([function(rows[start : start + size]) for start in range(0, len(rows), size)])
+
+
+def _log_probabilities(z: Array) -> Array:
+    if z.ndim == 1:
+        return np.asarray(-np.logaddexp(0, np.column_stack([z, -z])))
+    z = z - z.max(axis=1, keepdims=True)
+    return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
 
 
 class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
@@ -324,23 +344,19 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         coef = self.coef_.toarray() if hasattr(self.coef_, "toarray") else self.coef_
         w = np.vstack([coef.T, np.reshape(self.intercept_, (1, -1))]).astype(np.float64)
         scores = raw_prediction(design, w.reshape(-1), w.shape[1], True)
-        scores = scores.astype(design.dtype, copy=False)
+        scores = _in_pieces(lambda z: z.astype(design.dtype, copy=False), scores)
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
     def predict(self, X: Any) -> Array:
         """The most probable class of each row, (n_samples,)."""
         scores = self.decision_function(X)
-        chosen = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
-        return np.asarray(self.classes_[chosen])
+        binary = scores.ndim == 1
+        return _in_pieces(lambda z: self.classes_[(z > 0).astype(np.intp) if binary else z.argmax(axis=1)], scores)
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities of the classes, (n_samples, n_classes), in the order of `classes_`."""
-        return np.exp(self.predict_log_proba(X))
+        return _in_pieces(np.exp, self.predict_log_proba(X))
 
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of the probabilities, exact where the probabilities themselves would round to 0 or 1."""
-        z = self.decision_function(X)
-        if z.ndim == 1:
-            return np.asarray(-np.logaddexp(0, np.column_stack([z, -z])))
-        z = z - z.max(axis=1, keepdims=True)
-        return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
+        return _in_pieces(_log_probabilities, self.decision_function(X))

@@ -277,7 +277,7 @@ def stochastic(
                         epochs.restart(run.best, run.scale)
                         run.rises = 0
                     epochs.optimizer._keep_start(epochs.w, epochs.state, run.scale)
-            order = None if epochs.full else rng.permutation(objective.n_samples)
+            order = None if epochs.full else shuffled(rng, objective.n_samples)
             steps = np.arange(epochs.n_steps) + float(epochs.state["t"])
             rate = run.scale * np.asarray(epochs.optimizer.rate(steps))
             with np.errstate(over="ignore", invalid="ignore"):
@@ -315,6 +315,35 @@ def stochastic(
     kept = {key: a.copy() if isinstance(a, np.ndarray) else a for key, a in epochs.state.items()}
     kept["run"] = run.as_dict(epochs.w, solution, numbers)
     return monitor.result(solution.copy(), done, reason, kept)
+
+
+#: Rows that NumPy shuffles at once.
+SHUFFLE = 1 << 20
+
+
+def shuffled(rng: np.random.RandomState | np.random.Generator, n: int) -> NDArray[np.intp]:
+    """A random order of n rows, every one as likely.
+
+    Of many rows each draws one of several buckets, and the buckets are shuffled one after the other: faster than a
+    shuffle that jumps about in all the memory, and it sees Ctrl-C.
+    """
+    if n <= SHUFFLE:
+        return rng.permutation(n)
+    draw = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
+    buckets: list[list[NDArray[np.intp]]] = [[] for _ in range(min(1 << 16, 4 * -(-n // SHUFFLE)))]
+    for start in range(0, n, SHUFFLE):
+        drawn = draw(0, len(buckets), min(SHUFFLE, n - start), dtype=np.uint16)
+        rows = start + np.argsort(drawn, kind="stable")
+        ends = np.cumsum(np.bincount(drawn, minlength=len(buckets)))
+        for bucket, part in zip(buckets, np.split(rows, ends[:-1]), strict=True):
+            bucket.append(part)
+    order, done = np.empty(n, np.intp), 0
+    for bucket in buckets:
+        part = np.concatenate(bucket)
+        rng.shuffle(part)
+        order[done : done + len(part)] = part
+        done += len(part)
+    return order
 
 
 #: Epochs undone in a row before a fit is called diverged: the rate is then 4^-8 of what it was.
