@@ -46,10 +46,11 @@ def _read(estimator: BaseEstimator, X: Any, *, reset: bool) -> Design:
     elif sparse and np.ndim(X) == 2 and X.dtype.kind in "biuf":
         X = checked_csr(X)
         design = Design.from_array(X)
-    checked = validate_data(
-        estimator, X, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32], reset=reset,
-        order="C", ensure_all_finite=design is None,
-    )  # fmt: skip
+    with np.errstate(over="ignore", invalid="ignore"):  # it adds up infinities to find them
+        checked = validate_data(
+            estimator, X, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32], reset=reset,
+            order="C", ensure_all_finite=design is None,
+        )  # fmt: skip
     if design is not None and checked.dtype == design.dtype:
         return design
     return Design.from_array(checked)
@@ -104,7 +105,13 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
     verbose : int, default 0
         1 prints a line per epoch.
     warm_start : bool, default False
-        Start from the last fit's coefficients.
+        Start from the last fit's coefficients, with update rules from where it ended: k epochs, pickle or `fastopt.save`,
+        and k epochs more are 2k epochs, bit for bit. The order of the rows goes on as well, so that `random_state`
+        counts in the first fit only. What `optimizer_state_` holds is dropped where it no longer fits: all of it if the
+        rule, X's dtype or `fit_intercept` changed, or somebody changed the coefficients; the course of the learning
+        rate, but not the rule's state, if F is another (other data or C), the learning rate or the batch size. The
+        coefficients are dropped if the classes or the number of features changed. "lbfgs" starts anew from the
+        coefficients: scipy's routine does not hand out its curvature pairs, so that no fit of it can be taken up again.
     n_jobs : int or None, default None
         Ignored by the solvers that there are: they use one thread.
 
@@ -119,7 +126,9 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
     n_features_in_, feature_names_in_
         As in scikit-learn.
     history_ : dict of arrays
-        epoch, seconds, objective, grad_norm, learning_rate: one element per measurement, the first before any step.
+        epoch, seconds, objective, grad_norm, learning_rate: one element per measurement, the first before any step (of
+        a warm start where the last fit's epochs ended). Where F rose at the end, the last is that of the best
+        parameters, which are returned; its epoch is below 0 if they are of a fit before.
     objective_, grad_norm_ : float
         F and its gradient's norm at the coefficients.
     converged_ : bool
@@ -129,7 +138,9 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
     solver_ : str
         The solver that ran.
     optimizer_state_ : dict
-        State of the update rule after the last step.
+        What a warm start goes on from: the update rule's state after the last whole epoch and, under "run", the
+        parameters there, the learning rate's course, the best parameters so far and the state of the random numbers.
+        Plain arrays, numbers and strings. Empty after "lbfgs".
 
     Raises
     ------

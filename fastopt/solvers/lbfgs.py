@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from fastopt.objective import Objective
-from fastopt.solvers.monitor import Monitor, Result
+from fastopt.solvers.monitor import Monitor, Result, norm
 
 __all__ = ["lbfgs"]
 
@@ -17,7 +17,8 @@ __all__ = ["lbfgs"]
 def lbfgs(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, verbose: int = 0) -> Result:
     """Minimises F from w by L-BFGS with 10 corrections, until the Euclidean norm of the gradient is at most tol.
 
-    All arithmetic is float64, also on float32 data: in float32 the line search fails long before 1e-6.
+    All arithmetic is float64, also on float32 data: in float32 the line search fails long before 1e-6. A run cannot be
+    taken up again bit for bit: scipy does not hand out the corrections.
 
     References
     ----------
@@ -28,7 +29,7 @@ def lbfgs(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, v
 
     def function(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         value, gradient = objective.value_and_gradient(flat)
-        last.update(x=flat.copy(), value=value, norm=float(np.linalg.norm(gradient)))
+        last.update(x=flat.copy(), value=value, norm=norm(gradient))
         return value, gradient
 
     def callback(flat: NDArray[np.float64]) -> None:

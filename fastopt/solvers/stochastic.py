@@ -364,9 +364,10 @@ def auto_learning_rate(objective: Objective, optimizer: Optimizer, batch_size: i
     eq. (15).
     """
     n = objective.n_samples
-    norms = objective.design.row_norms_squared + objective.fit_intercept
-    if len(objective.weights):
-        norms = norms * objective.weights
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = objective.design.row_norms_squared + objective.fit_intercept
+        if len(objective.weights):
+            norms = norms * objective.weights
     if not np.isfinite(norms).all():
         return 0.0
     if optimizer._kernel not in ("sgd", "momentum", "nesterov"):
