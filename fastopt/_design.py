@@ -44,6 +44,7 @@ def check_csr(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], na
     n_rows, n_columns = shape
     if len(indptr) != n_rows + 1:
         raise ValueError(f"X.indptr must have one element more than X has {names}s ({n_rows}); got {len(indptr)}.")
+    values, indices, indptr = (np.require(a, requirements=["C", "A"]) for a in (values, indices, indptr))
     distinct, n_pieces = True, 1 + len(values) // (8 * WORK)
     for piece in range(n_pieces):
         begin, end = (n_rows * k // n_pieces for k in (piece, piece + 1))
@@ -114,7 +115,7 @@ class Design:
         values, indices, indptr = X.data, X.indices, X.indptr
         if values.dtype not in (np.float32, np.float64) or not values.dtype.isnative:
             values = values.astype(np.float64)
-        values, indices, indptr = map(np.ascontiguousarray, (values, indices, indptr))
+        values, indices, indptr = (np.require(a, requirements=["C", "A"]) for a in (values, indices, indptr))
         distinct = check_csr(values, indices, indptr, X.shape)
         if indptr.dtype != indices.dtype:
             narrow = indices.dtype == np.int32 and len(values) <= np.iinfo(np.int32).max

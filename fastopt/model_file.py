@@ -265,7 +265,7 @@ def _fingerprint(*data: Any) -> str:
             if array.dtype.hasobject:
                 digest.update(repr(array.tolist()).encode())
             elif array.size:
-                digest.update(memoryview(array.reshape(-1).view(np.uint8)))
+                digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
@@ -308,8 +308,8 @@ class _Encoder:
                 raise TypeError(f"{name} must be a generator of NumPy's; got {value!r}.")
             return {"random": self.encode(state, name)}
         if isinstance(value, np.random.SeedSequence):
-            parts = (value.entropy, value.spawn_key, value.n_children_spawned)
-            return {"seeds": [self.encode(part, name) for part in parts]}
+            seeds = (value.entropy, value.spawn_key, value.n_children_spawned)
+            return {"seeds": [self.encode(part, name) for part in seeds]}
         if is_dataclass(value) and RECORDS.get(type(value).__name__) is type(value):
             inner = [[f.name, self.encode(getattr(value, f.name), f"{name}.{f.name}")] for f in fields(value)]
             return {"record": [type(value).__name__, inner]}
@@ -369,7 +369,7 @@ def _write_archive(file: BinaryIO, text: bytes, arrays: list[NDArray[Any]]) -> N
             head = {"descr": a.dtype.str, "fortran_order": False, "shape": a.shape}
             np.lib.format.write_array_header_1_0(member, head)
             if a.size:
-                member.write(memoryview(a.reshape(-1).view(np.uint8)))
+                member.write(a.reshape(-1).view(np.uint8).data)
     archive.comment = MARK + b"0" * 64
     archive.close()
     end = file.seek(-64, os.SEEK_END)
@@ -491,7 +491,7 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]
         if not _plain(dtype) or len(shape) > 8 or size != info.file_size - 10 - length:
             raise ValueError(f"{info.filename} has another size than its header says")
         a = np.empty(shape, dtype)
-        rest = memoryview(a.reshape(-1).view(np.uint8)) if size else memoryview(b"")
+        rest = a.reshape(-1).view(np.uint8).data if size else memoryview(b"")
         while len(rest):  # to its end, where zipfile checks the CRC-32
             count = member.readinto(rest[:CHUNK])  # type: ignore[attr-defined]
             if not count:

@@ -8,7 +8,9 @@ import os
 import warnings
 
 import numpy as np
+import pytest
 import scipy.sparse
+from cases import csr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
@@ -228,3 +230,25 @@ def test_squares_that_overflow_warn_of_nothing(solver, sparse):
 def test_infinities_of_both_signs_are_refused_without_a_warning():
     with pytest.raises(ValueError, match="infinity"):
         LogisticRegression().fit(np.array([[np.inf, -np.inf], [0, 1]], np.float32), [0, 1])
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_steps_on_arrays_at_odd_addresses(sparse):
+    """w and the state are refused, since they are written in place; gradients are moved."""
+    rule, rng = OPTIMIZERS["adam"](), np.random.default_rng(0)
+
+    def odd(a):
+        out = np.empty(a.nbytes + 1, np.uint8)[1:].view(a.dtype)
+        out[...] = a
+        return out
+
+    w, g = np.ones(3), np.array([1.0, 2.0, 3.0])
+    expected = w.copy()
+    rule.step(expected, g, rule.init(w))
+    state = rule.init(w)
+    rule.step(w, (odd(np.arange(3)), odd(g)) if sparse else odd(g), state)
+    rule.catch_up(w, state)
+    np.testing.assert_allclose(w, expected, rtol=1e-12)
+    for bad_w, bad_state in ((odd(w), rule.init(w)), (w, rule.init(w) | {"m": odd(np.zeros(3))})):
+        with pytest.raises(ValueError, match="aligned"):
+            rule.step(bad_w, (np.arange(3), rng.random(3)) if sparse else rng.random(3), bad_state)

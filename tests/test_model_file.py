@@ -1,4 +1,4 @@
-"""Files of models: round trips, damage, hostility, kills while writing, checkpoints, and the files of older versions."""
+"""Files of models: round trips, damage, hostility, kills while writing, checkpoints, files of older versions."""
 
 import contextlib
 import functools

@@ -136,13 +136,13 @@ def _is_number(value: Any) -> bool:
 
 def checksum(w: NDArray[Any]) -> int:
     """CRC-32 of parameters, zeros of either sign being one."""
-    return zlib.crc32(np.ascontiguousarray(w + w.dtype.type(0)))
+    return zlib.crc32((w + w.dtype.type(0)).tobytes())
 
 
 def random_numbers(rng: np.random.RandomState | np.random.Generator) -> dict[str, Any]:
     """State of a source of random numbers."""
     if isinstance(rng, np.random.RandomState):
-        return {"kind": "RandomState", **rng.get_state(legacy=False)}  # type: ignore[dict-item]
+        return {"kind": "RandomState", **rng.get_state(legacy=False)}
     return {"kind": "Generator", **rng.bit_generator.state}
 
 

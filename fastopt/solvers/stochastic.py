@@ -255,9 +255,9 @@ def stochastic(
     converged = monitor.check(epochs.solution, 0)
     run = resume.Run.of(before, optimizer, epochs.batch_size, w, monitor.rows[0])
     if run is None:
-        rate = auto_learning_rate(objective, optimizer, epochs.batch_size) if auto and not converged else None
+        first = auto_learning_rate(objective, optimizer, epochs.batch_size) if auto and not converged else None
         best, row = epochs.solution.copy(), monitor.rows[0]
-        run = resume.Run(resume.settings(optimizer, epochs.batch_size), rate, monitor.value, row, best, row)
+        run = resume.Run(resume.settings(optimizer, epochs.batch_size), first, monitor.value, row, best, row)
     if run.learning_rate is not None:
         epochs.optimizer = optimizer.with_learning_rate(run.learning_rate)
     if before is None and not converged:

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of `fastopt.load` with atheris: python tests/fuzz/fuzz_load.py [corpus] [options of libFuzzer].
+"""Coverage-guided fuzzing of `fastopt.load` with atheris: python tests/fuzz/fuzz_load.py [corpus] [libFuzzer options].
 
 Needs `pip install atheris` in an environment where fastopt is built; no part of `make test`. Each input is the bytes of
 a file, with the checksum put right in every other one, so that what lies behind it is reached. Anything but a model or
