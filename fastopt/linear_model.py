@@ -108,9 +108,9 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         Start from the last fit's coefficients, with update rules from where it ended: k epochs, pickle or
         `fastopt.save`, and k epochs more are 2k epochs, bit for bit. The order of the rows goes on as well, so that
         `random_state` counts in the first fit only. What `optimizer_state_` holds is dropped where it no longer fits:
-        all of it if the rule, X's dtype or `fit_intercept` changed, or somebody changed the coefficients; the course of the learning
-        rate, but not the rule's state, if F is another (other data or C), the learning rate or the batch size. The
-        coefficients are dropped if the classes or the number of features changed. "lbfgs" starts anew from the
+        all of it if the rule, X's dtype or `fit_intercept` changed, or somebody changed the coefficients; the course of
+        the learning rate, but not the rule's state, if F is another (other data or C), the learning rate or the batch
+        size. The coefficients are dropped if the classes or the number of features changed. "lbfgs" starts anew from the
         coefficients: scipy's routine does not hand out its curvature pairs, so that no fit of it can be taken up again.
     n_jobs : int or None, default None
         Ignored by the solvers that there are: they use one thread.

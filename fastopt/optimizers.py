@@ -176,7 +176,8 @@ class Optimizer:
         dtype = g.dtype.char
         if dtype not in _EMPTY:
             return False
-        kernel, empty = _step.DENSE[dtype], _EMPTY[dtype]
+        kernel: Any = _step.DENSE[dtype]
+        empty: Any = _EMPTY[dtype]
         before = {key: state[key] for key in self._scalars()} if self._has_scalars else None
         try:
             t = int(state["t"]) + 1
@@ -455,7 +456,7 @@ def _expand(indices: Any, w: Array) -> NDArray[np.int64]:
         bad = int(rows.min()) if rows.min() < 0 else int(rows.max())
         raise ValueError(f"indices must be in [0, {n}); got {bad}.")
     width = w.size // max(n, 1)
-    flat = rows.astype(np.int64, copy=False)
+    flat = np.require(rows, np.int64, ["C", "A"])
     return flat if width == 1 else (flat[:, None] * width + np.arange(width)).reshape(-1)
 
 
