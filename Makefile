@@ -118,5 +118,5 @@ fuzz: $(VENV)/.built
 	FASTOPT_FUZZ=10000 $(PY) -m pytest --timeout=3600 tests/test_fuzz.py $(TEST_ARGS)
 
 clean:
-	rm -rf build dist *.egg-info fastopt/_kernels/*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks $(VENV)/.built
+	rm -rf build dist *.egg-info fastopt/_kernels/*.so fastopt/_kernels/v[34] .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks $(VENV)/.built
 	find fastopt tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
