@@ -201,6 +201,8 @@ class Objective:
 
 def raw_prediction(design: Design, w: Float64, n_outputs: int, fit_intercept: bool) -> Float64:
     """Xw + b of every row of a design, (n_samples, n_outputs)."""
+    if w.shape != ((design.shape[1] + fit_intercept) * n_outputs,):
+        raise ValueError(f"w must have {n_outputs} x {design.shape[1] + fit_intercept} elements; got {w.shape}.")
     out = np.empty((design.shape[0], n_outputs))
     terms = passes.Terms(0, 0.0, _NONE, _NONE, design.shape[1], n_outputs, fit_intercept)
     kernel: Callable[..., None] = passes.sparse_predict if design.sparse else passes.dense_predict

@@ -177,15 +177,17 @@ class Optimizer:
         dtype = g.dtype.char
         if dtype not in _EMPTY:
             return False
-        kernel, empty = _step.DENSE[dtype], _EMPTY[dtype]
+        kernel: Any = _step.DENSE[dtype]
+        empty: Any = _EMPTY[dtype]
         before = {key: state[key] for key in self._scalars()} if self._has_scalars else None
         try:
             t = int(state["t"]) + 1
-            kernel(
-                kind, hyper, self._row(t, self.rate(t - 1), state), w, g, empty if a is None else state[a],
-                empty if b is None else state[b], empty if c is None else state[c],
-            )  # fmt: skip
-        except (TypeError, ValueError, KeyError, BufferError):
+            x = empty if a is None else state[a]
+            y, z = empty if b is None else state[b], empty if c is None else state[c]
+            if not (w.flags.aligned and g.flags.aligned and x.flags.aligned and y.flags.aligned and z.flags.aligned):
+                return False
+            kernel(kind, hyper, self._row(t, self.rate(t - 1), state), w, g, x, y, z)
+        except (TypeError, ValueError, KeyError, AttributeError, BufferError):
             if before is not None:
                 state.update(before)
             return False
@@ -438,6 +440,8 @@ def _flat(w: Array) -> Array:
         raise TypeError(f"w must be a NumPy array of float32 or float64; got {got!s}. Use numpy.asarray(w, float).")
     if not w.flags.c_contiguous or not w.flags.writeable:
         raise ValueError("w must be C-contiguous and writeable; got one that is not. Use numpy.array(w, order='C').")
+    if not w.flags.aligned:
+        raise ValueError("w must be aligned; got an array at an odd address. Use numpy.array(w).")
     return w.reshape(-1)
 
 
@@ -447,7 +451,9 @@ def _like(name: str, a: Any, w: Array, *, written: bool = False) -> Array:
         raise ValueError(f"{name} must be an array like w ({w.dtype} of {w.size} elements); got {got}.")
     if written and not (a.flags.c_contiguous and a.flags.writeable):
         raise ValueError(f"{name} must be C-contiguous and writeable; got an array that is not.")
-    return np.ascontiguousarray(a).reshape(-1)
+    if written and not a.flags.aligned:
+        raise ValueError(f"{name} must be aligned; got an array at an odd address.")
+    return np.require(a, requirements=["C", "A"]).reshape(-1)
 
 
 def _expand(indices: Any, w: Array) -> NDArray[np.int64]:
@@ -460,7 +466,7 @@ def _expand(indices: Any, w: Array) -> NDArray[np.int64]:
         bad = int(rows.min()) if rows.min() < 0 else int(rows.max())
         raise ValueError(f"indices must be in [0, {n}); got {bad}.")
     width = w.size // max(n, 1)
-    flat = rows.astype(np.int64, copy=False)
+    flat = np.require(rows, np.int64, ["C", "A"])
     return flat if width == 1 else (flat[:, None] * width + np.arange(width)).reshape(-1)
 
 
@@ -468,7 +474,7 @@ def _sparse_gradient(g: tuple[Any, Any], w: Array) -> tuple[NDArray[np.int64], A
     """Flat positions, each once, and their gradients."""
     if len(g) != 2:
         raise ValueError(f"g must be an array or a pair (indices, values); got a tuple of {len(g)}.")
-    columns, values = _expand(g[0], w), np.ascontiguousarray(g[1])
+    columns, values = _expand(g[0], w), np.require(g[1], requirements=["C", "A"])
     if values.size != columns.size or values.dtype != w.dtype:
         got = f"{values.dtype} of {values.size}"
         raise ValueError(f"g's values must be {w.dtype} of {columns.size} elements; got {got}.")
@@ -476,7 +482,7 @@ def _sparse_gradient(g: tuple[Any, Any], w: Array) -> tuple[NDArray[np.int64], A
     if len(columns) > 1 and not (columns[1:] > columns[:-1]).all():
         columns, inverse = np.unique(columns, return_inverse=True)
         values = np.bincount(inverse, weights=values, minlength=len(columns)).astype(w.dtype)
-    return np.ascontiguousarray(columns), values
+    return np.require(columns, requirements=["C", "A"]), values
 
 
 @dataclass(frozen=True, repr=False)

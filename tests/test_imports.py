@@ -18,14 +18,15 @@ FLOORS = [
     ["losses", "penalties", "schedules", "reference"],
     ["optimizers", "_design", "_parallel"],
     ["objective"],
-    ["solvers.monitor"],
+    ["solvers.monitor", "solvers.resume"],
     ["solvers.stochastic"],  # its epochs are driven by another loop, sgd's
     ["solvers", "_minimize"],
     ["solvers.auto"],
     ["linear_model._base"],
     ["linear_model.logistic", "linear_model.sgd"],
     ["linear_model.logistic_cv"],
-    ["linear_model", "model_file"],
+    ["linear_model"],
+    ["model_file"],
     ["data", "dask", "plot"],
     ["_show_versions", "__main__"],
 ]

@@ -46,13 +46,18 @@ def read(estimator: BaseEstimator, X: Any, *, reset: bool) -> Design:
         remedy = "Reshape your data: X.reshape(-1, 1) if it is one feature, X.reshape(1, -1) if it is one sample."
         raise ValueError(f"X must be two-dimensional; got 1 dimension. {remedy}")
     design = None
-    if sparse and np.ndim(X) == 2 and X.dtype.kind in "biuf":
+    if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "biuf":
+        design = Design.from_array(X)
+        X = design.values
+        design = design if design.finite else None
+    elif sparse and np.ndim(X) == 2 and X.dtype.kind in "biuf":
         X = checked_csr(X)
         design = Design.from_array(X)
-    checked = validate_data(
-        estimator, X, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32], reset=reset,
-        order="C", ensure_all_finite=design is None,
-    )  # fmt: skip
+    with np.errstate(over="ignore", invalid="ignore"):  # it adds up infinities to find them
+        checked = validate_data(
+            estimator, X, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32], reset=reset,
+            order="C", ensure_all_finite=design is None,
+        )  # fmt: skip
     if design is not None and checked.dtype == design.dtype:
         return design
     return Design.from_array(checked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from fastopt import optimizers
-from fastopt._design import Design
+from fastopt._design import WORK, Design
 from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
 from fastopt.linear_model._base import (
     FRAMES,
@@ -37,6 +38,21 @@ Array = NDArray[Any]
 
 #: Ways to the minimum that are not update rules.
 FINISHERS = ("lbfgs",)
+
+
+def _in_pieces(function: Callable[[Array], Array], rows: Array) -> Array:
+    """The function of an array's rows, piece by piece: between two of them Ctrl-C is seen."""
+    if rows.size <= WORK // 16:
+        return function(rows)
+    size = max(1, WORK // 16 * len(rows) // rows.size)
+    return np.concatenate([function(rows[start : start + size]) for start in range(0, len(rows), size)])
+
+
+def _log_probabilities(z: Array) -> Array:
+    if z.ndim == 1:
+        return np.asarray(-np.logaddexp(0, np.column_stack([z, -z])))
+    z = z - z.max(axis=1, keepdims=True)
+    return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
 
 
 class LogisticRegression(ClassifierMixin, LinearModel):
@@ -76,7 +92,13 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     verbose : int, default 0
         1 prints a line per epoch; 2 shows a progress bar, if tqdm is installed.
     warm_start : bool, default False
-        Start from the last fit's coefficients.
+        Start from the last fit's coefficients, with update rules from where it ended: k epochs, pickle or
+        `fastopt.save`, and k epochs more are 2k epochs, bit for bit. The order of the rows goes on as well, so that
+        `random_state` counts in the first fit only. What `optimizer_state_` holds is dropped where it no longer fits:
+        all of it if the rule, X's dtype or `fit_intercept` changed, or somebody changed the coefficients; the course of
+        the learning rate, but not the rule's state, if F is another (other data or C), the learning rate or the batch
+        size. The coefficients are dropped if the classes or the number of features changed. "lbfgs" starts anew from
+        the coefficients: scipy's routine does not hand out its curvature pairs, so that no fit of it can be taken up again.
     n_jobs : int or None, default None
         Ignored by the solvers that there are: they use one thread.
 
@@ -91,7 +113,9 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     n_features_in_, feature_names_in_
         As in scikit-learn.
     history_ : dict of arrays
-        epoch, seconds, objective, grad_norm, learning_rate: one element per measurement, the first before any step.
+        epoch, seconds, objective, grad_norm, learning_rate: one element per measurement, the first before any step (of
+        a warm start where the last fit's epochs ended). Where F rose at the end, the last is that of the best
+        parameters, which are returned; its epoch is below 0 if they are of a fit before.
     objective_, grad_norm_ : float
         F and its gradient's norm at the coefficients.
     converged_ : bool
@@ -101,7 +125,9 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     solver_ : str
         The solver that ran.
     optimizer_state_ : dict
-        State of the update rule after the last step.
+        What a warm start goes on from: the update rule's state after the last whole epoch and, under "run", the
+        parameters there, the learning rate's course, the best parameters so far and the state of the random numbers.
+        Plain arrays, numbers and strings. Empty after "lbfgs".
 
     Raises
     ------
@@ -252,7 +278,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         return int(self.batch_size)
 
     def _start(self, objective: Objective, classes: Array) -> tuple[Array, dict[str, Any] | None]:
-        """Parameters to start from: zeros, or the last fit's."""
+        """Parameters to start from, and the state to go on with: zeros and none, or the last fit's."""
         w = objective.zeros()
         if not self.warm_start or not hasattr(self, "coef_"):
             return w, None
@@ -262,7 +288,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         w[: objective.n_features] = coef.T
         if objective.fit_intercept:
             w[-1] = self.intercept_
-        return w, None
+        return w, getattr(self, "optimizer_state_", None)
 
     def _fitted(self, w: Array) -> dict[str, Array]:
         """Coefficients and intercepts of a solver's parameters."""
@@ -309,17 +335,13 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     def predict(self, X: Any) -> Array:
         """The most probable class of each row, (n_samples,)."""
         scores = self.decision_function(X)
-        chosen = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
-        return np.asarray(self.classes_[chosen])
+        binary = scores.ndim == 1
+        return _in_pieces(lambda z: self.classes_[(z > 0).astype(np.intp) if binary else z.argmax(axis=1)], scores)
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities of the classes, (n_samples, n_classes), in the order of `classes_`."""
-        return np.exp(self.predict_log_proba(X))
+        return _in_pieces(np.exp, self.predict_log_proba(X))
 
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of the probabilities, exact where the probabilities themselves would round to 0 or 1."""
-        z = self.decision_function(X)
-        if z.ndim == 1:
-            return np.asarray(-np.logaddexp(0, np.column_stack([z, -z])))
-        z = z - z.max(axis=1, keepdims=True)
-        return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
+        return _in_pieces(_log_probabilities, self.decision_function(X))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from fastopt.objective import Objective
-from fastopt.solvers.monitor import Monitor, Reporter, Result
+from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
 
 __all__ = ["lbfgs"]
 
@@ -19,7 +19,8 @@ def lbfgs(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, v
     """Minimises F from w by L-BFGS with 10 corrections, until the Euclidean norm of the gradient is at most tol.
 
     All arithmetic is float64, also on float32 data: in float32 the line search fails long before 1e-6. With L1 the
-    coefficients are w = p - n, p and n >= 0, where F is smooth: L1 is ``l1 (sum p + sum n)``. Zeros are exact.
+    coefficients are w = p - n, p and n >= 0, where F is smooth: L1 is ``l1 (sum p + sum n)``. Zeros are exact. A run
+    cannot be taken up again bit for bit: scipy does not hand out the corrections.
 
     References
     ----------
@@ -45,7 +46,7 @@ def lbfgs(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, v
         w, g = flat[:penalised], gradient[:penalised]
         least = np.concatenate([objective.penalty.subgradient(w, g), gradient[penalised:]])
         total = value + l1 * float(np.abs(w).sum()) if l1 else value
-        last.update(x=x.copy(), value=total, norm=float(np.linalg.norm(least)))
+        last.update(x=x.copy(), value=total, norm=norm(least))
         if not l1:
             return value, gradient
         gradient = np.concatenate([gradient, l1 - g])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fastopt.objective import Objective
 
-__all__ = ["Monitor", "Reporter", "Result"]
+__all__ = ["Monitor", "Reporter", "Result", "norm"]
 
 #: What `stop_reason_` may be, and what it means.
 STOP_REASONS = {
@@ -105,6 +105,12 @@ def _progress_bar(total: int | None) -> Any:
     return tqdm(total=total, unit="epoch")
 
 
+def norm(gradient: NDArray[np.float64]) -> float:
+    """Euclidean norm; infinite, without a warning, where its square is."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.linalg.norm(gradient))
+
+
 class Monitor:
     """Measures F and its gradient over all the data, keeps the history, and says when to stop.
 
@@ -126,7 +132,7 @@ class Monitor:
     def check(self, w: NDArray[Any], epoch: int, learning_rate: float = math.nan) -> bool:
         """Measures at w after `epoch` epochs; True if converged."""
         value, gradient = self.objective.value_and_gradient(w)
-        return self.record(value, float(np.linalg.norm(gradient)), epoch, learning_rate, w)
+        return self.record(value, norm(gradient), epoch, learning_rate, w)
 
     def record(
         self, value: float, grad_norm: float, epoch: int, learning_rate: float = math.nan,

@@ -16,6 +16,7 @@ from fastopt._kernels.step import RULES, SLOTS
 from fastopt._validation import check_choice, check_integer, check_positive
 from fastopt.objective import Objective
 from fastopt.optimizers import GradientDescent, Optimizer
+from fastopt.solvers import resume
 from fastopt.solvers.monitor import Monitor, Reporter, Result
 
 __all__ = ["Around", "Epochs", "stochastic"]
@@ -374,10 +375,11 @@ class Epochs:
         self.state |= snapshot[1]
         self._plan.reset()
 
-    def restart(self, snapshot: tuple[NDArray[Any], dict[str, Any]], scale: float) -> None:
-        """From a snapshot's parameters with a fresh state, at `scale` times the learning rate."""
-        self.restore(snapshot)
+    def restart(self, w: NDArray[Any], scale: float) -> None:
+        """From parameters w with a fresh state, at `scale` times the learning rate."""
+        self.w[...] = w
         self.forget()
+        self._plan.reset()
         self.keep_start(scale)
 
     def forget(self) -> None:
@@ -389,11 +391,11 @@ class Epochs:
             self.state["l1_owed"] = 0.0
 
     def _restore_state(self, state: dict[str, Any]) -> None:
-        for key, value in state.items():
-            if isinstance(self.state.get(key), np.ndarray):
-                self.state[key][...] = value
+        for key, value in self.state.items():
+            if isinstance(value, np.ndarray):
+                value[...] = state[key]
             else:
-                self.state[key] = value
+                self.state[key] = state[key]
 
 
 def records(n: int, width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -431,66 +433,111 @@ def stochastic(
     above its start value, is undone: the best parameters so far go on with a fresh state and a rate four times
     smaller, up to `RETRIES` times in a row.
 
+    With the `state` that an earlier run returned beside w it goes on where that run ended, as if it had not: k epochs
+    and k more are 2k epochs, bit for bit, the order of the rows included (`rng` is not used then). See `resume`.
+
     References
     ----------
     O'Donoghue, Candès, "Adaptive restart for accelerated gradient schemes", 2015, section 3.2 (the momentum's restart).
     """
-    epochs = Epochs(objective, optimizer, batch_size, w=w, state=state)
+    before = resume.fitting(state, objective, optimizer, w)
+    rng = resume.generator(before) or rng
+    epochs = Epochs(objective, optimizer, batch_size, w=w if before is None else before["run"]["w"], state=before)
     averages = optimizer.averaged(epochs.w, epochs.state) is not epochs.w
     auto = optimizer.learning_rate == "auto"
-    if auto:
-        epochs.optimizer = optimizer.with_learning_rate(auto_learning_rate(objective, optimizer, epochs.batch_size))
-    scale = 1.0
-    if state is None:
-        epochs.keep_start(scale)
     monitor = Monitor(objective, tol, verbose)
-    if monitor.check(epochs.solution, 0):
-        return monitor.result(epochs.solution.copy(), 0, "tol", epochs.state)
-    start = best_value = last_value = monitor.value
-    best, best_row = epochs.snapshot(), monitor.rows[-1]
-    reason, done, failures, rises = "max_iter", 0, 0, 0
-    whole = (best, 1, 0)  # the last whole epoch's parameters, how many measurements there were, and its number
+    converged = monitor.check(epochs.solution, 0)
+    run = resume.Run.of(before, optimizer, epochs.batch_size, w, monitor.rows[0])
+    if run is None:
+        first = auto_learning_rate(objective, optimizer, epochs.batch_size) if auto and not converged else None
+        best, row = epochs.solution.copy(), monitor.rows[0]
+        run = resume.Run(resume.settings(optimizer, epochs.batch_size), first, monitor.value, row, best, row)
+    if run.learning_rate is not None:
+        epochs.optimizer = optimizer.with_learning_rate(run.learning_rate)
+    if before is None and not converged:
+        epochs.keep_start(run.scale)
+    reason, done, failures = "tol" if converged else "max_iter", 0, 0
+    # The last whole epoch: what goes on from it, its parameters and state, and how many measurements there were.
+    whole = (run, epochs.snapshot(), resume.random_numbers(rng), 1, 0)
     try:
-        while done < max_iter:
-            order = None if epochs.full else rng.permutation(objective.n_samples)
-            rate = scale * np.asarray(epochs.optimizer.rate(np.arange(epochs.n_steps) + float(epochs.state["t"])))
+        while not converged and done < max_iter:
+            if auto and run.rises and not failures:
+                run = replace(run)
+                if epochs.full and "u" in optimizer.slots:
+                    epochs.forget()
+                else:
+                    run.scale /= 2
+                    if run.rises > 1 and not averages:  # the rate falls faster than the iterates come back
+                        epochs.restart(run.best, run.scale)
+                        run.rises = 0
+                    epochs.keep_start(run.scale)
+            order = None if epochs.full else shuffled(rng, objective.n_samples)
+            steps = np.arange(epochs.n_steps) + float(epochs.state["t"])
+            rate = run.scale * np.asarray(epochs.optimizer.rate(steps))
             with np.errstate(over="ignore", invalid="ignore"):
-                epochs.run(order, None if scale == 1 else rate)
+                epochs.run(order, None if run.scale == 1 else rate)
                 converged = monitor.check(epochs.solution, done + 1, float(np.max(rate)))
             finite = np.isfinite(monitor.value) and np.isfinite(monitor.grad_norm)
-            if not finite or monitor.value > start * (1 + 1e-12):
+            if not finite or monitor.value > run.start * (1 + 1e-12):
                 monitor.forget_last()
-                failures, scale = failures + 1, scale / 4
-                epochs.restart(best, scale)
+                converged, failures = False, failures + 1
+                run = replace(run, scale=run.scale / 4, row=run.best_row)
+                epochs.restart(run.best, run.scale)
                 if failures > RETRIES:
                     reason = "diverged"
+                    whole = (run, epochs.snapshot(), resume.random_numbers(rng), len(monitor.rows), done)
                     break
                 continue
+            row, snapshot = monitor.rows[-1], epochs.snapshot()
+            run = replace(run, rises=run.rises + 1 if monitor.value >= run.row[2] else 0, row=row)
+            if monitor.value < run.best_row[2]:
+                best = epochs.solution.copy() if averages else snapshot[0][0].reshape(epochs.w.shape)
+                run.best, run.best_row = best, row
             done, failures = done + 1, 0
-            whole = (epochs.snapshot(), len(monitor.rows), done)
-            if converged:
-                reason = "tol"
-                break
-            rises = rises + 1 if monitor.value >= last_value else 0
-            last_value = monitor.value
-            if monitor.value < best_value:
-                best_value, best, best_row = monitor.value, whole[0], monitor.rows[-1]
-            if auto and rises and epochs.full and "u" in optimizer.slots:
-                epochs.forget()
-            elif auto and rises:
-                scale /= 2
-                if rises > 1 and not averages:  # the rate falls faster than the iterates come back: start from the best
-                    epochs.restart(best, scale)
-                    rises = 0
-                epochs.keep_start(scale)
+            whole = (run, snapshot, resume.random_numbers(rng), len(monitor.rows), done)
+        if converged:
+            reason = "tol"
     except KeyboardInterrupt:
-        epochs.restore(whole[0])
-        del monitor.rows[whole[1] :]
-        reason, done = "interrupted", whole[2]
-    if reason in ("max_iter", "diverged") and monitor.value > best_value:
-        epochs.restore(best)
-        monitor.rows.append(best_row)
-    return monitor.result(epochs.solution.copy(), done, reason, {**epochs.state})
+        reason = "interrupted"
+    run, snapshot, numbers, measurements, done = whole
+    epochs.restore(snapshot)
+    del monitor.rows[measurements:]
+    solution = epochs.solution
+    if reason in ("max_iter", "diverged") and monitor.value > run.best_row[2]:
+        solution = run.best
+        monitor.rows.append(run.best_row)
+    kept = {key: a.copy() if isinstance(a, np.ndarray) else a for key, a in epochs.state.items()}
+    kept["run"] = run.as_dict(epochs.w, solution, numbers)
+    return monitor.result(solution.copy(), done, reason, kept)
+
+
+#: Rows that NumPy shuffles at once.
+SHUFFLE = 1 << 20
+
+
+def shuffled(rng: np.random.RandomState | np.random.Generator, n: int) -> NDArray[np.intp]:
+    """A random order of n rows, every one as likely.
+
+    Of many rows each draws one of several buckets, and the buckets are shuffled one after the other: faster than a
+    shuffle that jumps about in all the memory, and it sees Ctrl-C.
+    """
+    if n <= SHUFFLE:
+        return rng.permutation(n)
+    draw = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
+    buckets: list[list[NDArray[np.intp]]] = [[] for _ in range(min(1 << 16, 4 * -(-n // SHUFFLE)))]
+    for start in range(0, n, SHUFFLE):
+        drawn = draw(0, len(buckets), min(SHUFFLE, n - start), dtype=np.uint16)
+        rows = start + np.argsort(drawn, kind="stable")
+        ends = np.cumsum(np.bincount(drawn, minlength=len(buckets)))
+        for bucket, part in zip(buckets, np.split(rows, ends[:-1]), strict=True):
+            bucket.append(part)
+    order, done = np.empty(n, np.intp), 0
+    for bucket in buckets:
+        part = np.concatenate(bucket)
+        rng.shuffle(part)
+        order[done : done + len(part)] = part
+        done += len(part)
+    return order
 
 
 #: Epochs undone in a row before a fit is called diverged: the rate is then 4^-8 of what it was.
@@ -512,9 +559,10 @@ def auto_learning_rate(objective: Objective, optimizer: Optimizer, batch_size: i
     eq. (15).
     """
     n = objective.n_samples
-    norms = objective.design.row_norms_squared + objective.fit_intercept
-    if len(objective.weights):
-        norms = norms * objective.weights.reshape(n, -1).max(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = objective.design.row_norms_squared + objective.fit_intercept
+        if len(objective.weights):
+            norms = norms * objective.weights.reshape(n, -1).max(axis=1)
     if not np.isfinite(norms).all():
         return 0.0
     curvature = objective.loss.max_curvature
