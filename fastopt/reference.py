@@ -855,8 +855,14 @@ def _raw_prediction(X: Any, w: Value, fit_intercept: bool) -> Value:
 
 
 def _pointwise(function: Callable[[Value, Value], Value], y: Value, z: Value) -> Value:
-    """A loss or dloss on raw predictions of shape (n, n_outputs)."""
-    return function(y, z) if z.shape[1] > 1 else function(y, z[:, 0])
+    """A loss or dloss on raw predictions of shape (n, n_outputs); y is (n, n_outputs) where outputs have their own."""
+    return function(y, z) if z.shape[1] > 1 else function(np.reshape(y, -1), z[:, 0])
+
+
+def _shares(sample_weight: Value, n: int) -> Value:
+    """Weights divided by their sum, by column; of shape (n, 1) or (n, n_outputs)."""
+    s = np.ones((n, 1)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64).reshape(n, -1)
+    return s / s.sum(axis=0)
 
 
 def objective(
@@ -868,30 +874,36 @@ def objective(
     alpha: float = 0.0,
     sample_weight: Value = None,
     fit_intercept: bool = True,
+    l1_ratio: float = 0.0,
 ) -> float:
-    """``F(w) = sum_i s_i loss(y_i, z_i) / sum_i s_i + alpha / 2 ||w||^2``, the intercept not penalised, in float64.
+    """F(w) in float64: ``sum_i s_i loss(y_i, z_i) / sum_i s_i + alpha ((1 - l1_ratio) / 2 ||w||^2 + l1_ratio |w|_1)``.
+
+    The intercept is not penalised. Pointwise losses of several outputs add up.
 
     Parameters
     ----------
     X : (n, d) ndarray or scipy CSR
-    y : (n,) array
+    y : (n,) array, or (n, n_outputs) for a pointwise loss with several outputs
     w : (d + fit_intercept, n_outputs) array
     loss : str or pair of functions
         A key of `LOSSES`, or (loss, dloss) themselves, so that functools.partial can set a loss's parameter.
     alpha : float
-        Strength of the L2 penalty.
-    sample_weight : (n,) array or None
+        Strength of the penalty.
+    sample_weight : (n,) array, or of y's shape, or None
     fit_intercept : bool
         Whether the last row of w is the intercept.
+    l1_ratio : float
+        Share of L1 in the penalty.
 
     Returns
     -------
     float
     """
     w = np.asarray(w, dtype=np.float64)
-    losses = _pointwise(_pair(loss)[0], y, _raw_prediction(X, w, fit_intercept))
+    losses = _pointwise(_pair(loss)[0], y, _raw_prediction(X, w, fit_intercept)).reshape(X.shape[0], -1)
     penalised = w[:-1] if fit_intercept else w
-    return float(np.average(losses, weights=sample_weight) + 0.5 * alpha * np.sum(penalised * penalised))
+    penalty = (1.0 - l1_ratio) * 0.5 * np.sum(penalised * penalised) + l1_ratio * np.sum(abs(penalised))
+    return float(np.sum(_shares(sample_weight, X.shape[0]) * losses) + alpha * penalty)
 
 
 def gradient(
@@ -903,15 +915,16 @@ def gradient(
     alpha: float = 0.0,
     sample_weight: Value = None,
     fit_intercept: bool = True,
+    l1_ratio: float = 0.0,
 ) -> Value:
-    """Gradient of `objective`, shape of w, float64. Parameters as there."""
+    """Gradient of `objective`, shape of w, float64; with L1 its subgradient of least norm. Parameters as there."""
     w = np.asarray(w, dtype=np.float64)
     r = _pointwise(_pair(loss)[1], y, _raw_prediction(X, w, fit_intercept)).reshape(X.shape[0], -1)
-    s = np.ones(X.shape[0]) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    r = r * (s / s.sum())[:, None]
-    if not fit_intercept:
-        return X.T @ r + alpha * w
-    return np.vstack([X.T @ r + alpha * w[:-1], r.sum(axis=0)])
+    r = r * _shares(sample_weight, X.shape[0])
+    penalised, l1 = w[:-1] if fit_intercept else w, alpha * l1_ratio
+    g = X.T @ r + alpha * (1.0 - l1_ratio) * penalised
+    g = np.where(penalised != 0, g + l1 * np.sign(penalised), g - np.clip(g, -l1, l1))
+    return np.vstack([g, r.sum(axis=0)]) if fit_intercept else g
 
 
 def epoch(
@@ -969,7 +982,7 @@ def epoch(
     sparse = hasattr(X, "indptr")
     dloss = _pair(loss)[1]
     y = np.asarray(y)
-    s = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64) / np.mean(sample_weight)
+    s = None if sample_weight is None else n * _shares(sample_weight, n)
     in_order = order is None
     order = np.arange(n) if order is None else np.asarray(order)
     size = len(order) if batch_size == "full" else int(batch_size)
@@ -997,7 +1010,7 @@ def epoch(
                 z = X[i] @ w[:d, 0]
             r = dloss(float(y[i]), float(z + w[d, 0] if fit_intercept else z))
             if s is not None:
-                r *= float(s[i])
+                r *= float(s[i, 0])
             if sparse:
                 np.add.at(g[:, 0], columns, r * values)
             else:
@@ -1012,7 +1025,7 @@ def epoch(
                 z += w[d]
             r = _pointwise(dloss, y[rows], z).reshape(b, -1) / b
             if s is not None:
-                r *= s[rows, None]
+                r = r * s[rows]
             r = r.astype(w.dtype, copy=False)
             g[:d] = Xb.T @ r
             if fit_intercept:
