@@ -1088,11 +1088,11 @@ def sdca_visit(y: float, z: float, q: float, a: float, logit: float, loss: str) 
     if loss == "hinge":
         return max(min(a + (1.0 - y * z) / max(q, 1e-300), 1.0), 0.0), 0.0
     goal, p, u = q * a - y * z, a, logit
-    low, high, h = goal - q, goal, logit + y * z
+    low, high, h = goal - q - 1.0, goal + 1.0, logit + y * z
     enough = 0.1 * abs(h)
     for _ in range(40):
         u -= h / (1.0 + q * p * (1.0 - p))
-        if not low <= u <= high:
+        if not low < u < high:
             u = 0.5 * (low + high)
         p = 1.0 / (1.0 + _exp(-u))
         h = u + q * p - goal
