@@ -185,6 +185,7 @@ class Design:
     @cached_property
     def _column_sums(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Entries of each column of a CSR matrix, and the sum of their squares, in one pass."""
+        assert self.indices is not None
         counts, squares = np.zeros(self.shape[1], np.int64), np.zeros(self.shape[1])
         check.columns(self.values, self.indices, self.n_stored, counts, squares)
         return counts, squares

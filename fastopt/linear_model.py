@@ -214,7 +214,7 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         )  # fmt: skip
         w, state = self._start(objective, classes)
         rng = self.random_state if isinstance(self.random_state, np.random.Generator) else None
-        options = {"tol": self.tol, "max_iter": self.max_iter, "verbose": self.verbose}
+        options: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "verbose": self.verbose}
         if optimizer is None:
             self.solver_ = "lbfgs" if self.solver == "auto" else str(self.solver)
             solver = SOLVERS[self.solver_]

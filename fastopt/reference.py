@@ -1172,8 +1172,8 @@ def saga_epoch(
 ) -> tuple[Value, Value, Value]:
     """One pass of SAGA's proximal steps.
 
-    ``w = prox_{B l1}(w - A r x - B (g + l2 w))``, ``g = g + (new - old) x / n`` with A the column's step, B = A over its
-    share of the rows, new the row's slope ``s' dloss``, old the one in the table, ``r = (new - old) / (1 + q s'
+    ``w = prox_{B l1}(w - A r x - B (g + l2 w))``, ``g = g + (new - old) x / n`` with A the column's step, B = A over
+    its share of the rows, new the row's slope ``s' dloss``, old the one in the table, ``r = (new - old) / (1 + q s'
     ddloss)`` and ``q = sum A x^2``.
 
     Parameters

@@ -24,7 +24,7 @@ LOSS = pytest.mark.parametrize("loss", SMOOTH)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@parametrize_with_checks([LogisticRegression(solver="saga", max_iter=1000)])
+@parametrize_with_checks([LogisticRegression(solver="saga", tol=1e-11, max_iter=1000)])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
@@ -152,7 +152,7 @@ def test_squared_minimum_is_coordinate_descents(l1_ratio):
 @pytest.mark.parametrize("sparse", [False, True])
 def test_every_smooth_loss_converges(loss, sparse):
     p = problem(loss, "csr32" if sparse else "dense", weighted=True)
-    F, result = solve(p.X, p.y, loss, alpha=0.1, sample_weight=p.sample_weight, tol=1e-6)
+    _, result = solve(p.X, p.y, loss, alpha=0.1, sample_weight=p.sample_weight, tol=1e-6)
     assert result.converged
     terms = {"loss": loss, "alpha": 0.1, "sample_weight": p.sample_weight}
     assert np.linalg.norm(reference.gradient(p.dense, p.y, result.w, **terms)) <= 1.001e-6
@@ -182,7 +182,7 @@ def test_unscaled_columns(scales, sparse):
 
 def test_float32():
     X, y = breast_cancer()
-    F, result = solve(X.astype(np.float32), y, tol=1e-5)
+    _, result = solve(X.astype(np.float32), y, tol=1e-5)
     assert result.converged
     assert result.w.dtype == np.float32
     assert np.linalg.norm(reference.gradient(X.astype(np.float32), y, result.w.astype(float), alpha=0.01)) <= 1.1e-5
@@ -199,7 +199,7 @@ def test_separable_data_without_a_penalty():
 def test_a_column_that_no_row_has_goes_to_zero():
     X, y = breast_cancer()
     X = np.column_stack([np.where(X > 0.3, X, 0.0), np.zeros(len(y))])
-    F, result = solve(scipy.sparse.csr_array(X), y, w=np.full((X.shape[1] + 1, 1), 0.5), tol=1e-6)
+    _, result = solve(scipy.sparse.csr_array(X), y, w=np.full((X.shape[1] + 1, 1), 0.5), tol=1e-6)
     assert result.converged
     assert result.w[-2, 0] == 0
 

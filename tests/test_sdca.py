@@ -23,7 +23,7 @@ LOSS = pytest.mark.parametrize("loss", LOSSES)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@parametrize_with_checks([LogisticRegression(solver="sdca", max_iter=1000)])
+@parametrize_with_checks([LogisticRegression(solver="sdca", tol=1e-10, max_iter=1000)])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
@@ -189,7 +189,7 @@ def test_the_gap_bounds_the_distance_to_the_minimum(loss, fit_intercept):
 @LOSS
 def test_converged_is_measured(loss):
     X, y = breast_cancer()
-    F, result = solve(X, y, loss, tol=1e-4)
+    _, result = solve(X, y, loss, tol=1e-4)
     assert result.converged
     assert result.stop_reason == "tol"
     assert result.objective == pytest.approx(reference.objective(X, y, result.w, loss=loss, alpha=0.01), rel=1e-12)

@@ -136,7 +136,7 @@ def saga(
     rows = objective.shape[0]
 
     def solution() -> NDArray[Any]:
-        return epochs.w[:rows].reshape(objective.shape).copy()
+        return np.array(epochs.w[:rows]).reshape(objective.shape)
 
     epochs.w[:rows] = np.asarray(w).reshape(-1)
     warm = bool(epochs.w.any())
