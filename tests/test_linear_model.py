@@ -496,7 +496,6 @@ PARAMETERS = [
     ({"C": np.nan}, ValueError, "C must be a number > 0; got nan."),
     ({"C": "1"}, TypeError, "C must be a number > 0; got '1'."),
     ({"C": None}, TypeError, "C must be a number > 0; got None."),
-    ({"l1_ratio": 0.5}, ValueError, "l1_ratio must be 0.0 for the solver 'auto'; got 0.5. Use solver='saga'."),
     ({"l1_ratio": 2}, ValueError, "l1_ratio must be a number in [0, 1]; got 2."),
     ({"tol": -1e-4}, ValueError, "tol must be a finite number >= 0; got -0.0001."),
     ({"tol": np.nan}, ValueError, "tol must be a finite number >= 0; got nan."),

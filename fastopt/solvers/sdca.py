@@ -13,7 +13,7 @@ from fastopt._design import WORK
 from fastopt._kernels import dual
 from fastopt._validation import fail
 from fastopt.objective import Objective, raw_prediction
-from fastopt.solvers.monitor import Checks, Monitor, Result
+from fastopt.solvers.monitor import Checks, Monitor, Reporter, Result
 
 __all__ = ["sdca"]
 
@@ -49,8 +49,8 @@ class Epochs:
     ``F(w, b) + l2 / (2 c2) (b - center)^2``, which makes b a column of value sqrt(c2) like any other; then the center
     moves to b, and the minimum is F's own. c2 is 10,000 l2, so that the term is nothing against the curvature of F in
     b, but at most a tenth of the rows' mean square: of 100, 1,000 and 10,000, constant or growing, the best on text,
-    one-hot and pixel data for alpha from 1/n to 1e-3. Measurements find the best b for their w (`best_intercept`), and the
-    center goes there.
+    one-hot and pixel data for alpha from 1/n to 1e-3. Measurements find the best b for their w (`best_intercept`), and
+    the center goes there.
     """
 
     def __init__(self, objective: Objective, tol: float = 1e-6) -> None:
@@ -171,7 +171,7 @@ class Epochs:
 
 def sdca(
     objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int,
-    rng: np.random.RandomState | np.random.Generator, verbose: int = 0,
+    rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0,
 ) -> Result:  # fmt: skip
     """Minimises F with L2 from w by dual coordinate descent, until the gradient's norm over all data is at most tol.
 
