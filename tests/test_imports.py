@@ -21,6 +21,7 @@ FLOORS = [
     ["solvers.monitor", "solvers.resume"],
     ["solvers.stochastic"],  # its epochs are driven by another loop, sgd's
     ["solvers", "_minimize"],
+    ["solvers.table"],
     ["solvers.auto"],
     ["linear_model._base"],
     ["linear_model.logistic", "linear_model.sgd"],
