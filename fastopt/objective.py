@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+from scipy.sparse import csr_array
 
 from fastopt._design import Design
 from fastopt._kernels import passes
@@ -19,6 +20,10 @@ __all__ = ["Objective"]
 
 Float64 = NDArray[np.float64]
 _NONE = np.empty(0)
+#: Rows that a sample takes together.
+RUN = 16
+#: Elements of a block of rows that BLAS multiplies at once: it stays in cache.
+BLOCK = 400_000
 
 
 class Objective:
@@ -100,6 +105,19 @@ class Objective:
         """Parameters to start from, of X's dtype."""
         return np.zeros(self.shape, dtype=self.design.dtype)
 
+    def sample(self, size: int) -> Objective:
+        """The objective of about `size` rows: runs of 16, one at random in each of equal parts of the rows (copied).
+
+        The same rows at every call. Sorted data are sampled as evenly as shuffled ones; runs are copied several times
+        faster than single rows.
+        """
+        n, count = self.n_samples, max(1, size // RUN)
+        cuts, room = np.linspace(0, n, count, endpoint=False), n / count - RUN
+        if room <= 1:
+            return self
+        starts = (cuts + room * np.random.default_rng(0).random(count)).astype(np.intp)
+        return self.rows((starts[:, None] + np.arange(RUN)).reshape(-1))
+
     def rows(self, rows: NDArray[np.intp]) -> Objective:
         """The objective of some rows alone (copied)."""
         weights = self.weights[rows] if len(self.weights) else None
@@ -138,6 +156,51 @@ class Objective:
         penalised = self._penalised(v)
         product[: penalised.size] += self.penalty.gradient(penalised)
         return product.reshape(np.shape(v))
+
+    def hessian(self, w: NDArray[Any], dtype: DTypeLike | None = None) -> Float64:
+        """Hessian of F at w, (size, size) for parameters flat, by BLAS: O(n size^2) work, for few columns.
+
+        Products are of `dtype` (None: X's own), over blocks of rows; their sums are float64.
+        """
+        width, K = self.shape
+        z = self.raw_prediction(w)
+        passes.curvatures(self._terms, z, 0, self.n_samples)
+        total = np.zeros((width, K, width, K))
+        flat = total.reshape(width * K, width * K)
+        height = max(64, BLOCK // (width * K))
+        roots = np.sqrt(self.weights) if len(self.weights) else np.ones(self.n_samples)
+        for start in range(0, self.n_samples, height):
+            rows = slice(start, min(start + height, self.n_samples))
+            if K == 1:
+                scaled = self._scaled_rows(rows, np.sqrt(z[rows, 0]), dtype)
+                flat += scaled.T @ scaled  # NumPy calls syrk: half a product's work
+                continue
+            for c in range(K):  # sum_i s_i (diag(p_i) - p_i p_i') (x) x_i x_i'
+                scaled = self._scaled_rows(rows, roots[rows] * np.sqrt(z[rows, c]), dtype)
+                total[:, c, :, c] += scaled.T @ scaled
+            scaled = self._scaled_rows(rows, roots[rows], dtype)
+            both = (scaled[:, :, None] * z[rows, None, :].astype(scaled.dtype)).reshape(len(scaled), -1)
+            flat -= both.T @ both
+        flat /= self.n_samples
+        penalised = np.arange(self.n_features * K)
+        flat[penalised, penalised] += self.alpha
+        return flat
+
+    def _scaled_rows(self, rows: slice, factors: Float64, dtype: DTypeLike | None) -> NDArray[Any]:
+        """Rows of (X, 1), the ones for the intercept, each times its factor, dense."""
+        design = self.design
+        out = np.empty((rows.stop - rows.start, self.shape[0]), dtype or design.dtype)
+        factors = factors.astype(out.dtype)
+        if design.indices is None or design.indptr is None:
+            np.multiply(design.values[rows], factors[:, None], out=out[:, : self.n_features])
+        else:
+            lo, hi = int(design.indptr[rows.start]), int(design.indptr[rows.stop])
+            arrays = design.values[lo:hi], design.indices[lo:hi], design.indptr[rows.start : rows.stop + 1] - lo
+            dense = csr_array(arrays, shape=(len(out), self.n_features)).toarray()
+            np.multiply(dense, factors[:, None], out=out[:, : self.n_features])
+        if self.fit_intercept:
+            out[:, -1] = factors
+        return out
 
     def raw_prediction(self, w: NDArray[Any]) -> Float64:
         """Xw + b of every row, (n_samples, n_outputs)."""

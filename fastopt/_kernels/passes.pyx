@@ -175,3 +175,17 @@ def sparse_predict(Terms t, const real[::1] values, const index[::1] columns, co
         for row in range(start, stop):
             k = indptr[row]
             sparse_scores(t, &values[0] + k, &columns[0] + k, indptr[row + 1] - k, &w[0], &scores[row, 0])
+
+
+def curvatures(Terms t, double[:, ::1] z, Py_ssize_t start, Py_ssize_t stop):
+    """Raw predictions become the weighted second derivatives of the losses; with softmax, the probabilities."""
+    cdef Py_ssize_t row
+    with nogil:
+        for row in range(start, stop):
+            if t.loss == MULTINOMIAL:
+                softmax(&z[row - start, 0], t.n_outputs, 0)
+                z[row - start, 0] += 1
+            else:
+                z[row - start, 0] = curvature_of(t.loss, t.loss_parameter, t.y[row], z[row - start, 0])
+                if t.weights.shape[0] > 0:
+                    z[row - start, 0] *= t.weights[row]
