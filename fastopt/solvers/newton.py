@@ -19,8 +19,8 @@ Float64 = NDArray[np.float64]
 
 #: Each sample of the first steps is so many times larger than the one before.
 GROWTH = 8
-#: Rows per parameter of the smallest sample: the minimum of its F is then within some 1e-2 of F's.
-ROWS_PER_PARAMETER = 40
+#: Rows per parameter of the smallest sample.
+ROWS_PER_PARAMETER = 4
 #: A step is slow if it leaves more than this part of the Newton decrement (squared): curvature is renewed.
 SLOW = 0.02
 #: Differences of F below this part of it are rounding.
@@ -133,7 +133,7 @@ class Descent:
             decrement, t = self.decrement, 1.0
             tries = 30 if self.curvature.point is self.w else 2
             while decrement > 0 and tries and self.value < math.inf:
-                w = self._rounded(self.w + t * self.direction)
+                w = self._next(t, decrement)
                 value, gradient = self.objective.value_and_gradient(w)
                 noise = ROUNDING * abs(self.value)
                 if value <= self.value - 1e-4 * t * decrement + noise:
@@ -161,6 +161,14 @@ class Descent:
         self._curvature, self._direction = Curvature(self.objective, self.w, rows, dtype), None
         return True
 
+    def _next(self, t: float, decrement: float) -> Float64:
+        """The point at t; no longer rounded where that would change F as much as the step does."""
+        exact = self.w + t * self.direction
+        w = self._rounded(exact)
+        if self.rounds and self.curvature.square(w - exact) > 0.1 * t * t * decrement:
+            self.rounds, w = False, exact
+        return w
+
     def _rounded(self, w: Float64) -> Float64:
         return w.astype(self.objective.design.dtype).astype(np.float64) if self.rounds else w
 
@@ -177,7 +185,13 @@ class Curvature:
             diagonal = H.diagonal()
             self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
             H *= self.scale[:, None] * self.scale
+        self._scaled = H
         self._solve = _factor(H, float(np.finfo(self.dtype).eps))
+
+    def square(self, v: Float64) -> float:
+        """``v' H v``."""
+        scaled = v.reshape(-1) / self.scale
+        return float(scaled @ self._scaled @ scaled)
 
     def solve(self, g: Float64) -> Float64:
         """``H^-1 g``; the diagonal alone where H has no factors."""
