@@ -186,6 +186,15 @@ class Objective:
         flat[penalised, penalised] += self.alpha
         return flat
 
+    def column_moments(self) -> tuple[Float64, Float64]:
+        """Weighted mean of each column, and of its squares, over all rows, in one pass (repeated entries as they stand)."""
+        moments = np.zeros((2, self.n_features))
+        kernel: Callable[..., None] = passes.sparse_moments if self.design.sparse else passes.dense_moments
+        for start, stop in self.design.pieces():
+            kernel(self._terms, *self.design.arrays, moments, start, stop)
+        moments /= self.n_samples
+        return moments[0], moments[1]
+
     def _scaled_rows(self, rows: slice, factors: Float64, dtype: DTypeLike | None) -> NDArray[Any]:
         """Rows of (X, 1), the ones for the intercept, each times its factor, dense."""
         design = self.design

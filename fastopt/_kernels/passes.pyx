@@ -189,3 +189,32 @@ def curvatures(Terms t, double[:, ::1] z, Py_ssize_t start, Py_ssize_t stop):
                 z[row - start, 0] = curvature_of(t.loss, t.loss_parameter, t.y[row], z[row - start, 0])
                 if t.weights.shape[0] > 0:
                     z[row - start, 0] *= t.weights[row]
+
+
+def dense_moments(Terms t, const real[:, :] X, double[:, ::1] moments, Py_ssize_t start, Py_ssize_t stop):
+    """Each column's weighted sum, and its weighted sum of squares, are added to `moments`."""
+    cdef Py_ssize_t row, j, stride = X.strides[0] // <Py_ssize_t>sizeof(real)
+    cdef const real *x
+    cdef double *first = &moments[0, 0]
+    cdef double *second = &moments[1, 0]
+    cdef double s
+    with nogil:
+        for row in range(start, stop):
+            x = &X[0, 0] + row * stride
+            s = t.weights[row] if t.weights.shape[0] > 0 else 1.0
+            for j in range(t.n_features):
+                first[j] += s * x[j]
+                second[j] += s * x[j] * x[j]
+
+
+def sparse_moments(Terms t, const real[::1] values, const index[::1] columns, const index[::1] indptr,
+                   double[:, ::1] moments, Py_ssize_t start, Py_ssize_t stop):
+    """`dense_moments` on CSR rows, entries that name a column twice taken as they stand."""
+    cdef Py_ssize_t row, k
+    cdef double s
+    with nogil:
+        for row in range(start, stop):
+            s = t.weights[row] if t.weights.shape[0] > 0 else 1.0
+            for k in range(indptr[row], indptr[row + 1]):
+                moments[0, columns[k]] += s * values[k]
+                moments[1, columns[k]] += s * values[k] * values[k]
