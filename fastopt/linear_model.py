@@ -19,16 +19,13 @@ from fastopt import optimizers
 from fastopt._design import Design, checked_csr
 from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
 from fastopt.objective import Objective, raw_prediction
-from fastopt.solvers.lbfgs import lbfgs
+from fastopt.solvers.auto import FINISHERS, auto
 from fastopt.solvers.monitor import STOP_REASONS, Result
 from fastopt.solvers.stochastic import stochastic
 
 __all__ = ["LogisticRegression"]
 
 Array = NDArray[Any]
-
-#: Ways to the minimum that are not update rules.
-FINISHERS = ("lbfgs",)
 
 
 def _read(estimator: BaseEstimator, X: Any, *, reset: bool) -> Design:
@@ -210,9 +207,12 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
             fit_intercept=self.fit_intercept, n_outputs=1 if binary else len(classes),
         )  # fmt: skip
         w, state = self._start(objective, classes)
-        if optimizer is None:
-            result = lbfgs(objective, w, tol=self.tol, max_iter=self.max_iter, verbose=self.verbose)
-            self.solver_ = "lbfgs"
+        options = {"tol": self.tol, "max_iter": self.max_iter, "verbose": self.verbose}
+        if self.solver == "auto":
+            self.solver_, result = auto(objective, w, **options)
+        elif optimizer is None:
+            result = FINISHERS[self.solver](objective, w, **options)
+            self.solver_ = self.solver
         else:
             rng = self.random_state if isinstance(self.random_state, np.random.Generator) else None
             result = stochastic(

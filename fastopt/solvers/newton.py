@@ -59,9 +59,8 @@ def newton(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, 
                 if not descent.step():
                     reason = "stalled"
                     break
-            done += 1
-            converged = monitor.record(descent.value, float(np.linalg.norm(descent.gradient)), done)
-            result = descent.w
+            converged = monitor.record(descent.value, float(np.linalg.norm(descent.gradient)), done + 1)
+            result, done = descent.w, done + 1
             if converged:
                 reason = "tol"
                 break
@@ -182,6 +181,7 @@ class Curvature:
         self.n_samples = sample.n_samples
         with np.errstate(over="ignore", invalid="ignore"):
             H = sample.hessian(point, dtype)
+            _fill_null_space(objective, H)
             diagonal = H.diagonal()
             self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
             H *= self.scale[:, None] * self.scale
@@ -197,6 +197,18 @@ class Curvature:
         """``H^-1 g``; the diagonal alone where H has no factors."""
         scaled = self.scale * g.reshape(-1)
         return np.asarray(self.scale * self._solve(scaled)).reshape(g.shape)
+
+
+def _fill_null_space(objective: Objective, H: Float64) -> None:
+    """Softmax is flat along equal changes of all outputs where nothing is penalised: gives H curvature there.
+
+    F's gradient has no part in it but rounding, which the smallest ridge would turn into a step.
+    """
+    if objective.loss.targets == "multiclass":
+        width, K = objective.shape
+        rows = range(0 if objective.alpha == 0 else objective.n_features, width)
+        for j in (row * K for row in rows):
+            H[j : j + K, j : j + K] += np.trace(H[j : j + K, j : j + K]) / K**2
 
 
 def _factor(H: Float64, epsilon: float) -> Callable[[Float64], Float64]:
