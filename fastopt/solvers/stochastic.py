@@ -230,15 +230,23 @@ def stochastic(
 ) -> Result:  # fmt: skip
     """Minimises F from w by epochs in shuffled order until the gradient's norm over all the data is at most tol.
 
-    With ``learning_rate="auto"`` the rate starts from the data (`auto_learning_rate`) and is halved after every epoch
-    that does not lower F: at a constant rate the iterates end in a cloud around the minimum whose size is
-    proportional to the rate. Two such epochs in a row start anew from the best parameters so far. With all rows in
-    each step it is the momentum that overshoots: it starts anew instead. An epoch that ends not finite, or with F
-    above its start value, is undone: the best parameters so far go on with a fresh state and a rate four times
-    smaller, up to `RETRIES` times in a row.
+    With ``learning_rate="auto"`` the rate starts from the data (`auto_learning_rate`) and falls to zero, linearly, in
+    cycles of 1, 2, 3, 5, 8, 12, ... epochs: at a constant rate the iterates end in a cloud around the minimum whose
+    size is proportional to the rate, and how soon it must fall nobody knows beforehand. Cycles begin 1.3 times higher
+    as long as each one lowers F; after one that does not, from the best parameters at half the rate. Rules that
+    average, and Ftrl, keep the rate; the former raise it by as much per epoch until F rises; it is halved after 3 epochs
+    without a new lowest F. With all rows in each step
+    it is the momentum that overshoots: it starts anew instead. An epoch that ends not finite, or with F above its
+    start value, is undone: the best parameters so far go on with a fresh state and a rate four times smaller, up to
+    `RETRIES` times in a row.
+
+    The cycles' figures are the best of a grid on five problems of the bench times 14 rules: epochs to a relative gap
+    of 1e-2 over those at the best constant rate, geometric mean 1.15 (halving after 1, 2, 3 epochs: more than 1.5).
 
     References
     ----------
+    Defazio, Cutkosky, Mehta, Mishchenko, "Optimal linear decay learning rate schedules and further refinements", 2023,
+    section 2 (linear decay).
     O'Donoghue, Candès, "Adaptive restart for accelerated gradient schemes", 2015, section 3.2 (the momentum's restart).
     """
     epochs = Epochs(objective, optimizer, batch_size, w=w, state=state)
@@ -252,7 +260,10 @@ def stochastic(
     monitor = Monitor(objective, tol, verbose)
     if monitor.check(epochs.solution, 0):
         return monitor.result(epochs.solution.copy(), 0, "tol", epochs.state)
-    start = best_value = last_value = monitor.value
+    start = best_value = monitor.value
+    # A rate that falls means something else to rules that average, and to Ftrl, whose step depends on the last rate.
+    cycles = auto and not epochs.full and not averages and optimizer._kernel != "ftrl"
+    rising, at, length, cycle_start = True, 0, 1, start
     best, best_row = epochs.snapshot(), monitor.rows[-1]
     reason, done, failures, rises = "max_iter", 0, 0, 0
     whole = (best, 1, 0)  # the last whole epoch's parameters, how many measurements there were, and its number
@@ -260,13 +271,17 @@ def stochastic(
         while done < max_iter:
             order = None if epochs.full else rng.permutation(objective.n_samples)
             rate = scale * np.asarray(epochs.optimizer.rate(np.arange(epochs.n_steps) + float(epochs.state["t"])))
+            if cycles:
+                left = 1 - (at + (np.arange(epochs.n_steps) + 0.5) / epochs.n_steps) / length
+                # Columns that wait know constant rates only: they fall epoch by epoch.
+                rate = rate * (left.mean() if epochs._may_wait else left)
             with np.errstate(over="ignore", invalid="ignore"):
-                epochs.run(order, None if scale == 1 else rate)
+                epochs.run(order, None if scale == 1 and not cycles else rate)
                 converged = monitor.check(epochs.solution, done + 1, float(np.max(rate)))
             finite = np.isfinite(monitor.value) and np.isfinite(monitor.grad_norm)
             if not finite or monitor.value > start * (1 + 1e-12):
                 monitor.forget_last()
-                failures, scale = failures + 1, scale / 4
+                failures, scale, rising = failures + 1, scale / 4, False
                 epochs.restart(best, scale)
                 if failures > RETRIES:
                     reason = "diverged"
@@ -277,18 +292,28 @@ def stochastic(
             if converged:
                 reason = "tol"
                 break
-            rises = rises + 1 if monitor.value >= last_value else 0
-            last_value = monitor.value
+            rises = rises + 1 if monitor.value >= best_value else 0
             if monitor.value < best_value:
                 best_value, best, best_row = monitor.value, whole[0], monitor.rows[-1]
-            if auto and rises and epochs.full and "u" in optimizer.slots:
-                epochs.forget()
-            elif auto and rises:
-                scale /= 2
-                if rises > 1 and not averages:  # the rate falls faster than the iterates come back: start from the best
+            if cycles and (at := at + 1) == length:
+                at, length = 0, round(LONGER * length + 0.1)
+                if best_value < cycle_start:
+                    scale *= HIGHER if rising else 1
+                else:
+                    rising, scale = False, scale / 2
                     epochs.restart(best, scale)
-                    rises = 0
+                cycle_start = best_value
+            elif auto and rises and epochs.full and "u" in optimizer.slots:
+                epochs.forget()
+            elif auto and averages and rising and not rises:
+                scale *= HIGHER
                 epochs.optimizer._keep_start(epochs.w, epochs.state, scale)
+            elif auto and not cycles and rises >= (1 if averages and rising else PATIENCE):
+                rising, rises, scale = False, 0, scale / 2
+                if averages:
+                    epochs.optimizer._keep_start(epochs.w, epochs.state, scale)
+                else:
+                    epochs.restart(best, scale)
     except KeyboardInterrupt:
         epochs.restore(whole[0])
         del monitor.rows[whole[1] :]
@@ -299,6 +324,10 @@ def stochastic(
     return monitor.result(epochs.solution.copy(), done, reason, {**epochs.state})
 
 
+#: An automatic rate's cycles: how much longer than the last, and how much higher as long as each lowers F.
+LONGER, HIGHER = 1.5, 1.3
+#: Epochs without a new lowest F after which a rate that has no cycles is halved.
+PATIENCE = 3
 #: Epochs undone in a row before a fit is called diverged: the rate is then 4^-8 of what it was.
 RETRIES = 8
 
@@ -373,8 +402,10 @@ def _calibrated(objective: Objective, optimizer: Optimizer, batch_size: int) -> 
 def _largest_curvature(objective: Objective, iterations: int = 8) -> float:
     """Upper estimate of the largest eigenvalue of the data's Hessian anywhere.
 
-    Power iteration at w = 0, where the logistic losses curve most, with a tenth added for what it has not found yet.
+    Power iteration at w = 0, where the logistic losses curve most, with a tenth added for what it has not found yet;
+    on a sample of the rows, whose largest eigenvalue is on average above that of all.
     """
+    objective = objective.sample(4096)
     zeros = np.zeros(objective.shape)
     v = np.random.default_rng(0).standard_normal(objective.shape)
     value = 0.0
