@@ -19,12 +19,15 @@ __all__ = ["FINISHERS", "auto", "choose"]
 #: Ways to the minimum that are not update rules, by name.
 FINISHERS: dict[str, Callable[..., Result]] = {"lbfgs": lbfgs, "newton": newton}
 
+#: Multiplications of a Hessian that takes a millisecond: then "newton" is at home everywhere.
+SMALL = 50_000_000
+
 
 def choose(objective: Objective) -> list[str]:
     """The solvers to try, one where the last one stalled.
 
     "newton" where the Hessian on all the rows costs less than five passes: a step of either is a pass, and Newton needs
-    5 to 10 of both where L-BFGS needs 20 to 200. Milliseconds to a relative gap of 1e-4 / 1e-6 at alpha = 1/n, one
+    5 to 10 of both where L-BFGS needs 20 to 200; and on small data, where it is the most robust. Milliseconds to a relative gap of 1e-4 / 1e-6 at alpha = 1/n, one
     thread, "newton" against "lbfgs" (both in `bench.problems`):
 
     =====================  =====================  ===========  =============
@@ -38,7 +41,10 @@ def choose(objective: Objective) -> list[str]:
     digits                 1,797 x 64, softmax    142 / 174    34 / 54
     =====================  =====================  ===========  =============
     """
-    return ["newton", "lbfgs"] if hessian_passes(objective) < 5 else ["lbfgs"]
+    parameters = objective.shape[0] * objective.n_outputs
+    if hessian_passes(objective) < 5 or objective.n_samples * parameters**2 < SMALL:
+        return ["newton", "lbfgs"]
+    return ["lbfgs", "newton"] if parameters <= 2000 else ["lbfgs"]
 
 
 def hessian_passes(objective: Objective) -> float:

@@ -23,6 +23,8 @@ GROWTH = 8
 ROWS_PER_PARAMETER = 4
 #: A step is slow if it leaves more than this part of the Newton decrement (squared): curvature is renewed.
 SLOW = 0.02
+#: A whole step with the Hessian of its start that leaves more than this is due to rounding (far away it leaves 1/e^2).
+HOPELESS = 0.3
 #: Differences of F below this part of it are rounding.
 ROUNDING = 1e-13
 
@@ -138,25 +140,28 @@ class Descent:
                 if value <= self.value - 1e-4 * t * decrement + noise:
                     left = -float(np.vdot(gradient, -self.curvature.solve(gradient)))
                     if value <= self.value - noise or left < decrement:
+                        fresh = self.curvature.point is self.w and self.curvature.n_samples == self.objective.n_samples
                         self.w, self.value, self.gradient, self._direction = w, value, gradient, None
                         if t < 1 or left > SLOW * decrement:
-                            self.renew()
+                            self.renew(finer=fresh and t == 1 and left > HOPELESS * decrement)
                         return True
                     break
                 t, tries = t / 2, tries - 1
             if not self.renew():
                 return False
 
-    def renew(self) -> bool:
+    def renew(self, *, finer: bool = False) -> bool:
         """Better curvature: of this point, on more rows, in float64; or finer iterates. False if there is nothing."""
         last, n = self.curvature, self.objective.n_samples
-        if last.point is not self.w or last.n_samples < n:
+        if finer and last.dtype != np.float64:
+            rows, dtype = n, np.dtype(np.float64)
+        elif last.point is not self.w or last.n_samples < n:
             rows, dtype = min(n, 4 * last.n_samples), last.dtype
         elif last.dtype != np.float64:
             rows, dtype = n, np.dtype(np.float64)
         else:
-            finer, self.rounds = self.rounds, False
-            return finer
+            rounded, self.rounds = self.rounds, False
+            return rounded
         self._curvature, self._direction = Curvature(self.objective, self.w, rows, dtype), None
         return True
 
