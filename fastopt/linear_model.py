@@ -19,9 +19,10 @@ from fastopt import optimizers
 from fastopt._design import Design, checked_csr
 from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
 from fastopt.objective import Objective, raw_prediction
-from fastopt.solvers.auto import FINISHERS, auto
+from fastopt.solvers.auto import auto
 from fastopt.solvers.monitor import STOP_REASONS, Result
 from fastopt.solvers.stochastic import stochastic
+from fastopt.solvers.table import SOLVERS, able
 
 __all__ = ["LogisticRegression"]
 
@@ -60,7 +61,8 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
     C : float > 0, default 1.0
         Inverse strength of the penalty, as in scikit-learn.
     l1_ratio : float, default 0.0
-        Only 0.0, the L2 penalty.
+        Share of L1 in the penalty, ``alpha ((1 - l1_ratio) / 2 ||w||_2^2 + l1_ratio ||w||_1)``. Above 0 only with
+        ``solver="saga"``.
     tol : float >= 0, default 1e-4
         Converged means: the Euclidean norm of F's gradient, measured on all the data, is at most `tol`.
     fit_intercept : bool, default True
@@ -68,7 +70,9 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
     random_state : int, RandomState, Generator or None, default None
         Order of the rows.
     solver : str or Optimizer, default "auto"
-        "lbfgs" (scipy's L-BFGS-B on the compiled objective); an update rule's name, a key of
+        "lbfgs" (scipy's L-BFGS-B on the compiled objective); for two classes "sdca" (dual coordinate descent, the
+        fastest on text and other rows with ``||x||^2 C`` up to some units) and "saga" (sparse SAGA, for longer rows,
+        weaker penalties, and L1); an update rule's name, a key of
         `fastopt.optimizers.OPTIMIZERS`: "gd", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw",
         "nadam", "adamax", "adadelta", "ftrl", "lion", "schedule_free_sgd", "schedule_free_adamw"; or an instance such
         as ``Adam(learning_rate=0.01)``. "auto" is "lbfgs".
@@ -97,6 +101,7 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         As in scikit-learn.
     history_ : dict of arrays
         epoch, seconds, objective, grad_norm, learning_rate: one element per measurement, the first before any step.
+        "sdca" adds duality_gap, an upper bound of F's distance to its minimum.
     objective_, grad_norm_ : float
         F and its gradient's norm at the coefficients.
     converged_ : bool
@@ -152,6 +157,8 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        if isinstance(self.solver, str) and self.solver in SOLVERS:
+            tags.classifier_tags.multi_class = SOLVERS[self.solver].outputs
         return tags
 
     # ------------------------------------------------------------------------------------------------------- fitting
@@ -204,20 +211,27 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         objective = Objective(
             design, np.where(y == 1, 1.0, -1.0) if binary else y.astype(np.float64),
             loss="log_loss" if binary else "multinomial", alpha=1 / (self.C * total), sample_weight=weights,
-            fit_intercept=self.fit_intercept, n_outputs=1 if binary else len(classes),
+            fit_intercept=self.fit_intercept, n_outputs=1 if binary else len(classes), l1_ratio=self.l1_ratio,
         )  # fmt: skip
         w, state = self._start(objective, classes)
+        rng = self.random_state if isinstance(self.random_state, np.random.Generator) else None
         options = {"tol": self.tol, "max_iter": self.max_iter, "verbose": self.verbose}
         if self.solver == "auto":
-            self.solver_, result = auto(objective, w, **options)
+            self.solver_, result = auto(objective, w, rng=rng or check_random_state(self.random_state), **options)
         elif optimizer is None:
-            result = FINISHERS[self.solver](objective, w, **options)
-            self.solver_ = self.solver
+            self.solver_ = str(self.solver)
+            solver = SOLVERS[self.solver_]
+            if obstacle := solver.obstacle(objective):
+                binary_only = "Only binary classification is supported. " if objective.n_outputs > 1 else ""
+                others = " or ".join(map(repr, able(objective))) or "an update rule"
+                fail("solver", f"one that can minimise {obstacle}", self.solver, f"{binary_only}Use {others}.")
+            if solver.shuffles:
+                options["rng"] = rng or check_random_state(self.random_state)
+            result = solver.run(objective, w, **options)
         else:
-            rng = self.random_state if isinstance(self.random_state, np.random.Generator) else None
             result = stochastic(
-                objective, w, optimizer, batch_size=self._batch_size(design), tol=self.tol, max_iter=self.max_iter,
-                rng=rng or check_random_state(self.random_state), verbose=self.verbose, state=state,
+                objective, w, optimizer, batch_size=self._batch_size(design), state=state,
+                rng=rng or check_random_state(self.random_state), **options,
             )  # fmt: skip
             self.solver_ = self.solver if isinstance(self.solver, str) else optimizer.name
         self.classes_ = classes
@@ -227,8 +241,10 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         """Validates the constructor's parameters; the update rule, or None for a finisher."""
         check_positive("C", self.C, finite=False)
         check_real("l1_ratio", self.l1_ratio, low=0, high=1)
-        if self.l1_ratio != 0:
-            fail("l1_ratio", "0.0", self.l1_ratio, "Only the L2 penalty is there.")
+        sparsifies = isinstance(self.solver, str) and self.solver in SOLVERS and SOLVERS[self.solver].l1
+        if self.l1_ratio != 0 and not sparsifies:
+            names = " or ".join(repr(name) for name, solver in SOLVERS.items() if solver.l1)
+            fail("l1_ratio", f"0.0 for the solver {self.solver!r}", self.l1_ratio, f"Use solver={names}.")
         check_real("tol", self.tol, low=0)
         check_bool("fit_intercept", self.fit_intercept)
         check_bool("warm_start", self.warm_start)
@@ -244,7 +260,7 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
             return self.solver
         rules = [*optimizers.OPTIMIZERS]
         remedy = "Or give an instance, such as Adam(learning_rate=0.01)."
-        check_choice("solver", self.solver, ["auto", *FINISHERS, *rules], remedy)
+        check_choice("solver", self.solver, ["auto", *SOLVERS, *rules], remedy)
         if self.solver not in rules:
             return None
         return optimizers.get(self.solver).with_learning_rate(self.learning_rate)

@@ -20,6 +20,7 @@ FLOORS = [
     ["objective"],
     ["solvers.monitor"],
     ["solvers", "_minimize"],
+    ["solvers.table"],
     ["solvers.auto"],
     ["linear_model", "model_file"],
     ["data", "dask", "plot"],

@@ -17,6 +17,8 @@ class Plan:
     batch_size: int
     n_features: int
     n_outputs: int
+    n_targets: int
+    n_weights: int
     width: int
     ema_row: int
     first_step: int

@@ -86,7 +86,7 @@ class Scaled:
             self.mean = np.zeros(d)
         # The difference is off by rounding; what is below is a constant column, and F says nothing on its u.
         variance = np.maximum(square - self.mean**2, 1e-12 * square)
-        diagonal = np.append(curvature * variance + objective.alpha, [curvature] * self.centred)
+        diagonal = np.append(curvature * variance + objective.l2, [curvature] * self.centred)
         self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))[:, None]
 
     def start(self, w: Float64) -> Float64:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fastopt.objective import Objective
 
-__all__ = ["Monitor", "Result"]
+__all__ = ["Checks", "Monitor", "Result"]
 
 #: What `stop_reason_` may be, and what it means.
 STOP_REASONS = {
@@ -123,3 +123,42 @@ class Monitor:
         names = ("epoch", "seconds", "objective", "grad_norm", "learning_rate")
         history = dict(zip(names, columns, strict=True)) | {"epoch": columns[0].astype(np.int64)}
         return Result(w, n_iter, self.value, self.grad_norm, stop_reason, history, state or {})
+
+
+class Checks:
+    """When a solver whose epochs estimate the gradient's norm should measure it over all the data.
+
+    At epochs 4, 8, 16, ..., and whenever the estimate, corrected by what the last measurement found it to be off by,
+    is at most tol: only a measurement can end a fit.
+
+    Parameters
+    ----------
+    tol : float
+    start : float
+        The gradient's norm before the first step.
+    """
+
+    #: Measurements in a row, each twice as many epochs on, that do not lower a norm that has already fallen a
+    #: thousandfold: rounding is all that is left.
+    PATIENCE = 3
+
+    def __init__(self, tol: float, start: float) -> None:
+        self.tol, self.start, self.next, self.factor, self.least, self.vain = tol, start, 4, 1.0, math.inf, 0
+
+    def wanted(self, epoch: int, estimate: float) -> bool:
+        """Whether to measure after this epoch."""
+        return epoch >= self.next or not math.isfinite(estimate) or self.factor * estimate <= self.tol
+
+    def measured(self, epoch: int, estimate: float, grad_norm: float) -> None:
+        """Takes a measurement, to correct later estimates by."""
+        if estimate > 0 and math.isfinite(grad_norm):
+            self.factor = grad_norm / estimate
+        if epoch >= self.next:
+            self.next = 2 * epoch
+            self.vain = self.vain + 1 if grad_norm > 0.7 * self.least else 0
+            self.least = min(self.least, grad_norm)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether measurements ever further apart have stopped to fall."""
+        return self.vain >= self.PATIENCE and self.least < 1e-3 * self.start

@@ -211,7 +211,7 @@ def _fill_null_space(objective: Objective, H: Float64) -> None:
     """
     if objective.loss.targets == "multiclass":
         width, K = objective.shape
-        rows = range(0 if objective.alpha == 0 else objective.n_features, width)
+        rows = range(0 if objective.l2 == 0 else objective.n_features, width)
         for j in (row * K for row in rows):
             H[j : j + K, j : j + K] += np.trace(H[j : j + K, j : j + K]) / K**2
 

@@ -88,13 +88,13 @@ class Epochs:
             stamp = np.zeros(d, np.int32)
             longest = int(np.diff(design.indptr).max(initial=0))
             touched = np.empty(max(1, min(d, longest * self.batch_size)), np.intp)
-            if objective.alpha and not optimizer.exact_l2:
+            if objective.l2 and not optimizer.exact_l2:
                 share = touch_shares(design.column_counts, n, self.batch_size)
-                l2 = np.divide(objective.alpha, share, out=np.zeros(d), where=share > 0)
+                l2 = np.divide(objective.l2, share, out=np.zeros(d), where=share > 0)
                 self.w[:d][design.column_counts == 0] = 0  # never touched: its minimiser is zero
         self._scores = np.empty((1 if self.full else self.batch_size, objective.n_outputs), dtype=design.dtype)
         self._plan = plan.Plan(
-            objective.kernel_loss, objective.loss.parameter, objective.alpha, objective.y, objective.weights, d,
+            objective.kernel_loss, objective.loss.parameter, objective.l2, objective.y.ravel(), objective.weights, d,
             objective.n_outputs, objective.fit_intercept, self.batch_size, l2, stamp, touched,
             design.distinct,
         )  # fmt: skip
@@ -147,10 +147,10 @@ class Epochs:
             for t in range(n_steps):
                 self._full_step(float(rates[t]))
             return
-        lazy = self._may_wait and n_steps <= MOST_STEPS and self.optimizer.idles_exactly(self.objective.alpha, constant)
+        lazy = self._may_wait and n_steps <= MOST_STEPS and self.optimizer.idles_exactly(self.objective.l2, constant)
         if constant and not lazy and n_steps and self.optimizer.same_every_step:
             rates = rates[:1]
-        table, hyper = self.optimizer.table(t0, rates, self.state, lazy=lazy, alpha=self.objective.alpha, rate=rate)
+        table, hyper = self.optimizer.table(t0, rates, self.state, lazy=lazy, alpha=self.objective.l2, rate=rate)
         if len(rates) < n_steps:
             table = table[1:]
         if not np.isfinite(table[:, -1]).all():  # decay by a factor <= 0 has no logarithm
@@ -338,7 +338,8 @@ def auto_learning_rate(objective: Objective, optimizer: Optimizer, batch_size: i
     For plain steps 2 / L (1 / L with all rows), L being the expected smoothness of a batch of b of n rows,
     ``n (b - 1) / (b (n - 1)) L_full + (n - b) / (b (n - 1)) L_row + alpha``, where L_row is the mean over rows and not,
     as in the worst case of the theory, the largest: the solver's guard and its halving stand behind it. Momentum
-    multiplies the second, noise's part by 1 / (1 - mu). The other rules are calibrated (`_calibrated`).
+    multiplies the second, noise's part by 1 / (1 - mu). The other rules, and losses whose slope is not Lipschitz, are
+    calibrated (`_calibrated`).
 
     References
     ----------
@@ -348,17 +349,17 @@ def auto_learning_rate(objective: Objective, optimizer: Optimizer, batch_size: i
     n = objective.n_samples
     norms = objective.design.row_norms_squared + objective.fit_intercept
     if len(objective.weights):
-        norms = norms * objective.weights
+        norms = norms * objective.weights.reshape(n, -1).max(axis=1)
     if not np.isfinite(norms).all():
         return 0.0
-    if optimizer._kernel not in ("sgd", "momentum", "nesterov"):
-        return _calibrated(objective, optimizer, batch_size)
     curvature = objective.loss.max_curvature
+    if optimizer._kernel not in ("sgd", "momentum", "nesterov") or not np.isfinite(curvature):
+        return _calibrated(objective, optimizer, batch_size)
     row = curvature * float(norms.mean())
     full = min(_largest_curvature(objective), row)
     b = batch_size
     noise = (n - b) / (b * (n - 1)) / (1 - getattr(optimizer, "momentum", 0.0)) if b < n else 0.0
-    smoothness = (n * (b - 1) / (b * (n - 1)) if b < n else 1.0) * full + noise * row + objective.alpha
+    smoothness = (n * (b - 1) / (b * (n - 1)) if b < n else 1.0) * full + noise * row + objective.l2
     return (1 if b == n else 2) / max(smoothness, 1e-300)
 
 
