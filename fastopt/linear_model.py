@@ -215,7 +215,7 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         )  # fmt: skip
         w, state = self._start(objective, classes)
         rng = self.random_state if isinstance(self.random_state, np.random.Generator) else None
-        options = {"tol": self.tol, "max_iter": self.max_iter, "verbose": self.verbose}
+        options: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "verbose": self.verbose}
         if self.solver == "auto":
             self.solver_, result = auto(objective, w, rng=rng or check_random_state(self.random_state), **options)
         elif optimizer is None:

@@ -153,12 +153,13 @@ class Descent:
     def renew(self, *, finer: bool = False) -> bool:
         """Better curvature: of this point, on more rows, in float64; or finer iterates. False if there is nothing."""
         last, n = self.curvature, self.objective.n_samples
+        dtype: np.dtype[Any] = np.dtype(np.float64)
         if finer and last.dtype != np.float64:
-            rows, dtype = n, np.dtype(np.float64)
+            rows = n
         elif last.point is not self.w or last.n_samples < n:
             rows, dtype = min(n, 4 * last.n_samples), last.dtype
         elif last.dtype != np.float64:
-            rows, dtype = n, np.dtype(np.float64)
+            rows = n
         else:
             rounded, self.rounds = self.rounds, False
             return rounded
