@@ -163,7 +163,7 @@ class Design:
     def rows(self, rows: NDArray[np.intp]) -> Design:
         """The design of some rows alone (copied)."""
         if self.indices is None or self.indptr is None:
-            return Design(np.ascontiguousarray(self.values[rows]), None, None, (len(rows), self.shape[1]))
+            return Design(self.values.take(rows, axis=0), None, None, (len(rows), self.shape[1]))
         lengths = (self.indptr[rows + 1] - self.indptr[rows]).astype(np.int64)
         indptr = np.concatenate([[0], np.cumsum(lengths)])
         entries = np.repeat(self.indptr[rows] - indptr[:-1], lengths) + np.arange(indptr[-1])

@@ -194,3 +194,49 @@ def exponential(real[::1] x):
     cdef Py_ssize_t k
     for k in range(x.shape[0]):
         x[k] = exp(x[k])
+
+
+def curvatures(Terms t, double[:, ::1] z, Py_ssize_t start, Py_ssize_t stop):
+    """Raw predictions become the weighted second derivatives of the losses; with softmax, the probabilities."""
+    cdef Py_ssize_t row, c, K = t.n_outputs
+    cdef double s
+    with nogil:
+        for row in range(start, stop):
+            if t.loss == MULTINOMIAL:
+                softmax(&z[row, 0], K, 0)
+                z[row, 0] += 1
+                continue
+            s = t.weights[row] if t.n_weights == 1 else 1.0
+            for c in range(K):
+                if t.n_weights > 1:
+                    s = t.weights[row * K + c]
+                z[row, c] = s * curvature_of(t.loss, t.loss_parameter, t.y[row * K + c], z[row, c])
+
+
+def dense_moments(Terms t, const real[:, :] X, double[:, ::1] moments, Py_ssize_t start, Py_ssize_t stop):
+    """Each column's weighted sum, and its weighted sum of squares, are added to `moments`."""
+    cdef Py_ssize_t row, j, stride = X.strides[0] // <Py_ssize_t>sizeof(real)
+    cdef const real *x
+    cdef double *first = &moments[0, 0]
+    cdef double *second = &moments[1, 0]
+    cdef double s
+    with nogil:
+        for row in range(start, stop):
+            x = &X[0, 0] + row * stride
+            s = t.weights[row] if t.n_weights == 1 else 1.0
+            for j in range(t.n_features):
+                first[j] += s * x[j]
+                second[j] += s * x[j] * x[j]
+
+
+def sparse_moments(Terms t, const real[::1] values, const index[::1] columns, const index[::1] indptr,
+                   double[:, ::1] moments, Py_ssize_t start, Py_ssize_t stop):
+    """`dense_moments` on CSR rows, entries that name a column twice taken as they stand."""
+    cdef Py_ssize_t row, k
+    cdef double s
+    with nogil:
+        for row in range(start, stop):
+            s = t.weights[row] if t.n_weights == 1 else 1.0
+            for k in range(indptr[row], indptr[row + 1]):
+                moments[0, columns[k]] += s * values[k]
+                moments[1, columns[k]] += s * values[k] * values[k]

@@ -28,6 +28,7 @@ from fastopt.linear_model._base import (
     with_callbacks,
 )  # fmt: skip
 from fastopt.objective import Objective
+from fastopt.solvers.auto import auto
 from fastopt.solvers.monitor import STOP_REASONS, Result
 from fastopt.solvers.stochastic import stochastic
 from fastopt.solvers.table import SOLVERS, able
@@ -97,7 +98,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         all of it if the rule, X's dtype or `fit_intercept` changed, or somebody changed the coefficients; the course of
         the learning rate, but not the rule's state, if F is another (other data or C), the learning rate or the batch
         size. The coefficients are dropped if the classes or the number of features changed. "lbfgs" starts anew from
-        the coefficients: scipy's routine does not hand out its curvature pairs, so that no fit of it can be taken up again.
+        the coefficients: scipy's routine does not hand out its curvature pairs.
     n_jobs : int or None, default None
         Ignored by the solvers that there are: they use one thread.
 
@@ -229,18 +230,15 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         batch_size = self._batch_size(design)
         self.classes_ = classes
         with self._reporter(self.max_iter, data, self._fitted) as reporter:
-            if optimizer is None:
-                self.solver_ = "lbfgs" if self.solver == "auto" else str(self.solver)
+            options: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "verbose": reporter}
+            if self.solver == "auto":
+                self.solver_, result = auto(objective, w, rng=rng, **options)
+            elif optimizer is None:
+                self.solver_ = str(self.solver)
                 solver = SOLVERS[self.solver_]
-                options = {"rng": rng} if solver.shuffles else {}
-                result = solver.run(
-                    objective, w, tol=self.tol, max_iter=self.max_iter, verbose=reporter, **options
-                )  # fmt: skip
+                result = solver.run(objective, w, **options, **({"rng": rng} if solver.shuffles else {}))
             else:
-                result = stochastic(
-                    objective, w, optimizer, batch_size=batch_size, tol=self.tol, max_iter=self.max_iter, rng=rng,
-                    verbose=reporter, state=state,
-                )  # fmt: skip
+                result = stochastic(objective, w, optimizer, batch_size=batch_size, rng=rng, state=state, **options)
                 self.solver_ = self.solver if isinstance(self.solver, str) else optimizer.name
             self._keep(result)
 

@@ -159,6 +159,18 @@ class Monitor:
         """The gradient's norm at the last check."""
         return self.rows[-1][3]
 
+    def rounded_result(self, w: NDArray[np.float64], n_iter: int, stop_reason: str) -> Result:
+        """The result at w rounded to X's type and measured there; w itself where rounding would cost convergence."""
+        rounded = w.reshape(self.objective.shape).astype(self.objective.design.dtype)
+        if rounded.dtype != w.dtype:
+            value, gradient = self.objective.value_and_gradient(rounded)
+            norm = float(np.linalg.norm(gradient))
+            if stop_reason == "tol" and norm > self.tol:
+                return self.result(w.reshape(self.objective.shape), n_iter, stop_reason)
+            epoch, seconds, _, _, rate = self.rows[-1]
+            self.rows[-1] = (epoch, seconds, value, norm, rate)
+        return self.result(rounded, n_iter, stop_reason)
+
     def result(self, w: NDArray[Any], n_iter: int, stop_reason: str, state: dict[str, Any] | None = None) -> Result:
         """The solver's result, F and the gradient's norm being those of the last check."""
         columns = np.array(self.rows).reshape(-1, 5).T

@@ -426,18 +426,25 @@ def stochastic(
 ) -> Result:  # fmt: skip
     """Minimises F from w by epochs in shuffled order until the gradient's norm over all the data is at most tol.
 
-    With ``learning_rate="auto"`` the rate starts from the data (`auto_learning_rate`) and is halved after every epoch
-    that does not lower F: at a constant rate the iterates end in a cloud around the minimum whose size is
-    proportional to the rate. Two such epochs in a row start anew from the best parameters so far. With all rows in
-    each step it is the momentum that overshoots: it starts anew instead. An epoch that ends not finite, or with F
-    above its start value, is undone: the best parameters so far go on with a fresh state and a rate four times
-    smaller, up to `RETRIES` times in a row.
+    With ``learning_rate="auto"`` the rate starts from the data (`auto_learning_rate`) and falls to zero, linearly, in
+    cycles of 1, 2, 3, 5, 8, 12, ... epochs: at a constant rate the iterates end in a cloud around the minimum whose
+    size is proportional to the rate, and how soon it must fall nobody knows beforehand. Cycles begin 1.3 times higher
+    as long as each one lowers F; after one that does not, from the best parameters at half the rate. Rules that
+    average, and Ftrl, keep the rate; the former raise it by as much per epoch until F rises; it is halved after 3 epochs
+    without a new lowest F (`adjusted`). With all rows in each step it is the momentum that overshoots: it starts anew
+    instead. An epoch that ends not finite, or with F above its start value, is undone: the best parameters so far go on
+    with a fresh state and a rate four times smaller, up to `RETRIES` times in a row.
+
+    The cycles' figures are the best of a grid on five problems of the bench times 14 rules: epochs to a relative gap
+    of 1e-2 over those at the best constant rate, geometric mean 1.15 (halving after 1, 2, 3 epochs: more than 1.5).
 
     With the `state` that an earlier run returned beside w it goes on where that run ended, as if it had not: k epochs
     and k more are 2k epochs, bit for bit, the order of the rows included (`rng` is not used then). See `resume`.
 
     References
     ----------
+    Defazio, Cutkosky, Mehta, Mishchenko, "Optimal linear decay learning rate schedules and further refinements", 2023,
+    section 2 (linear decay).
     O'Donoghue, Candès, "Adaptive restart for accelerated gradient schemes", 2015, section 3.2 (the momentum's restart).
     """
     before = resume.fitting(state, objective, optimizer, w)
@@ -447,11 +454,16 @@ def stochastic(
     auto = optimizer.learning_rate == "auto"
     monitor = Monitor(objective, tol, verbose)
     converged = monitor.check(epochs.solution, 0)
+    # A rate that falls means something else to rules that average, and to Ftrl, whose step depends on the last rate.
+    cycles = auto and not epochs.full and not averages and not optimizer._kernel.startswith("ftrl")
     run = resume.Run.of(before, optimizer, epochs.batch_size, w, monitor.rows[0])
     if run is None:
         first = auto_learning_rate(objective, optimizer, epochs.batch_size) if auto and not converged else None
         best, row = epochs.solution.copy(), monitor.rows[0]
-        run = resume.Run(resume.settings(optimizer, epochs.batch_size), first, monitor.value, row, best, row)
+        run = resume.Run(
+            resume.settings(optimizer, epochs.batch_size), first, monitor.value, row, best, row,
+            cycle_start=monitor.value,
+        )  # fmt: skip
     if run.learning_rate is not None:
         epochs.optimizer = optimizer.with_learning_rate(run.learning_rate)
     if before is None and not converged:
@@ -461,27 +473,23 @@ def stochastic(
     whole = (run, epochs.snapshot(), resume.random_numbers(rng), 1, 0)
     try:
         while not converged and done < max_iter:
-            if auto and run.rises and not failures:
-                run = replace(run)
-                if epochs.full and "u" in optimizer.slots:
-                    epochs.forget()
-                else:
-                    run.scale /= 2
-                    if run.rises > 1 and not averages:  # the rate falls faster than the iterates come back
-                        epochs.restart(run.best, run.scale)
-                        run.rises = 0
-                    epochs.keep_start(run.scale)
+            if auto and epochs.state["t"] and not failures:
+                run = adjusted(run, epochs, cycles, averages)
             order = None if epochs.full else shuffled(rng, objective.n_samples)
             steps = np.arange(epochs.n_steps) + float(epochs.state["t"])
             rate = run.scale * np.asarray(epochs.optimizer.rate(steps))
+            if cycles:
+                left = 1 - (run.at + (np.arange(epochs.n_steps) + 0.5) / epochs.n_steps) / run.length
+                # Columns that wait know constant rates only: they fall epoch by epoch.
+                rate = rate * (left.mean() if epochs._may_wait else left)
             with np.errstate(over="ignore", invalid="ignore"):
-                epochs.run(order, None if run.scale == 1 else rate)
+                epochs.run(order, None if run.scale == 1 and not cycles else rate)
                 converged = monitor.check(epochs.solution, done + 1, float(np.max(rate)))
             finite = np.isfinite(monitor.value) and np.isfinite(monitor.grad_norm)
             if not finite or monitor.value > run.start * (1 + 1e-12):
                 monitor.forget_last()
                 converged, failures = False, failures + 1
-                run = replace(run, scale=run.scale / 4, row=run.best_row)
+                run = replace(run, scale=run.scale / 4, rising=False, row=run.best_row)
                 epochs.restart(run.best, run.scale)
                 if failures > RETRIES:
                     reason = "diverged"
@@ -489,7 +497,8 @@ def stochastic(
                     break
                 continue
             row, snapshot = monitor.rows[-1], epochs.snapshot()
-            run = replace(run, rises=run.rises + 1 if monitor.value >= run.row[2] else 0, row=row)
+            rises = run.rises + 1 if monitor.value >= run.best_row[2] else 0
+            run = replace(run, rises=rises, at=run.at + cycles, row=row)
             if monitor.value < run.best_row[2]:
                 best = epochs.solution.copy() if averages else snapshot[0][0].reshape(epochs.w.shape)
                 run.best, run.best_row = best, row
@@ -509,6 +518,34 @@ def stochastic(
     kept = {key: a.copy() if isinstance(a, np.ndarray) else a for key, a in epochs.state.items()}
     kept["run"] = run.as_dict(epochs.w, solution, numbers)
     return monitor.result(solution.copy(), done, reason, kept)
+
+
+def adjusted(run: resume.Run, epochs: Epochs, cycles: bool, averages: bool) -> resume.Run:
+    """After an epoch with an automatic rate: the next one's course; starts anew where that is due."""
+    run = replace(run)
+    if cycles and run.at == run.length:
+        run.at, run.length = 0, round(LONGER * run.length + 0.1)
+        if run.best_row[2] < run.cycle_start:
+            run.scale *= HIGHER if run.rising else 1
+        else:
+            run.rising, run.scale = False, run.scale / 2
+            epochs.restart(run.best, run.scale)
+        run.cycle_start = run.best_row[2]
+    elif cycles:
+        pass
+    elif epochs.full and "u" in epochs.optimizer.slots:
+        if run.rises:
+            epochs.forget()
+    elif averages and run.rising and not run.rises:
+        run.scale *= HIGHER
+        epochs.keep_start(run.scale)
+    elif run.rises >= (1 if averages and run.rising else PATIENCE):
+        run.rising, run.rises, run.scale = False, 0, run.scale / 2
+        if averages:
+            epochs.keep_start(run.scale)
+        else:
+            epochs.restart(run.best, run.scale)
+    return run
 
 
 #: Rows that NumPy shuffles at once.
@@ -540,6 +577,10 @@ def shuffled(rng: np.random.RandomState | np.random.Generator, n: int) -> NDArra
     return order
 
 
+#: An automatic rate's cycles: how much longer than the last, and how much higher as long as each lowers F.
+LONGER, HIGHER = 1.5, 1.3
+#: Epochs without a new lowest F after which a rate that has no cycles is halved.
+PATIENCE = 3
 #: Epochs undone in a row before a fit is called diverged: the rate is then 4^-8 of what it was.
 RETRIES = 8
 
@@ -616,8 +657,10 @@ def _calibrated(objective: Objective, optimizer: Optimizer, batch_size: int) -> 
 def _largest_curvature(objective: Objective, iterations: int = 8) -> float:
     """Upper estimate of the largest eigenvalue of the data's Hessian anywhere.
 
-    Power iteration at w = 0, where the logistic losses curve most, with a tenth added for what it has not found yet.
+    Power iteration at w = 0, where the logistic losses curve most, with a tenth added for what it has not found yet;
+    on a sample of the rows, whose largest eigenvalue is on average above that of all.
     """
+    objective = objective.sample(4096)
     zeros = np.zeros(objective.shape)
     v = np.random.default_rng(0).standard_normal(objective.shape)
     value = 0.0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fastopt.objective import Objective
 from fastopt.solvers.lbfgs import lbfgs
 from fastopt.solvers.monitor import Result
+from fastopt.solvers.newton import newton
 from fastopt.solvers.saga import saga
 from fastopt.solvers.sdca import LOSSES as DUAL_LOSSES
 from fastopt.solvers.sdca import sdca
@@ -62,6 +63,7 @@ class Solver:
 #: Every solver that is not an update rule by the name that the estimators' `solver` takes.
 SOLVERS: dict[str, Solver] = {
     "lbfgs": Solver(lbfgs, outputs=True, l1=True, kinks=True),
+    "newton": Solver(newton, outputs=True),
     "sdca": Solver(sdca, shuffles=True, needs_l2=True, losses=DUAL_LOSSES),
     "saga": Solver(saga, shuffles=True, l1=True),
 }
