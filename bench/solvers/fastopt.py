@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from bench.solvers import EPOCH_BATCHES, Contestant, base_step, rates, rule_knobs
+from bench.solvers import EPOCH_BATCHES, Contestant, base_step, rates, rule_knobs, some
 
 
 def _objective(problem):
@@ -23,10 +23,11 @@ class Rule(Contestant):
     """An update rule, run for a given number of epochs."""
 
     FAMILY = DISTRIBUTION = "fastopt"
-    BATCHES, STEP_LIMIT = EPOCH_BATCHES, 10**9
+    BATCHES, STEP_LIMIT, LAZY = EPOCH_BATCHES, 10**9, True
 
     def __init__(self, rule: str):
         self.RULE, self.NAME = rule, f"fastopt {rule}"
+        self.SCALING = rule in ("sgd", "adam")
         self.TO_TARGET = rule != "gd"  # L-BFGS is what full gradients are for
 
     def knobs(self, problem):
@@ -42,7 +43,7 @@ class Rule(Contestant):
         still = steps if problem.kind == "csr" and self.RULE != "sgd" else 1
 
         def run(budget):
-            rng = np.random.default_rng(0)
+            rng = np.random.default_rng(self.seed)
             every = np.repeat(rates(problem, steps * budget, learning_rate, falls)[::still], still)
             epochs = Epochs(objective, optimizer, batch_size=batch_size)
             for epoch in range(budget):
@@ -64,7 +65,7 @@ class Rule(Contestant):
         from fastopt.optimizers import get
 
         optimizer = get(self.RULE).with_learning_rate(1e-3)
-        w, g = np.random.default_rng(0).standard_normal((2, d)).astype(dtype)
+        w, g = some(d, dtype), some(d, dtype)[::-1].copy()
         state = optimizer.init(w)
         return lambda: optimizer.step(w, g, state)
 
