@@ -41,6 +41,7 @@ LADDER = (
     8192,
     16384,
 )
+PREPARATION = [0.0]  # seconds of this search that went into imports, conversion and compilers
 TUNED = ROOT / "bench" / "tuned.json"  # the best settings found by `python -m bench --tune`; part of the repository
 
 
@@ -115,6 +116,7 @@ def crossing(before: Point | None, after: Point, gap: float) -> float:
 def trace(hand, problem: Problem, knobs: dict, *, gap: float, seconds: float) -> Iterator[Point]:
     """Runs of growing budget until one reaches `gap`, the next would pass `seconds` in all, or more brings nothing."""
     run = hand.job("prepare", **knobs)
+    PREPARATION[0] += run.preparation
     spent, best, idle = 0.0, float("inf"), 0
     for budget, following in itertools.pairwise(LADDER):
         coef = run(budget)
@@ -149,11 +151,13 @@ def plan(
     candidates = settings or known(contestant, problem) or contestant.knobs(problem)
     climbing = [trace(hand, problem, knobs, gap=gap, seconds=seconds) for knobs in candidates]
     points: list[Point] = []
-    start = time.perf_counter()
+    start, PREPARATION[0] = time.perf_counter(), 0.0
+    patience = start + 20 + 5 * seconds  # imports and compilers have their time, but not all of it
     while climbing:
         reached: list[tuple[float, Iterator[Point]]] = []
         for climber in climbing:
-            if points and time.perf_counter() - start > seconds:
+            now = time.perf_counter()
+            if points and (now - start - PREPARATION[0] > seconds or now > patience):
                 return Plan(points)
             point = next(climber, None)
             if point is not None:

@@ -91,7 +91,8 @@ class Local:
             start = time.perf_counter()
             for _ in range(repeat):
                 value = job(*args)
-            return (time.perf_counter() - start) / repeat, value
+            seconds = (time.perf_counter() - start) / repeat
+            return seconds, value() if callable(value) else value
         finally:
             gc.enable()
 

@@ -60,7 +60,10 @@ class Contestant:
         return [{}]
 
     def prepare(self, problem, **knobs) -> Callable[[int], np.ndarray]:
-        """Return run(budget): solve from zero in so many epochs or iterations; parameters of shape `problem.shape`."""
+        """Return run(budget): solve from zero in so many epochs or iterations; parameters of shape `problem.shape`.
+
+        Where reading them out takes long, run may return a function that does so, outside the clock.
+        """
         raise NotImplementedError
 
     def epoch(self, problem, batch_size: int, rows: int) -> Callable[[], object]:

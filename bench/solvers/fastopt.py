@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
@@ -76,18 +77,18 @@ class Estimator(Contestant):
     FAMILY = DISTRIBUTION = "fastopt"
 
     def __init__(self, name: str, solver: str):
-        self.NAME, self.solver = name, solver
+        self.NAME, self.solver, self.SCALING = name, solver, solver == "auto"
 
     def prepare(self, problem):
         from fastopt import LogisticRegression
 
-        settings = {"C": 1 / (problem.alpha * problem.X.shape[0]), "solver": self.solver, "tol": 0.0, "random_state": 0}
+        settings = {"C": 1 / (problem.alpha * problem.X.shape[0]), "solver": self.solver, "tol": 0.0}
         settings |= {"n_jobs": 1} if "n_jobs" in LogisticRegression().get_params() else {}
 
         def run(budget):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a limited budget is the point
-                model = LogisticRegression(max_iter=budget, **settings).fit(problem.X, problem.y)
+                model = LogisticRegression(max_iter=budget, random_state=self.seed, **settings).fit(problem.X, problem.y)
             return np.vstack([model.coef_.T, model.intercept_])
 
         return run
@@ -99,4 +100,23 @@ def _rules() -> list[Rule]:
     return [Rule(name) for name in OPTIMIZERS]
 
 
-CONTESTANTS = [*_rules(), Estimator("fastopt lbfgs", "lbfgs"), Estimator("fastopt adam untuned", "adam")]
+def _solver_names() -> list[str]:
+    """The names that the estimator takes; its message for another one lists them."""
+    from fastopt import LogisticRegression
+    from fastopt.optimizers import OPTIMIZERS
+
+    try:
+        LogisticRegression(solver="?").fit([[0.0], [1.0]], [0, 1])
+    except ValueError as error:
+        names = re.findall(r"'(\w+)'", str(error).partition("; got")[0])
+        return [name for name in names if name not in OPTIMIZERS]
+    raise AssertionError("LogisticRegression took '?' for a solver")
+
+
+def _estimators() -> list[Estimator]:
+    """One for each way to the minimum that is no update rule, and the untuned Adam."""
+    names = sorted(_solver_names(), key="auto".__eq__)
+    return [*(Estimator(f"fastopt {name}", name) for name in names), Estimator("fastopt adam untuned", "adam")]
+
+
+CONTESTANTS = [*_rules(), *_estimators()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.solvers import Contestant, rates, rule_knobs, some
+from bench.solvers import Contestant, base_step, rates, rule_knobs, some
 
 RULES = {  # ours -> torch.optim's class and arguments
     "sgd": ("SGD", {}),
@@ -80,7 +80,12 @@ def _tensors(problem, torch):
 class Minibatches(Rule):
     """What a PyTorch user writes: a linear layer, batches, autograd, zero_grad, backward, step."""
 
-    TO_TARGET = True
+    TO_TARGET, BATCHES = True, (32, 256)
+
+    def epoch(self, problem, batch_size, rows):
+        rate = base_step(problem) if self.RULE == "sgd" else 0.001
+        run = self.prepare(problem, learning_rate=rate, batch_size=batch_size, falls="never")
+        return lambda: run(1)
 
     def knobs(self, problem):
         return [k for k in rule_knobs(self.RULE, problem) if k["batch_size"] >= 256 and k["falls"] == "to zero"]
@@ -124,6 +129,7 @@ class Minibatches(Rule):
                     optimizer.step()
             return torch.vstack([w, b[None]]).detach().numpy()
 
+        run(1)  # its first steps load and choose
         return run
 
 
@@ -167,6 +173,7 @@ class LBFGS(_Torch):
             optimizer.step(closure)
             return w.detach().numpy()
 
+        run(1)
         return run
 
 
