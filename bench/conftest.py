@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.machine import facts, pin_threads
+from bench.machine import facts, memory_speed, pin_threads, version
 
 pin_threads()  # before anything imports NumPy
 
@@ -30,7 +30,7 @@ SCALING = {  # what grows -> problems; each is the one before with four times as
 }
 SCALING_BUDGET = 5
 #: Parts of a run, in order, and their shares of its time; problems have a part each.
-WEIGHTS = {"step": 1.0, "epoch": 1.0, "columns": 0.7, "fixed": 0.3, "scaling": 0.7, "to_target": 3.0}
+WEIGHTS = {"step": 1.0, "epoch": 1.0, "columns": 0.7, "fixed": 0.3, "scaling": 0.4, "to_target": 4.0}
 
 
 def pytest_addoption(parser):
@@ -196,7 +196,8 @@ class Record:
             for (what, c, p), reason in self.skipped.items()
         ]
         return {
-            "facts": facts(),
+            "facts": facts() | {c.DISTRIBUTION: version(c.DISTRIBUTION) for c in settings.present if c.DISTRIBUTION},
+            "memory": memory_speed(10_000_000),
             "problems": self.problems,
             "curves": curves,
             "skipped": skipped,
@@ -262,8 +263,8 @@ def pytest_generate_tests(metafunc):
 def part_of(item) -> tuple:
     """The part of the run that a case belongs to: a test function, and what its data are."""
     name, case = item.function.__name__.removeprefix("test_"), item.callspec.params
-    data = case.get("problem_name", case.get("popularity", case.get("d", "")))
-    return name, data
+    data = (case[key] for key in ("axis", "problem_name", "popularity", "d") if key in case)
+    return name, next(data, "")
 
 
 @pytest.hookimpl(trylast=True)
@@ -285,6 +286,8 @@ def pytest_collection_modifyitems(config, items):
 
 class Bench:
     """What a benchmark needs: settings, record, and the two ways to leave a trace."""
+
+    searched = 0.0  # seconds that the last search could take
 
     def __init__(self, config, item):
         self.settings, self.record, self.item = config.bench_settings, config.bench_record, item
@@ -324,6 +327,7 @@ class Bench:
             rivals = sum(c.TO_TARGET for c in self.settings.present)
             left = rivals - sum(key[1] == problem.name for key in self.record.plans)
             seconds = min(seconds, max(0.1, 0.75 * begun / max(1, left)))
+        self.searched = seconds
         return self.record.plan(self.settings, contestant, problem, seconds)
 
     def failed(self, contestant, problem_name: str, trouble: workers.Trouble):
@@ -400,18 +404,42 @@ def pytest_runtest_logreport(report):
 
 
 class _Progress:
-    """A line per case: how far, how long, what."""
+    """A line per case: how far, how long, what; below them a bar, in a terminal with rich."""
 
-    config = None
+    config = bar = None
     late = False
     done = total = 0
+
+    def begin(self, session):
+        self.config, self.total = session.config, len(session.items)
+        try:
+            from rich import progress
+        except ImportError:
+            return
+        columns = progress.BarColumn(None), progress.MofNCompleteColumn(), progress.TextColumn("{task.fields[left]}")
+        bar = progress.Progress(progress.TextColumn("bench"), *columns)
+        if bar.console.is_terminal and self.total:
+            self.bar, self.task = bar, bar.add_task("", total=self.total, left="")
+            bar.start()
+
+    def end(self):
+        if self.bar:
+            self.bar.stop()
+
+    def left(self) -> float:
+        """Seconds to go: as fast as until now, and never beyond the deadline."""
+        record, deadline = self.config.bench_record, self.config.bench_settings.deadline
+        took = time.monotonic() - record.start
+        left = took / self.done * (self.total - self.done)
+        return min(left, max(0.0, deadline - took)) if deadline else left
 
     def show(self, report):
         if not self.config or report.when == "teardown" or (report.when == "setup" and report.passed):
             return
         self.done += 1
-        took = time.monotonic() - self.config.bench_record.start
-        left = took / self.done * (self.total - self.done)
+        took, left = time.monotonic() - self.config.bench_record.start, self.left()
+        if self.bar:
+            self.bar.update(self.task, completed=self.done, left=f"about {left / 60:.0f} min left")
         name = report.nodeid.partition("[")[2].rstrip("]") or report.nodeid
         kind = report.nodeid.partition("::test_")[2].partition("[")[0]
         said = dict(report.user_properties).get("bench", "")
@@ -423,10 +451,11 @@ class _Progress:
             said = "skipped: " + str(report.longrepr[2]).removeprefix("Skipped: ")
         elif report.failed:
             said = "FAILED: " + str(report.longrepr).strip().splitlines()[-1]
-        writer = self.config.pluginmanager.get_plugin("terminalreporter")
-        writer.write_line(
-            f"{self.done:4d}/{self.total} {took:4.0f}s, {left:3.0f}s left  {kind:9s} {name:62s} {said}"[:200]
-        )
+        line = f"{self.done:4d}/{self.total} {took:4.0f}s, {left:3.0f}s left  {kind:9s} {name:62s} {said}"[:200]
+        if self.bar:
+            self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            self.config.pluginmanager.get_plugin("terminalreporter").write_line(line)
 
 
 PROGRESS = _Progress()
@@ -434,4 +463,8 @@ PROGRESS = _Progress()
 
 def pytest_collection_finish(session):
     if session.config.getoption("--bench-progress"):
-        PROGRESS.config, PROGRESS.total = session.config, len(session.items)
+        PROGRESS.begin(session)
+
+
+def pytest_sessionfinish(session):
+    PROGRESS.end()

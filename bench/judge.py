@@ -72,7 +72,8 @@ def judge(problem: Problem, coef, gap_reached: float = 1e-4) -> Verdict:
     """Say how close `coef` is to the minimum of F, and whether it rather is the minimum of something else.
 
     At a minimum of loss + a/2 ||w||^2, a = -<grad loss, w> / ||w||^2. If that a, put in place of alpha, makes the
-    gradient vanish while alpha does not, the contestant has converged, but with another penalty.
+    gradient vanish while alpha does not, the contestant has converged, but with another penalty. (After a first short
+    step from zero an enormous a does that, too; hence the factor of at most 100.)
     """
     coef = np.asarray(coef, dtype=np.float64).reshape(problem.shape)
     if not np.isfinite(coef).all():
@@ -87,7 +88,7 @@ def judge(problem: Problem, coef, gap_reached: float = 1e-4) -> Verdict:
     alpha = -np.vdot(gradient, w) / square if square else np.nan
     if gap <= gap_reached:
         finding = "same F"
-    elif abs(alpha / problem.alpha - 1) > 0.05 and np.linalg.norm(gradient + alpha * w) < 0.1 * norm:
+    elif abs(alpha / problem.alpha - 1) > 0.05 and 0.01 < alpha / problem.alpha < 100 and np.linalg.norm(gradient + alpha * w) < 0.1 * norm:
         finding = "another F"
     else:
         finding = "not converged"

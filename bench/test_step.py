@@ -53,5 +53,5 @@ def test_step(benchmark, bench, d, contestant, again):
         again=again,
         version=version(contestant.DISTRIBUTION),
         line=line + ("" if timed == d else f" ({timed:,} coordinates timed)"),
-        **memory,
+        bandwidth=memory,
     )

@@ -18,7 +18,7 @@ def test_to_target(benchmark, bench, problem_name, contestant, gap, again):
         bench.skip(
             contestant,
             problem_name,
-            f"not reached within {bench.settings.seconds:g} s of search; best gap {best.verdict.gap:.1e} "
+            f"not reached within {bench.searched:.2g} s of search; best gap {best.verdict.gap:.1e} "
             f"in {best.seconds:.2g} s ({best.verdict.finding})",
             what=f"gap {gap:g}",
         )

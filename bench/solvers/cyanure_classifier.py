@@ -33,9 +33,10 @@ class Cyanure(Contestant):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 model.fit(X, y)
-            w = model.coef_.reshape(problem.shape[1], -1).T
-            return np.vstack([w, np.reshape(model.intercept_, (1, -1))])
+            # (n_features,) for two classes, (n_features, n_classes) for more.
+            return np.vstack([model.coef_.reshape(-1, problem.n_outputs), np.reshape(model.intercept_, (1, -1))])
 
+        run(2)  # its first call loads more
         return run
 
 
