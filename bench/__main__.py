@@ -23,7 +23,9 @@ QUICK = {
 }
 DEFAULT = {"problems": ",".join(EMBEDDED), "gap": "1e-2,1e-3,1e-4", "repeat": 3, "seconds": 2.0, "deadline": 285}
 FULL = {
-    "problems": ",".join([*EMBEDDED, *(f"{name}@{alpha}" for name in EMBEDDED for alpha in ("10/n", "1e-3")), *OPTIONAL]),
+    "problems": ",".join(
+        [*EMBEDDED, *(f"{name}@{alpha}" for name in EMBEDDED for alpha in ("10/n", "1e-3")), *OPTIONAL]
+    ),
     "gap": "1e-2,1e-3,1e-4,1e-6",
     "repeat": 5,
     "seconds": 6.0,
@@ -59,7 +61,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--tune", action="store_true", help="search settings at length and keep them in bench/tuned.json"
     )
-    parser.add_argument("-k", dest="keyword", default="", help="pytest's own selection: step, epoch, columns, to_target")
+    parser.add_argument(
+        "-k", dest="keyword", default="", help="pytest's own selection: step, epoch, columns, to_target"
+    )
     options = parser.parse_args(arguments)
     if (options.problems or options.data) and options.deadline is None:
         options.deadline = 0  # asked for by name: no hurry

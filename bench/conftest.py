@@ -124,7 +124,9 @@ class Record:
         for line in journal.of("problem"):
             self.problems.setdefault(line["problem"], {}).update(line["facts"])
         for line in journal.of("plan"):
-            points = [effort.Point(p["budget"], p["seconds"], Verdict(**p["verdict"]), p["knobs"]) for p in line["points"]]
+            points = [
+                effort.Point(p["budget"], p["seconds"], Verdict(**p["verdict"]), p["knobs"]) for p in line["points"]
+            ]
             self.plans[tuple(line["plan"])] = effort.Plan(points)
 
     def say(self, problem: str, **told):
@@ -338,7 +340,7 @@ class Bench:
 
 @pytest.fixture
 def bench(request):
-    """Skips what comes too late or is known to fail, holds every BLAS to one thread, and times by the workers' clock."""
+    """Skips what comes too late or is known to fail; one thread for every BLAS; the workers' clock."""
     from threadpoolctl import threadpool_limits
 
     found = Bench(request.config, request.node)

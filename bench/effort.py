@@ -177,7 +177,9 @@ def known(contestant: Contestant, problem: Problem) -> list[dict]:
 
 def tune(contestant: Contestant, problem: Problem, *, gaps: tuple[float, ...], seconds: float, hand=None) -> list[dict]:
     """Try all settings with time to spare; return the best for each gap (the best there is when none reaches it)."""
-    found = plan(contestant, problem, gap=min(gaps), seconds=seconds, settings=contestant.knobs(problem), keep=6, hand=hand)
+    found = plan(
+        contestant, problem, gap=min(gaps), seconds=seconds, settings=contestant.knobs(problem), keep=6, hand=hand
+    )
     aims = [found.aim(gap) for gap in gaps]
     chosen = [(aim.point if aim else found.best()).knobs for aim in aims]
     return [knobs for i, knobs in enumerate(chosen) if knobs not in chosen[:i]]

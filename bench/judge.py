@@ -88,7 +88,11 @@ def judge(problem: Problem, coef, gap_reached: float = 1e-4) -> Verdict:
     alpha = -np.vdot(gradient, w) / square if square else np.nan
     if gap <= gap_reached:
         finding = "same F"
-    elif abs(alpha / problem.alpha - 1) > 0.05 and 0.01 < alpha / problem.alpha < 100 and np.linalg.norm(gradient + alpha * w) < 0.1 * norm:
+    elif (
+        abs(alpha / problem.alpha - 1) > 0.05
+        and 0.01 < alpha / problem.alpha < 100
+        and np.linalg.norm(gradient + alpha * w) < 0.1 * norm
+    ):
         finding = "another F"
     else:
         finding = "not converged"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -67,7 +68,8 @@ def version(distribution: str) -> str:
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        module = sys.modules.get(distribution)
+        return getattr(module, "__version__", "not installed")  # run from its tree
 
 
 # ---- memory --------------------------------------------------------------------------------------

@@ -25,9 +25,22 @@ from bench.report import (
 )
 
 HERE = Path(__file__).parent
+FACTS = 11  # so many facts are about the machine, fastopt and what it needs; versions of peers follow
 # Hues of Okabe and Ito's palette, told apart with any colour vision; in a family, lightness and marker differ.
 HUES = {"fastopt": (20, 90), "pure Python": (220, 5), "NumPy": (325, 55), "scipy": (163, 85), "scikit-learn": (207, 90)}
-OTHER_HUES = ((42, 95), (280, 50), (185, 75), (60, 80), (0, 65), (120, 35), (255, 60), (310, 35), (85, 60), (30, 35), (200, 30))
+OTHER_HUES = (
+    (42, 95),
+    (280, 50),
+    (185, 75),
+    (60, 80),
+    (0, 65),
+    (120, 35),
+    (255, 60),
+    (310, 35),
+    (85, 60),
+    (30, 35),
+    (200, 30),
+)
 MARKERS = (
     '<circle cx="{x}" cy="{y}" r="4"/>',
     '<path d="M{x} {y}m-4-4h8v8h-8z"/>',
@@ -114,9 +127,17 @@ def _table(
 
 
 def _head(results: dict) -> str:
-    facts = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in results["facts"].items()
-    )
+    def listed(facts: dict) -> str:
+        return "".join(
+            f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts.items()
+        )
+
+    machine = dict(list(results["facts"].items())[:FACTS])
+    peers = dict(list(results["facts"].items())[FACTS:])
+    if speed := results.get("memory"):
+        machine["memory, one thread"] = f"{max(speed.values()) / 1e9:.0f} GB/s"
+    machine["run"] = f"{results['datetime'][:16].replace('T', ' ')} UTC, {results['seconds']:.0f} s"
+    more = f'<details><summary>versions of the peers</summary><dl class="facts">{listed(peers)}</dl></details>'
     return (
         "<h1>fastopt against its peers</h1><p>Every contestant minimises the same function, F = mean "
         "loss + alpha/2 ||w||², on one "
@@ -127,9 +148,7 @@ def _head(results: dict) -> str:
         '<a href="#throughput">Throughput</a><a href="#steps">Steps</a><a href="#scaling">Scaling</a>'
         '<a href="#costs">Costs</a><a href="#details">All rows</a><a '
         'href="#skipped">Skipped</a><a href="#method">Method</a></nav>'
-        f'<div class="card"><dl '
-        f'class="facts">{facts}<div><dt>run</dt><dd>{escape(results["datetime"][:16].replace("T", " "))} UTC, '
-        f"{results['seconds']:.0f} s</dd></div></dl></div>"
+        f'<div class="card"><dl class="facts">{listed(machine)}</dl>{more if peers else ""}</div>'
     )
 
 
@@ -234,8 +253,8 @@ def _power(exponent: int) -> str:
     return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def _plot(problem: str, curves: list[dict], looks: dict) -> str:
-    """Gap against seconds, both by powers of ten."""
+def _plot(problem: str, curves: list[dict], looks: dict, major: set[str]) -> str:
+    """Gap against seconds, both by powers of ten; contestants that are not `major` stay pale until picked."""
     cut = [
         (curve["contestant"], [(s, min(1.0, max(g, 1e-7))) for s, g, *_ in curve["points"] if g < 1e300])
         for curve in curves
@@ -265,7 +284,7 @@ def _plot(problem: str, curves: list[dict], looks: dict) -> str:
             for s, g in points
         )
         marks.append(
-            f'<g class="curve{" ours" if ours else ""}" data-c="{escape(name)}"><path '
+            f'<g class="curve{" ours" if ours else ""}{"" if name in major else " minor"}" data-c="{escape(name)}"><path '
             f'style="stroke:{colour}" d="{path}"/>{dots}</g>'
         )
     return (
@@ -280,6 +299,7 @@ def _convergence(results: dict, looks: dict) -> str:
     if not results["curves"]:
         return ""
     names = sorted({curve["contestant"] for curve in results["curves"]}, key=list(looks).index)
+    major = set(profiles(results)) or set(names)
     legend = "".join(
         f'<button data-c="{escape(name)}" aria-pressed="false"><svg width="14" height="14" '
         f'style="fill:{looks[name][0]}">'
@@ -287,13 +307,14 @@ def _convergence(results: dict, looks: dict) -> str:
         for name in names
     )
     plots = "".join(
-        _plot(problem, [c for c in results["curves"] if c["problem"] == problem], looks)
+        _plot(problem, [c for c in results["curves"] if c["problem"] == problem], looks, major)
         for problem in results["problems"]
     )
     return (
         '<h2 id="convergence">Convergence</h2><p>Each mark is one whole run from zero with a larger '
         "budget; settings are tuned for "
-        "each contestant. Further left and lower is better. Press names to pick out their curves.</p>"
+        "each contestant. Further left and lower is better. Press names to pick out their curves; at first those of the "
+        "performance profile stand out.</p>"
         f'<div class="legend">{legend}</div><div class="plots">{plots}</div>'
     )
 
@@ -314,7 +335,11 @@ def _throughput(results: dict, looks: dict) -> str:
         group = [case for case in cases if (case["problem"], case["batch_size"]) == (problem, size)]
         lines = []
         roof = roofs[problem]
-        mark = f'<i class="roof" style="left:{place(roof):.1f}%" title="memory: {roof / 1e6:,.0f} M/s"></i>' if roof else ""
+        mark = (
+            f'<i class="roof" style="left:{place(roof):.1f}%" title="memory: {roof / 1e6:,.0f} M/s"></i>'
+            if roof
+            else ""
+        )
         for rule in dict.fromkeys(case["rule"] for case in group):
             lines.append(f'<div class="rule">{escape(rule)}</div>')
             for case in sorted((c for c in group if c["rule"] == rule), key=lambda c: c["median"]):
@@ -322,7 +347,8 @@ def _throughput(results: dict, looks: dict) -> str:
                 label = case["contestant"].removesuffix(f" {rule}")
                 lines.append(
                     f'<div>{escape(label)}</div><div class="track"><div class="bar" style="width:{place(rate):.1f}%;'
-                    f'background:{looks[case["contestant"]][0]}"></div>{mark}</div><div class="value">{rate / 1e6:.3g}</div>'
+                    f'background:{looks[case["contestant"]][0]}"></div>{mark}</div>'
+                    f'<div class="value">{rate / 1e6:.3g}</div>'
                 )
         kind = f"{group[0]['kind']}, {group[0]['dtype']}"
         cards.append(
@@ -353,25 +379,29 @@ def _picks(results: dict) -> str:
         others = next((case for case in task["cases"] if case["family"] != "fastopt"), None)
 
         def told(case):
-            return (f"{case['contestant']}, {seconds(case['median'])}", case["median"]) if case else ("–", math.inf)
+            if case is None:
+                return ("–", math.inf)
+            best = case is first
+            return (f"{case['contestant']}, {seconds(case['median'])}", case["median"], "win" if best else "")
 
+        ratio = others["median"] / ours["median"] if ours and others else math.nan
         rows.append(
             [
                 task["problem"],
                 kind,
                 (gap(task["target"]), task["target"]),
-                (told(first)[0], None, "win" if first["family"] == "fastopt" else "loss"),
                 told(ours),
                 told(others),
+                (times(ratio), ratio, "win" if ratio > 1 else "loss") if ratio == ratio else "–",
             ]
         )
     if not rows:
         return ""
-    columns = ["problem", "size", "to gap", "take", "best of fastopt", "best of the others"]
+    columns = ["problem", "size", "to gap", "best of fastopt", "best of the others", "others / fastopt"]
     return (
-        '<h2 id="picks">Which solver for which problem</h2><p>The fastest to each gap in this run. A gap of 1e-2 is '
-        "enough for most predictions; 1e-4 and less is for coefficients that are to be read.</p>"
-        + _table(columns, rows, words=6)
+        '<h2 id="picks">Which solver for which problem</h2><p>The fastest to each gap in this run, the faster one of '
+        "the two in colour. A gap of 1e-2 is enough for most predictions; 1e-4 and less is for coefficients that are "
+        "to be read.</p>" + _table(columns, rows, words=5)
     )
 
 
@@ -398,7 +428,8 @@ def _lines(curves: dict[str, list], looks: dict, x, y, *, stairs: bool = False) 
 def _key(names, looks: dict) -> str:
     """Names with their markers, for a plot of its own."""
     return '<div class="key">' + "".join(
-        f'<span><svg width="14" height="14" style="fill:{looks[n][0]}">{looks[n][1].format(x=7, y=7)}</svg>{escape(n)}</span>'
+        f'<span><svg width="14" height="14" style="fill:{looks[n][0]}">{looks[n][1].format(x=7, y=7)}</svg>'
+        f"{escape(n)}</span>"
         for n in names
     ) + "</div>"  # fmt: skip
 
@@ -448,14 +479,13 @@ def _steps(results: dict, looks: dict) -> str:
                 value = values.get(id(case))
                 said = seconds(case["median"]) + (f", {value:.0%}" if shares and value else "")
                 bar = (
-                    f'<div class="bar" style="width:{place(value):.1f}%;background:{looks[case["contestant"]][0]}"></div>'
+                    f'<div class="bar" style="width:{place(value):.1f}%;'
+                    f'background:{looks[case["contestant"]][0]}"></div>'
                     if value
                     else ""
                 )
                 label = case["contestant"].removesuffix(f" {rule}")
-                lines.append(
-                    f'<div>{escape(label)}</div><div class="track">{bar}</div><div class="value">{said}</div>'
-                )
+                lines.append(f'<div>{escape(label)}</div><div class="track">{bar}</div><div class="value">{said}</div>')
         caption = (
             "share of the memory's speed, logarithmic; w and the rule's slots read and written, the gradient read"
             if shares
@@ -738,7 +768,8 @@ def _method(results: dict) -> str:
         "<li>Each contestant works in a process of its own on one thread; the clock runs only while it works.</li>"
         "<li>Seconds to a gap: a budget and settings are searched beforehand, knowing F*, for every "
         "contestant alike; neither that search nor "
-        "conversion nor judging is in the clock. So everybody is flattered. Between the last checked run above the gap and "
+        "conversion nor judging is in the clock. So everybody is flattered. Between the last checked run above the gap "
+        "and "
         "the first below it the time is interpolated, log gap against seconds.</li>"
         "<li>Learning rates of minibatch rules fall linearly to zero over the budget; on sparse data "
         "fastopt's rules with memory let them fall "

@@ -150,7 +150,7 @@ def serve(connection, contestant: bytes, path: str | None) -> None:
 
 
 def _context(path: str | None):
-    """Forked from a process that has NumPy and the like already, where the system can; that is quick, and shares memory.
+    """Forked from a process that has NumPy and the like already, where the system can: quick, and memory is shared.
 
     With a `path` of its own a worker must import everything itself.
     """

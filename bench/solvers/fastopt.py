@@ -88,7 +88,9 @@ class Estimator(Contestant):
         def run(budget):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a limited budget is the point
-                model = LogisticRegression(max_iter=budget, random_state=self.seed, **settings).fit(problem.X, problem.y)
+                model = LogisticRegression(max_iter=budget, random_state=self.seed, **settings).fit(
+                    problem.X, problem.y
+                )
             return np.vstack([model.coef_.T, model.intercept_])
 
         return run

@@ -84,4 +84,8 @@ class Liblinear(Logistic):
         return [{"dual": dual, "intercept_scaling": scaling} for dual in (True, False) for scaling in (1.0, 10.0)]
 
 
-CONTESTANTS = [SGD(), *(Logistic(solver) for solver in ("lbfgs", "newton-cg", "newton-cholesky", "sag", "saga")), Liblinear("liblinear")]
+CONTESTANTS = [
+    SGD(),
+    *(Logistic(solver) for solver in ("lbfgs", "newton-cg", "newton-cholesky", "sag", "saga")),
+    Liblinear("liblinear"),
+]

@@ -23,9 +23,9 @@ class Skglm(Contestant):
         from skglm.utils.jit_compilation import compiled_clone
 
         X = sparse.csc_matrix(problem.X) if problem.kind == "csr" else np.asfortranarray(problem.X)
-        y, single = problem.y.astype(problem.X.dtype), problem.X.dtype == np.float32
-        datafit = compiled_clone(Logistic(), to_float32=single)
-        penalty = compiled_clone(L1_plus_L2(problem.alpha, 0.0), to_float32=single)
+        # In float64: its Logistic does not compile for float32.
+        X, y = X.astype(np.float64), problem.y
+        datafit, penalty = compiled_clone(Logistic()), compiled_clone(L1_plus_L2(problem.alpha, 0.0))
 
         def run(budget):
             solver = ProxNewton(p0=X.shape[1], max_iter=budget, tol=1e-12, fit_intercept=True)

@@ -68,7 +68,9 @@ class Vowpal(Contestant):
 
             def read():
                 if self.method == "SGD":
-                    machine.save(str(Path(folder.name) / "model"))  # multiplies the penalty's shrinking into the weights
+                    machine.save(
+                        str(Path(folder.name) / "model")
+                    )  # multiplies the penalty's shrinking into the weights
                 w = np.array([machine.get_weight(j) for j in range(d)] + [machine.get_weight(self.CONSTANT)])
                 machine.finish()
                 return w
