@@ -26,21 +26,15 @@ from bench.report import (
 
 HERE = Path(__file__).parent
 FACTS = 11  # so many facts are about the machine, fastopt and what it needs; versions of peers follow
-# Hues of Okabe and Ito's palette, told apart with any colour vision; in a family, lightness and marker differ.
-HUES = {"fastopt": (20, 90), "pure Python": (220, 5), "NumPy": (325, 55), "scipy": (163, 85), "scikit-learn": (207, 90)}
-OTHER_HUES = (
-    (42, 95),
-    (280, 50),
-    (185, 75),
-    (60, 80),
-    (0, 65),
-    (120, 35),
-    (255, 60),
-    (310, 35),
-    (85, 60),
-    (30, 35),
-    (200, 30),
-)
+# One hue and saturation for each family, whichever take part: Okabe and Ito's for those that are always there. In a family
+# lightness and marker differ, so that nothing hangs on the hue alone.
+HUES = {
+    "fastopt": (20, 90), "pure Python": (220, 5), "NumPy": (325, 55), "scipy": (163, 85), "scikit-learn": (207, 90),
+    "numba": (90, 60), "LIBLINEAR": (0, 65), "Vowpal Wabbit": (42, 60), "snapml": (185, 75), "cyanure": (120, 35),
+    "glum": (48, 95), "skglm": (30, 35), "PyTorch": (255, 60), "jax + optax": (280, 50), "Keras": (60, 75),
+    "river": (200, 30),
+}  # fmt: skip
+OTHER_HUES = ((310, 35), (75, 40), (235, 45), (10, 30))
 MARKERS = (
     '<circle cx="{x}" cy="{y}" r="4"/>',
     '<path d="M{x} {y}m-4-4h8v8h-8z"/>',
@@ -84,7 +78,7 @@ def page(results: dict) -> str:
 def _looks(results: dict) -> dict[str, tuple[str, str, bool]]:
     """Contestant -> (colour, marker, is it fastopt's): one look throughout the page."""
     named = {entry["contestant"]: entry["family"] for entry in [*results["curves"], *results["cases"]]}
-    families = sorted(set(named.values()), key=family_order)
+    families = sorted(set(named.values()), key=lambda family: (family_order(family), family))
     others = [family for family in families if family not in HUES]
     hues = HUES | {family: OTHER_HUES[i % len(OTHER_HUES)] for i, family in enumerate(others)}
     looks = {}
@@ -284,8 +278,8 @@ def _plot(problem: str, curves: list[dict], looks: dict, major: set[str]) -> str
             for s, g in points
         )
         marks.append(
-            f'<g class="curve{" ours" if ours else ""}{"" if name in major else " minor"}" data-c="{escape(name)}"><path '
-            f'style="stroke:{colour}" d="{path}"/>{dots}</g>'
+            f'<g class="curve{" ours" if ours else ""}{"" if name in major else " minor"}" data-c="{escape(name)}">'
+            f'<path style="stroke:{colour}" d="{path}"/>{dots}</g>'
         )
     return (
         f'<figure class="card"><h3>{escape(problem)}</h3><svg viewBox="0 0 504 312" role="img" '
@@ -313,8 +307,8 @@ def _convergence(results: dict, looks: dict) -> str:
     return (
         '<h2 id="convergence">Convergence</h2><p>Each mark is one whole run from zero with a larger '
         "budget; settings are tuned for "
-        "each contestant. Further left and lower is better. Press names to pick out their curves; at first those of the "
-        "performance profile stand out.</p>"
+        "each contestant. Further left and lower is better. Press names to pick out their curves; at first those "
+        "of the performance profile stand out.</p>"
         f'<div class="legend">{legend}</div><div class="plots">{plots}</div>'
     )
 
@@ -369,6 +363,13 @@ def _throughput(results: dict, looks: dict) -> str:
     )
 
 
+def _told(case: dict | None, first: dict):
+    """A cell with a contestant and its time, in colour if it is the fastest."""
+    if case is None:
+        return ("–", math.inf)
+    return (f"{case['contestant']}, {seconds(case['median'])}", case["median"], "win" if case is first else "")
+
+
 def _picks(results: dict) -> str:
     """Who is fastest, problem by problem."""
     rows = []
@@ -378,20 +379,14 @@ def _picks(results: dict) -> str:
         ours = next((case for case in task["cases"] if case["family"] == "fastopt"), None)
         others = next((case for case in task["cases"] if case["family"] != "fastopt"), None)
 
-        def told(case):
-            if case is None:
-                return ("–", math.inf)
-            best = case is first
-            return (f"{case['contestant']}, {seconds(case['median'])}", case["median"], "win" if best else "")
-
         ratio = others["median"] / ours["median"] if ours and others else math.nan
         rows.append(
             [
                 task["problem"],
                 kind,
                 (gap(task["target"]), task["target"]),
-                told(ours),
-                told(others),
+                _told(ours, first),
+                _told(others, first),
                 (times(ratio), ratio, "win" if ratio > 1 else "loss") if ratio == ratio else "–",
             ]
         )

@@ -120,7 +120,7 @@ def profiles(results: dict, most: int = 3) -> dict[str, list[tuple[float, float]
         steps[name] = [(r, (i + 1) / len(tasks)) for i, r in enumerate(ratios) if r < math.inf]
         areas[name] = sum(1 / (1 + math.log(r)) for r in ratios if r < math.inf)
     chosen = []
-    for family in sorted(set(names.values()), key=family_order):
+    for family in sorted(set(names.values()), key=lambda family: (family_order(family), family)):
         members = sorted((n for n in names if names[n] == family), key=lambda n: -areas[n])
         chosen += members[: most if family == "fastopt" else 1]
     return {name: steps[name] for name in chosen}
