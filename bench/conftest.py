@@ -277,6 +277,7 @@ def pytest_collection_modifyitems(config, items):
     order = {name: i for i, name in enumerate(WEIGHTS)}
     done = config.bench_journal.cases
     first = {part: i for i, part in reversed(list(enumerate(map(part_of, cases))))}
+    # Those of one part lie together whatever file they are from.
     cases.sort(key=lambda item: (order[part_of(item)[0]], first[part_of(item)], item.callspec.params["again"]))
     left = [item for item in cases if item.name not in done]
     config.hook.pytest_deselected(items=[item for item in cases if item.name in done])

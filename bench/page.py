@@ -26,8 +26,8 @@ from bench.report import (
 
 HERE = Path(__file__).parent
 FACTS = 11  # so many facts are about the machine, fastopt and what it needs; versions of peers follow
-# One hue and saturation for each family, whichever take part: Okabe and Ito's for those that are always there. In a family
-# lightness and marker differ, so that nothing hangs on the hue alone.
+# One hue and saturation for each family, whichever take part: Okabe and Ito's for those that are always there. Within
+# a family lightness and marker differ, so that nothing hangs on the hue alone.
 HUES = {
     "fastopt": (20, 90), "pure Python": (220, 5), "NumPy": (325, 55), "scipy": (163, 85), "scikit-learn": (207, 90),
     "numba": (90, 60), "LIBLINEAR": (0, 65), "Vowpal Wabbit": (42, 60), "snapml": (185, 75), "cyanure": (120, 35),
