@@ -7,9 +7,11 @@ from bench.machine import facts, memory_speed, pin_threads, version
 pin_threads()  # before anything imports NumPy
 
 import json  # noqa: E402
+import math  # noqa: E402
 import time  # noqa: E402
 from dataclasses import asdict  # noqa: E402
 from pathlib import Path  # noqa: E402
+from types import SimpleNamespace  # noqa: E402
 
 import pytest  # noqa: E402
 
@@ -70,8 +72,8 @@ class Settings:
         self.seconds, self.repeat, self.deadline = (
             option(f"--bench-{name}") for name in ("seconds", "repeat", "deadline")
         )
-        # CodSpeed counts what happens in its own process.
-        self.in_process = option("--bench-in-process") or bool(config.getoption("--codspeed", False))
+        self.codspeed = bool(config.getoption("--codspeed", False))
+        self.in_process = option("--bench-in-process") or self.codspeed  # which counts what its own process does
         self.contestants = selected(words(option("--bench-solvers")))
         self.missing = {name: why for name, c in self.contestants.items() if (why := c.missing())}
         self.present = [c for name, c in self.contestants.items() if name not in self.missing]
@@ -139,8 +141,10 @@ class Record:
     def hand(self, settings: Settings, contestant):
         """The process in which a contestant works, until it dies."""
         if contestant.NAME not in self.hands:
-            make = workers.Local if settings.in_process else workers.Worker
-            self.hands[contestant.NAME] = make(contestant)
+            local = settings.in_process
+            self.hands[contestant.NAME] = (
+                workers.Local(contestant, tidy=not settings.codspeed) if local else workers.Worker(contestant)
+            )
         return self.hands[contestant.NAME]
 
     def forget(self, contestant):
@@ -333,6 +337,12 @@ class Bench:
         self.searched = seconds
         return self.record.plan(self.settings, contestant, problem, seconds)
 
+    @staticmethod
+    def times(benchmark):
+        """The engine's statistics; all nan under CodSpeed, which keeps its own."""
+        stats = getattr(benchmark, "stats", None)
+        return stats.stats if stats else SimpleNamespace(median=math.nan, min=math.nan)
+
     def failed(self, contestant, problem_name: str, trouble: workers.Trouble):
         """A contestant's trouble is a reason in the report, no error of the suite."""
         self.record.forget(contestant)
@@ -365,11 +375,13 @@ def bench(request):
 # ---- what goes into the JSON, and the line per case ----------------------------------------------
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config, machine_info):
     machine_info.clear()  # it would hold the host's name
     machine_info.update(facts())
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config, benchmarks, output_json):
     output_json["benchmarks"][:0] = [entry for entry in config.bench_journal.cases.values() if entry]
     output_json["bench"] = config.bench_record.as_json(config.bench_settings)

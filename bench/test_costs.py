@@ -20,7 +20,7 @@ def test_fixed(benchmark, bench, contestant, again):
         family=contestant.FAMILY,
         again=again,
         version=version(contestant.DISTRIBUTION),
-        line=f"{benchmark.stats.stats.median * 1e6:.4g} us",
+        line=f"{bench.times(benchmark).median * 1e6:.4g} us",
     )
 
 
@@ -43,5 +43,5 @@ def test_scaling(benchmark, bench, axis, problem_name, contestant, again):
         budget=SCALING_BUDGET,
         again=again,
         version=version(contestant.DISTRIBUTION),
-        line=f"{benchmark.stats.stats.median * 1e3:.4g} ms with {size:,} {axis}",
+        line=f"{bench.times(benchmark).median * 1e3:.4g} ms with {size:,} {axis}",
     )

@@ -30,7 +30,7 @@ def test_step(benchmark, bench, d, contestant, again):
         run if large else lambda: run(repeat=repeat), rounds=5 if run.seconds < 0.1 else 3,
         setup=measure_memory if large else None,
     )  # fmt: skip
-    seconds = benchmark.stats.stats.min if large else benchmark.stats.stats.median
+    seconds = bench.times(benchmark).min if large else bench.times(benchmark).median
     size = traffic(contestant, timed)
     line = f"{seconds * d / timed * 1e6:.3g} us a call" if d < 10**6 else f"{seconds / timed * 1e9:.3g} ns a coordinate"
     memory = {}

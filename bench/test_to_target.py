@@ -27,7 +27,7 @@ def test_to_target(benchmark, bench, problem_name, contestant, gap, again):
     # Another seed in each round of the suite: another order of the rows, for those who shuffle.
     coef = benchmark.pedantic(run, args=(point.budget,), kwargs={"seed": again}, rounds=rounds)
     verdict = judge(problem, coef, gap_reached=gap)
-    seconds = benchmark.stats.stats.median * aim.share
+    seconds = bench.times(benchmark).median * aim.share
     benchmark.extra_info.update(
         what="target",
         contestant=contestant.NAME,
