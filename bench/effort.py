@@ -118,17 +118,19 @@ def trace(hand, problem: Problem, knobs: dict, *, gap: float, seconds: float) ->
     run = hand.job("prepare", **knobs)
     PREPARATION[0] += run.preparation
     spent, best, idle = 0.0, float("inf"), 0
-    for budget, following in itertools.pairwise(LADDER):
-        coef = run(budget)
-        took = run.seconds
-        point = Point(budget, took, judge(problem, coef, gap_reached=gap), knobs)
-        yield point
-        spent += took
-        idle = 0 if point.verdict.gap < 0.95 * best else idle + 1
-        best = min(best, point.verdict.gap)
-        if best <= gap or (idle >= 4 and budget >= 32) or spent + took * following / budget > seconds:
-            break
-    hand.forget(run)
+    try:
+        for budget, following in itertools.pairwise(LADDER):
+            coef = run(budget)
+            took = run.seconds
+            point = Point(budget, took, judge(problem, coef, gap_reached=gap), knobs)
+            yield point
+            spent += took
+            idle = 0 if point.verdict.gap < 0.95 * best else idle + 1
+            best = min(best, point.verdict.gap)
+            if best <= gap or (idle >= 4 and budget >= 32) or spent + took * following / budget > seconds:
+                return
+    finally:  # also of a search that is given up
+        hand.forget(run)
 
 
 def plan(

@@ -98,9 +98,6 @@ def peak_memory() -> int:
     return _status("VmHWM")
 
 
-_ARRAYS: dict[int, tuple] = {}
-
-
 def memory_speed(d: int) -> dict[str, float]:
     """Bytes a second that NumPy moves in arrays of d float32: ``a += b`` (12 d bytes) and ``a[:] = b`` (8 d bytes).
 
@@ -108,9 +105,7 @@ def memory_speed(d: int) -> dict[str, float]:
     """
     import numpy as np
 
-    if d not in _ARRAYS:
-        _ARRAYS[d] = np.zeros(d, dtype=np.float32) + 1, np.zeros(d, dtype=np.float32) + 1
-    a, b = _ARRAYS[d]
+    a, b = (np.zeros(d, dtype=np.float32) + 1 for _ in range(2))
     best = {}
     for name, size, act in (("add", 12 * d, lambda: np.add(a, b, out=a)), ("copy", 8 * d, lambda: np.copyto(a, b))):
         seconds = []

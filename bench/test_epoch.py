@@ -69,7 +69,7 @@ def test_columns(benchmark, bench, popularity, contestant, again):
         # The narrow problem's run stays alive in the worker while it goes on to the wide one.
         hand, runs = bench.hand(contestant), []
         for problem in (narrow, wide):
-            hand.load(problem)
+            hand.load(problem, keep=problem is wide)
             runs.append(hand.job("epoch", 1, problem.X.shape[0]))
             runs[-1]()  # warm-up
         bench.record.jobs[key] = runs

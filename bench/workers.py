@@ -68,8 +68,10 @@ class Local:
         self.numbers = itertools.count()
         self.before = 0
 
-    def load(self, problem) -> None:
-        """The problem that the next jobs are about."""
+    def load(self, problem, keep: bool = False) -> None:
+        """The problem that the next jobs are about; unless one is to `keep` them, those before are forgotten."""
+        if not keep:
+            self.jobs.clear()
         self.problem = problem
 
     def prepare(self, method: str, args: tuple, knobs: dict) -> tuple[int, float]:
@@ -140,7 +142,7 @@ def serve(connection, contestant: bytes, path: str | None) -> None:
             if hand is None:
                 hand = Local(pickle.loads(contestant))
             if command == "load":
-                args = (pickle.loads(Path(args[0]).read_bytes()),)
+                args = (pickle.loads(Path(args[0]).read_bytes()), *args[1:])
             answer = True, getattr(hand, command)(*args)
         except BaseException as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
@@ -180,7 +182,7 @@ class Worker:
     """A contestant at work in a process of its own."""
 
     def __init__(self, contestant, *, path: str | None = None, limit: float = 60.0) -> None:
-        self.name, self.limit, self.problem = contestant.NAME, limit, None
+        self.limit, self.problem, self.busy = limit, None, False
         context = _context(path)
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, pickle.dumps(contestant), path), daemon=True)
@@ -189,6 +191,7 @@ class Worker:
         ALIVE.append(self)
 
     def ask(self, command: str, *args) -> Any:
+        self.busy = True
         try:
             self.connection.send((command, args))
             if not self.connection.poll(self.limit):
@@ -201,13 +204,14 @@ class Worker:
             self.close()
             how = f"by signal {-status}" if status is not None and status < 0 else f"with exit status {status}"
             raise Trouble(f"its process ended {how}") from None
+        self.busy = False
         if not good:
             raise Trouble(answer)
         return answer
 
-    def load(self, problem) -> None:
+    def load(self, problem, keep: bool = False) -> None:
         if problem is not self.problem:
-            self.ask("load", str(_on_disk(problem)))
+            self.ask("load", str(_on_disk(problem)), keep)
             self.problem = problem
 
     def job(self, method: str, *args, **knobs) -> Job:
@@ -218,7 +222,8 @@ class Worker:
         return seconds, value
 
     def forget(self, job: Job) -> None:
-        self.ask("drop", job.key)
+        if self in ALIVE and not self.busy:  # busy: Ctrl-C came while it worked, and nobody waits for it
+            self.ask("drop", job.key)
 
     def memory(self) -> int:
         return self.ask("memory")

@@ -113,7 +113,7 @@ class HalfPenalty:
     def __init__(self, hand):
         self.hand, self.job, self.forget = hand, hand.job, hand.forget
 
-    def load(self, problem):
+    def load(self, problem):  # of the hand's own
         self.hand.load(dataclasses.replace(problem, alpha=problem.alpha / 2))
 
 

@@ -21,7 +21,7 @@ class Vowpal(Contestant):
             self.SOLVES = "F, but with the intercept penalised too, by alpha/2 b^2"
 
     def skip(self, problem):
-        if problem.n_entries > 30_000_000:
+        if problem.n_entries > 10_000_000:
             return "its text file would take minutes to write"
         return binary_only(problem)
 
