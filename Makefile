@@ -123,5 +123,5 @@ sanitize-test: $(VENV)/.installed
 	    $(abspath $(PY)) -m pytest --capture=sys $(TEST_ARGS)
 
 clean:
-	rm -rf build dist *.egg-info fastopt/_kernels/*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks $(VENV)/.built
+	rm -rf build dist *.egg-info fastopt/_kernels/*.so fastopt/_kernels/v[34] .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks $(VENV)/.built
 	find fastopt tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

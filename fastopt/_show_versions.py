@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from fastopt._kernels import about
+from fastopt._kernels import LEVEL, about
 
 __all__ = ["show_versions"]
 
@@ -40,7 +40,7 @@ def _facts() -> dict[str, str]:
     facts |= {name: _version(name) for name in DISTRIBUTIONS}
     return facts | {
         "compiler": f"{about.COMPILER}, through Cython {about.CYTHON}",
-        "vectors": about.VECTORS,
+        "vectors": LEVEL,
         "bytes": ", ".join(f"{name} {np.dtype(name).itemsize}" for name in DTYPES),
         "threads": f"1 used of {cpus} available",
     }

@@ -1,3 +1,3 @@
 COMPILER: str
-VECTORS: str
+LEVEL: int
 CYTHON: str

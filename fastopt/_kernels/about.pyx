@@ -1,4 +1,4 @@
-"""What only the C compiler knows about the compiled modules: who made them, and for what."""
+"""What only the C compiler and the processor know: who compiled the modules, and which vectors they may use."""
 
 cdef extern from *:
     """
@@ -13,27 +13,34 @@ cdef extern from *:
     #else
       #define FASTOPT_COMPILER "unknown"
     #endif
-    #if defined(__AVX512F__)
-      #define FASTOPT_VECTORS "AVX-512"
-    #elif defined(__AVX2__)
-      #define FASTOPT_VECTORS "AVX2"
-    #elif defined(__AVX__)
-      #define FASTOPT_VECTORS "AVX"
-    #elif defined(__SSE2__) || defined(_M_X64)
-      #define FASTOPT_VECTORS "SSE2"
-    #elif defined(__ARM_NEON) || defined(_M_ARM64)
-      #define FASTOPT_VECTORS "NEON"
+
+    /* The widest vector level that processor and system can run: its place in LEVELS of __init__.py. The libraries'
+       checks behind these names include what the operating system saves when it switches threads. */
+    #if defined(_MSC_VER) && defined(_M_X64)
+      #include <windows.h>
+      static int fastopt_level(void) {
+          return IsProcessorFeaturePresent(41) ? 2 : IsProcessorFeaturePresent(40) ? 1 : 0;  /* AVX512F, AVX2 */
+      }
+    #elif defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+      static int fastopt_level(void) {
+          __builtin_cpu_init();
+          if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2"))
+              return 0;
+          return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+              && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq")
+              && __builtin_cpu_supports("avx512vl") ? 2 : 1;
+      }
     #else
-      #define FASTOPT_VECTORS "none"
+      static int fastopt_level(void) { return 0; }
     #endif
     """
     const char *FASTOPT_COMPILER
-    const char *FASTOPT_VECTORS
+    int fastopt_level()
     const int CYTHON_HEX_VERSION
 
 COMPILER = FASTOPT_COMPILER.decode()
 
-# Widest vector instructions that every loop may use.
-VECTORS = FASTOPT_VECTORS.decode()
+# The widest vector level that this machine can run, counted from the baseline.
+LEVEL = fastopt_level()
 
 CYTHON = ".".join(str(CYTHON_HEX_VERSION >> shift & 0xFF) for shift in (24, 16, 8))

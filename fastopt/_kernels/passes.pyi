@@ -35,3 +35,4 @@ def sparse_predict(
     t: Terms, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any],
     w: NDArray[np.float64], scores: NDArray[np.float64], start: int, stop: int,
 ) -> None: ...  # fmt: skip
+def exponential(x: NDArray[Any]) -> None: ...

@@ -3,6 +3,7 @@
 Parameters and sums are double whatever the data's type; the caller cuts the rows into pieces. `z` and `zu` are the
 caller's buffers for the raw predictions of one row.
 """
+from fastopt._kernels.exponential cimport exp
 from fastopt._kernels.loss cimport MULTINOMIAL, curvature_of, slope_of, softmax, value_of
 from fastopt._kernels.portable cimport index, real
 from fastopt._kernels.row cimport (axpy, dot, outputs_axpy, outputs_dot, sparse_axpy, sparse_dot,
@@ -175,3 +176,10 @@ def sparse_predict(Terms t, const real[::1] values, const index[::1] columns, co
         for row in range(start, stop):
             k = indptr[row]
             sparse_scores(t, &values[0] + k, &columns[0] + k, indptr[row + 1] - k, &w[0], &scores[row, 0])
+
+
+def exponential(real[::1] x):
+    """x becomes exp(x), by the kernels' own exp: for its tests."""
+    cdef Py_ssize_t k
+    for k in range(x.shape[0]):
+        x[k] = exp(x[k])

@@ -11,12 +11,12 @@ cdef class Plan:
     cdef public int loss, rule
     cdef public double loss_parameter, alpha, scale, clipnorm, clipvalue, ema_momentum
     cdef public Py_ssize_t batch_size, n_features, n_outputs, width, ema_row, first_step
-    cdef public bint intercept, lazy, eager, distinct, clips
+    cdef public bint intercept, eager, distinct, clips
     cdef const double[::1] y, weights, hyper, intercept_hyper, l2
     cdef const double[:, ::1] table
     cdef const Py_ssize_t[::1] order, slot_rows
-    cdef int32_t[::1] stamp
     cdef Py_ssize_t[::1] touched
+    cdef int32_t[::1] first, local
 
 
 cdef inline const double *scalars(Plan plan, Py_ssize_t step) noexcept nogil:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastopt._design import WORK
 from fastopt._kernels import dense, plan, sparse, step
+from fastopt._kernels import lazy as lazy_kernel
 from fastopt._kernels.step import RULES, SLOTS
 from fastopt.objective import Objective
 from fastopt.optimizers import GradientDescent, Optimizer
@@ -20,6 +21,8 @@ __all__ = ["Epochs", "stochastic"]
 
 #: Stamps of idle coordinates are int32: in an epoch of more steps every coordinate takes each of them.
 MOST_STEPS = 2**31 - 2
+#: Columns that the lazy kernel packs at once, and bytes of a cache line.
+BLOCK, LINE = 256, 64
 
 
 class Epochs:
@@ -82,12 +85,16 @@ class Epochs:
             self._may_wait = self._may_wait and 24 * per_batch < d
         elif not lazy:
             self._may_wait = False
-        l2, stamp, touched = np.empty(0), np.empty(0, np.int32), np.empty(0, np.intp)
+        l2, touched = np.empty(0), np.empty(0, np.intp)
+        first, local = np.empty(0, np.int32), np.empty(0, np.int32)
+        K = objective.n_outputs
         if self._may_wait:
             assert design.indptr is not None
-            stamp = np.zeros(d, np.int32)
-            longest = int(np.diff(design.indptr).max(initial=0))
-            touched = np.empty(max(1, min(d, longest * self.batch_size)), np.intp)
+            entries = int(np.diff(design.indptr).max(initial=0)) * self.batch_size
+            most = max(BLOCK, min(d, entries))
+            touched, first, local = np.empty(most, np.intp), np.empty(most * K, np.int32), np.empty(entries, np.int32)
+            self._small = np.empty((SLOTS + 3, most * K), design.dtype)
+            self._records = records(d, (len(optimizer.slots) + 1) * K + 1, design.dtype)
             if objective.alpha and not optimizer.exact_l2:
                 share = touch_shares(design.column_counts, n, self.batch_size)
                 l2 = np.divide(objective.alpha, share, out=np.zeros(d), where=share > 0)
@@ -95,7 +102,7 @@ class Epochs:
         self._scores = np.empty((1 if self.full else self.batch_size, objective.n_outputs), dtype=design.dtype)
         self._plan = plan.Plan(
             objective.kernel_loss, objective.loss.parameter, objective.alpha, objective.y, objective.weights, d,
-            objective.n_outputs, objective.fit_intercept, self.batch_size, l2, stamp, touched,
+            K, objective.fit_intercept, self.batch_size, l2, touched, first, local,
             design.distinct,
         )  # fmt: skip
         slot_rows = np.zeros(SLOTS + 1, np.intp)  # 0: an unused slot aliases w
@@ -155,16 +162,19 @@ class Epochs:
             table = table[1:]
         if not np.isfinite(table[:, -1]).all():  # decay by a factor <= 0 has no logarithm
             lazy = False
-        if lazy:
-            self._params[-1] = 0  # where an epoch that is not lazy left its last gradient
-        self._plan.begin(order, table, hyper, lazy, t0)
-        design = self.objective.design
+        self._plan.begin(order, table, hyper, t0)
+        design, params = self.objective.design, (self._params,)
         call: Callable[..., None] = sparse.epoch if design.sparse else dense.epoch
+        if lazy:
+            call, params = lazy_kernel.epoch, (self._params, self._records, self._small)
+            lazy_kernel.pack(self._plan, *params)
         share = max(1.0, design.n_stored * self.objective.n_outputs / max(n_steps, 1))
         at_once = max(1, int(WORK / share))
         for start in range(0, n_steps, at_once):
-            call(self._plan, *design.arrays, self._params, self._scores, start, min(start + at_once, n_steps))
-        sparse.finish(self._plan, self._params, n_steps)
+            call(self._plan, *design.arrays, *params, self._scores, start, min(start + at_once, n_steps))
+        if lazy:
+            lazy_kernel.unpack(self._plan, *params, n_steps)
+        sparse.finish(self._plan, self._params[0])
         self.state["t"] = t0 + n_steps
 
     def _full_step(self, learning_rate: float) -> None:
@@ -210,6 +220,15 @@ class Epochs:
                 self.state[key][...] = value
             else:
                 self.state[key] = value
+
+
+def records(n: int, width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A column's record takes a power of two up to a cache line, whole lines beyond, and begins where they begin."""
+    line = LINE // dtype.itemsize
+    width = 1 << (width - 1).bit_length() if width <= line else -(-width // line) * line
+    room = np.empty(n * width + line, dtype)
+    skip = -room.ctypes.data % LINE // dtype.itemsize
+    return room[skip : skip + n * width].reshape(n, width)
 
 
 def touch_shares(counts: NDArray[np.int64], n: int, b: int) -> NDArray[np.float64]:
