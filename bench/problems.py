@@ -67,7 +67,7 @@ class Problem:
     def key(self) -> str:
         """Changes whenever the data or the penalty do: names the cached optimum."""
         values = self.X.data if self.kind == "csr" else self.X
-        check = zlib.crc32(np.ascontiguousarray(values), zlib.crc32(self.y))
+        check = zlib.crc32(np.ascontiguousarray(values), zlib.crc32(self.y, zlib.crc32(repr(self.alpha).encode())))
         return f"{self.name.replace('/', '_')}-{check:08x}"
 
     @cached_property
