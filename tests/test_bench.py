@@ -99,7 +99,7 @@ def at_work(request):
 def closest(contestant, hand, problem, gap, seconds=6.0):
     """The coefficients with which a contestant comes closest to the minimum of `problem`, and how close that is."""
     hand.load(problem)
-    named = problems.get("breast_cancer")
+    named = problems.get(problem.name.partition("@")[0])  # settings are kept under this name
     candidates = effort.known(contestant, named) or contestant.knobs(named)
     best, spent = (np.inf, np.zeros(problem.shape)), 0.0
     for budget in (4, 32, 256, 2048):
@@ -126,9 +126,10 @@ def test_every_contestant_reads_csr(at_work):
     problem = problems.get("digits_onehot_pairs@10/n")
     if reason := contestant.skip(problem):
         pytest.skip(reason)
-    verdict = judge.check_same_F(contestant, problem, seconds=6 if contestant.NAME in EXACT else 1.5, hand=hand)
+    _, coef = closest(contestant, hand, problem, 0.1)
+    verdict = judge.judge(problem, coef)
     assert verdict.finding != "another F"
-    assert verdict.objective < 0.3  # log 2 at the start
+    assert verdict.objective < 0.5  # log 2 at the start, 0.14 at the minimum
 
 
 def test_half_the_penalty_is_caught_with_every_contestant(at_work):
