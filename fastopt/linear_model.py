@@ -70,14 +70,17 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
     random_state : int, RandomState, Generator or None, default None
         Order of the rows.
     solver : str or Optimizer, default "auto"
-        "lbfgs" (scipy's L-BFGS-B on the compiled objective); for two classes "sdca" (dual coordinate descent, the
+        "auto" takes the fastest of the following for the data, see `fastopt.solvers.auto.choose`, and the next one where
+        that gets stuck: "newton" (Cholesky factors, for few columns of any scale), "lbfgs" (scipy's L-BFGS-B on the
+        compiled objective, in variables that centre and scale the columns); for two classes "sdca" (dual coordinate descent, the
         fastest on text and other rows with ``||x||^2 C`` up to some units) and "saga" (sparse SAGA, for longer rows,
         weaker penalties, and L1); an update rule's name, a key of
         `fastopt.optimizers.OPTIMIZERS`: "gd", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw",
         "nadam", "adamax", "adadelta", "ftrl", "lion", "schedule_free_sgd", "schedule_free_adamw"; or an instance such
-        as ``Adam(learning_rate=0.01)``. "auto" is "lbfgs".
+        as ``Adam(learning_rate=0.01)``.
     learning_rate : float, Schedule, callable or "auto", default "auto"
-        Per step, for update rules given by name. "auto" starts from the data and halves when an epoch no longer pays.
+        Per step, for update rules given by name. "auto" starts from the data, falls in cycles that grow longer,
+        and is cut when a cycle no longer pays.
     batch_size : int, "full" or "auto", default "auto"
         Rows per step. "auto" is 32 on CSR and 64 on dense data; "gd" always takes all rows.
     max_iter : int >= 1, default 100
@@ -93,7 +96,7 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
     ----------
     classes_ : ndarray (n_classes,)
     coef_ : ndarray (1, n_features) or (n_classes, n_features)
-        float32 if X is float32, else float64.
+        float32 if X is float32, else float64; float64 too where rounding to float32 would cost convergence.
     intercept_ : ndarray (1,) or (n_classes,)
     n_iter_ : ndarray (1,)
         Epochs or iterations.
@@ -109,7 +112,7 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
     stop_reason_ : str
         "tol", "max_iter", "diverged", "stalled" or "interrupted".
     solver_ : str
-        The solver that ran.
+        The solver that ran, or those that ran one after the other, joined by "+".
     optimizer_state_ : dict
         State of the update rule after the last step.
 

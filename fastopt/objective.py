@@ -224,7 +224,7 @@ class Objective:
         return flat
 
     def column_moments(self) -> tuple[Float64, Float64]:
-        """Weighted mean of each column, and of its squares, over all rows, in one pass (repeated entries as they stand)."""
+        """Weighted mean of each column, and of its squares, in one pass (repeated entries as they stand)."""
         moments = np.zeros((2, self.n_features))
         kernel: Callable[..., None] = passes.sparse_moments if self.design.sparse else passes.dense_moments
         for start, stop in self.design.pieces():
