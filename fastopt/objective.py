@@ -196,9 +196,9 @@ class Objective:
         return product.reshape(np.shape(v))
 
     def hessian(self, w: NDArray[Any], dtype: DTypeLike | None = None) -> Float64:
-        """Hessian of F (of its smooth part, with L1) at w, (size, size) for parameters flat, by BLAS: O(n size^2) work, for few columns.
+        """Hessian of F (of its smooth part, with L1) at w, (size, size) for parameters flat.
 
-        Products are of `dtype` (None: X's own), over blocks of rows; their sums are float64.
+        By BLAS, O(n size^2) work: for few columns. Products are of `dtype` (None: X's own), over blocks of rows; their sums are float64.
         """
         width, K = self.shape
         z = self.raw_prediction(w)

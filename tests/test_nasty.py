@@ -113,7 +113,8 @@ def test_auto_converges_nearly_always():
         pick = lambda *values: values[rng.integers(len(values))]  # noqa: E731
         case = Nasty(
             n=int(rng.integers(3, 80)), d=int(rng.integers(1, 40)), n_classes=pick(2, 3),
-            dtype=pick("float32", "float64"), sparse=pick(False, True), scales=pick(0.0, 2.0, 6.0), offsets=pick(0.0, 1.0, 100.0), rank=pick(0, 1, 2),
+            dtype=pick("float32", "float64"), sparse=pick(False, True), scales=pick(0.0, 2.0, 6.0),
+            offsets=pick(0.0, 1.0, 100.0), rank=pick(0, 1, 2),
             separable=pick(False, True), repeats=pick(False, True), weights=pick("none", "any", "zeros"),
             log_C=pick(-3, 0, 3, 6), fit_intercept=pick(False, True), seed=seed,
         )  # fmt: skip
