@@ -198,9 +198,8 @@ class Objective:
     def hessian(self, w: NDArray[Any], dtype: DTypeLike | None = None) -> Float64:
         """Hessian of F (with L1, of its smooth part) at w, (size, size) for parameters flat.
 
-        By BLAS: O(n size^2) work, for few columns.
-
-        Products are of `dtype` (None: X's own), over blocks of rows; their sums are float64.
+        By BLAS, O(n size^2) work: for few columns. Products are of `dtype` (None: X's own), over blocks of rows; their
+        sums are float64.
         """
         width, K = self.shape
         z = self.raw_prediction(w)

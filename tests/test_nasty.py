@@ -1,4 +1,4 @@
-"""Data that make solvers fail: the default fit converges or says truthfully that it did not, and is never worse than w = 0."""
+"""Data that make solvers fail: fits converge or say truthfully that they did not, and are never worse than w = 0."""
 
 import warnings
 from dataclasses import dataclass
@@ -112,8 +112,9 @@ def test_auto_converges_nearly_always():
     for seed in range(60):
         pick = lambda *values: values[rng.integers(len(values))]  # noqa: E731
         case = Nasty(
-            n=int(rng.integers(3, 80)), d=int(rng.integers(1, 40)), n_classes=pick(2, 3), dtype=pick("float32", "float64"),
-            sparse=pick(False, True), scales=pick(0.0, 2.0, 6.0), offsets=pick(0.0, 1.0, 100.0), rank=pick(0, 1, 2),
+            n=int(rng.integers(3, 80)), d=int(rng.integers(1, 40)), n_classes=pick(2, 3),
+            dtype=pick("float32", "float64"), sparse=pick(False, True), scales=pick(0.0, 2.0, 6.0),
+            offsets=pick(0.0, 1.0, 100.0), rank=pick(0, 1, 2),
             separable=pick(False, True), repeats=pick(False, True), weights=pick("none", "any", "zeros"),
             log_C=pick(-3, 0, 3, 6), fit_intercept=pick(False, True), seed=seed,
         )  # fmt: skip

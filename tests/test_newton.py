@@ -1,4 +1,4 @@
-"""solver="newton" and the variables of "lbfgs": Hessians, samples, steps, and convergence where float32 is not enough."""
+"""solver="newton" and the variables of "lbfgs": Hessians, samples, steps, convergence where float32 is not enough."""
 
 import numpy as np
 import pytest
@@ -192,7 +192,7 @@ def test_no_step_raises_F():
 def test_scaled_variables(n_outputs, fit_intercept):
     """There and back; the gradient is F's in u; the curvature at 0 is the same for each of them."""
     rng = np.random.default_rng(0)
-    X = (rng.standard_normal((500, 4)) + [0, 5, -5, 1]) * [1e-3, 1, 30, 1e4]
+    X = (rng.standard_normal((500, 4)) + np.array([0, 5, -5, 1])) * [1e-3, 1, 30, 1e4]
     y = rng.integers(0, n_outputs, 500).astype(float) if n_outputs > 1 else rng.choice([-1.0, 1.0], 500)
     loss = "multinomial" if n_outputs > 1 else "log_loss"
     F = Objective(Design.from_array(X), y, loss=loss, alpha=1e-3, n_outputs=n_outputs, fit_intercept=fit_intercept)

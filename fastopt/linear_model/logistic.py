@@ -77,14 +77,17 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     random_state : int, RandomState, Generator, SeedSequence or None, default None
         Order of the rows. None draws fresh entropy: NumPy's global state is never touched.
     solver : str or Optimizer, default "auto"
-        "lbfgs" (scipy's L-BFGS-B on the compiled objective); for two classes "sdca" (dual coordinate descent with L2,
-        the fastest on text and other rows with ``||x||^2 C`` up to some units) and "saga" (sparse SAGA, for longer
-        rows, weaker penalties, and L1); an update rule's name, a key of
+        "auto" takes the fastest of the following for the data, see `fastopt.solvers.auto.choose`, and the next where
+        that gets stuck: "newton" (Cholesky factors, for few columns of any scale), "lbfgs" (scipy's L-BFGS-B on the
+        compiled objective, in variables that centre and scale the columns); for two classes "sdca" (dual coordinate
+        descent, the fastest on text and other rows with ``||x||^2 C`` up to some units) and "saga" (sparse SAGA, for
+        longer rows, weaker penalties, and L1); an update rule's name, a key of
         `fastopt.optimizers.OPTIMIZERS`: "gd", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw",
         "nadam", "adamax", "adadelta", "ftrl", "lion", "schedule_free_sgd", "schedule_free_adamw"; or an instance such
-        as ``Adam(learning_rate=0.01)``. "auto" is "lbfgs".
+        as ``Adam(learning_rate=0.01)``.
     learning_rate : float, Schedule, callable or "auto", default "auto"
-        Per step, for update rules given by name. "auto" starts from the data and halves when an epoch no longer pays.
+        Per step, for update rules given by name. "auto" starts from the data, falls in cycles that grow longer,
+        and is cut when a cycle no longer pays.
     batch_size : int, "full" or "auto", default "auto"
         Rows per step. "auto" is 32 on CSR and 64 on dense data; "gd" always takes all rows.
     max_iter : int >= 1, default 100
@@ -106,7 +109,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     ----------
     classes_ : ndarray (n_classes,)
     coef_ : ndarray (1, n_features) or (n_classes, n_features)
-        float32 if X is float32, else float64.
+        float32 if X is float32, else float64; float64 too where rounding to float32 would cost convergence.
     intercept_ : ndarray (1,) or (n_classes,)
     n_iter_ : ndarray (1,)
         Epochs or iterations.
@@ -124,7 +127,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     stop_reason_ : str
         "tol", "max_iter", "diverged", "stalled" or "interrupted".
     solver_ : str
-        The solver that ran.
+        The solver that ran, or those that ran one after the other, joined by "+".
     optimizer_state_ : dict
         What a warm start goes on from: the update rule's state after the last whole epoch and, under "run", the
         parameters there, the learning rate's course, the best parameters so far and the state of the random numbers.

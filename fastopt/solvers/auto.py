@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastopt._validation import fail
 from fastopt.objective import Objective
 from fastopt.solvers.monitor import Result
 from fastopt.solvers.table import SOLVERS, able
@@ -91,9 +92,13 @@ def auto(
     result : Result
         Its history and iterations are those of all that ran.
     """
+    order = choose(objective)
+    if not order:
+        what = f"{objective.n_outputs} outputs with an L1 penalty"
+        fail("solver", f"one that can minimise F of {what}", "auto", "Use an update rule.")
     names: list[str] = []
     result: Result | None = None
-    for name in choose(objective):
+    for name in order:
         done = result.n_iter if result is not None else 0
         start = w if result is None else result.w
         options: dict[str, Any] = {"tol": tol, "max_iter": max_iter - done, "verbose": verbose}

@@ -124,7 +124,7 @@ class Scaled:
 
 
 class Split:
-    """Variables (p, intercepts, n) of F: w = p - n with p, n >= 0, where L1 is ``l1 (sum p + sum n)`` and F is smooth."""
+    """Variables (p, intercepts, n) of F: w = p - n with p, n >= 0, where L1 is ``l1 (sum p + sum n)``: smooth."""
 
     def __init__(self, objective: Objective) -> None:
         self.shape, self.strength = objective.shape, objective.l1

@@ -57,10 +57,9 @@ def newton(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, 
         elif not start.any():
             descent = warm_up(descent)
         while done < max_iter:
-            if done or descent.w is start:
-                if not descent.step():
-                    reason = "stalled"
-                    break
+            if (done or descent.w is start) and not descent.step():
+                reason = "stalled"
+                break
             converged = monitor.record(descent.value, float(np.linalg.norm(descent.gradient)), done + 1)
             result, done = descent.w, done + 1
             if converged:

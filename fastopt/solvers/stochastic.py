@@ -430,10 +430,10 @@ def stochastic(
     cycles of 1, 2, 3, 5, 8, 12, ... epochs: at a constant rate the iterates end in a cloud around the minimum whose
     size is proportional to the rate, and how soon it must fall nobody knows beforehand. Cycles begin 1.3 times higher
     as long as each one lowers F; after one that does not, from the best parameters at half the rate. Rules that
-    average, and Ftrl, keep the rate; the former raise it by as much per epoch until F rises; it is halved after 3 epochs
-    without a new lowest F (`adjusted`). With all rows in each step it is the momentum that overshoots: it starts anew
-    instead. An epoch that ends not finite, or with F above its start value, is undone: the best parameters so far go on
-    with a fresh state and a rate four times smaller, up to `RETRIES` times in a row.
+    average, and Ftrl, keep the rate; the former raise it by as much per epoch until F rises; it is halved after 3
+    epochs without a new lowest F (`adjusted`). With all rows in each step it is the momentum that overshoots: it starts
+    anew instead. An epoch that ends not finite, or with F above its start value, is undone: the best parameters so far
+    go on with a fresh state and a rate four times smaller, up to `RETRIES` times in a row.
 
     The cycles' figures are the best of a grid on five problems of the bench times 14 rules: epochs to a relative gap
     of 1e-2 over those at the best constant rate, geometric mean 1.15 (halving after 1, 2, 3 epochs: more than 1.5).
