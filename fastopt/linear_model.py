@@ -111,7 +111,7 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         all of it if the rule, X's dtype or `fit_intercept` changed, or somebody changed the coefficients; the course of
         the learning rate, but not the rule's state, if F is another (other data or C), the learning rate or the batch
         size. The coefficients are dropped if the classes or the number of features changed. "lbfgs" starts anew from
-        the coefficients: scipy's routine does not hand out its curvature pairs, so that no fit of it can be taken up again.
+        the coefficients: scipy does not hand out its curvature pairs, so that no fit of it can be taken up again.
     n_jobs : int or None, default None
         Ignored by the solvers that there are: they use one thread.
 
