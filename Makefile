@@ -1,4 +1,6 @@
 # make bench   time everything, print the table, write bench/results/report.html
+# make bench-full      the same with every peer that installs, all problems, an hour
+# make bench-compare BASE=main   this tree against another revision, alternating; fails where it is slower beyond doubt
 # make test    the test suite
 # make lint    ruff, cython-lint, codespell          make types   mypy
 # make docs    the documentation, into docs/_build/html
@@ -19,7 +21,7 @@ PY := $(VENV)/bin/python
 KERNELS := $(wildcard fastopt/_kernels/*.pyx fastopt/_kernels/*.pxd)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help bench test docs lint types format build debug-test sanitize-test sanitize fuzz clean
+.PHONY: help bench bench-full bench-peers bench-compare test docs lint types format build debug-test sanitize-test sanitize fuzz clean
 .DELETE_ON_ERROR:
 
 help:
@@ -27,6 +29,19 @@ help:
 
 bench: $(VENV)/.built
 	$(PY) -m bench $(BENCH_ARGS)
+
+bench-full: bench-peers
+	$(PY) -m bench --full $(BENCH_ARGS)
+
+# One by one: a peer that has no wheel for this machine must not keep the others away.
+bench-peers: $(VENV)/.built
+	@$(PY) -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); \
+	    print(*t["project"]["optional-dependencies"]["bench-peers"], sep="\n")' | while read -r peer; do \
+	    $(PY) -m pip install --quiet "$$peer" || echo "$$peer does not install here; the report will say so"; done
+
+bench-compare: $(VENV)/.built
+	@test -n "$(BASE)" || { echo "Name the revision to compare with: make bench-compare BASE=main" >&2; exit 1; }
+	$(PY) -m bench.compare $(BASE) $(BENCH_ARGS)
 
 test: $(VENV)/.built
 	$(PY) -m pytest --doctest-modules $(TEST_ARGS)

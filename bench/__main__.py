@@ -22,11 +22,21 @@ QUICK = {
     "deadline": 70,
 }
 DEFAULT = {"problems": ",".join(EMBEDDED), "gap": "1e-2,1e-3,1e-4", "repeat": 3, "seconds": 2.0, "deadline": 285}
+FULL = {
+    "problems": ",".join(
+        [*EMBEDDED, *(f"{name}@{alpha}" for name in EMBEDDED for alpha in ("10/n", "1e-3")), *OPTIONAL]
+    ),
+    "gap": "1e-2,1e-3,1e-4,1e-6",
+    "repeat": 5,
+    "seconds": 6.0,
+    "deadline": 3300,
+}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a minute: fewer problems, no repeats")
+    parser.add_argument("--full", action="store_true", help="an hour: all problems and penalties, tighter gaps")
     parser.add_argument("--list", action="store_true", help="list problems and contestants")
     parser.add_argument(
         "--problems", help=f"comma separated, each with @penalty ({', '.join(ALPHAS)}) or without, or 'all'"
@@ -34,6 +44,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--solvers", default="", help="keep contestants whose name contains one of these, comma separated"
     )
+    parser.add_argument("--data", action="append", default=[], help="a file in LIBSVM's format: one problem more")
     parser.add_argument("--gap", help="relative gaps to the optimum, comma separated")
     parser.add_argument("--repeat", type=int, help="how often to go round all cases")
     parser.add_argument("--seconds", type=float, help="search for the right effort, per contestant and problem")
@@ -42,13 +53,27 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--output", type=Path, default=RESULTS, help="folder for report and JSON (default: bench/results)"
     )
     parser.add_argument(
+        "--compare", nargs="+", type=Path, metavar=("OLD.json", "NEW.json"),
+        help="compare with an older run's JSON; with two of them nothing is run",
+    )  # fmt: skip
+    parser.add_argument("--fresh", action="store_true", help="begin anew where an interrupted run could be resumed")
+    parser.add_argument("--in-process", action="store_true", help="no process per contestant: for profilers")
+    parser.add_argument(
         "--tune", action="store_true", help="search settings at length and keep them in bench/tuned.json"
     )
-    parser.add_argument("-k", dest="keyword", default="", help="pytest's own selection of cases")
+    parser.add_argument(
+        "-k", dest="keyword", default="", help="pytest's own selection: step, epoch, columns, to_target"
+    )
     options = parser.parse_args(arguments)
-    if options.problems and options.deadline is None:
+    if (options.problems or options.data) and options.deadline is None:
         options.deadline = 0  # asked for by name: no hurry
-    for name, value in (QUICK if options.quick else DEFAULT).items():
+    if options.data and not options.problems:
+        from bench.problems import add_file
+
+        options.problems = ",".join(add_file(Path(name)) for name in options.data)
+    if options.compare and len(options.compare) > 2:
+        parser.error("--compare takes one or two files")
+    for name, value in (QUICK if options.quick else FULL if options.full else DEFAULT).items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     return options
@@ -80,25 +105,49 @@ def show_list() -> None:
             )
             if on
         ]
-        print(f"  {contestant.NAME:32s} {', '.join(timed)}")
+        print(f"  {contestant.NAME:32s} {', '.join(timed)}" + (f"; {why}" if (why := contestant.missing()) else ""))
 
 
 def tune(options: argparse.Namespace) -> None:
     """Long searches, so that ordinary runs need none; kept in the repository."""
-    from bench import effort
+    from bench import effort, workers
     from bench.solvers import selected, words
 
     gaps = tuple(map(float, words(options.gap)))
     for name in words(options.problems):
         problem = get(name)
         for contestant in selected(words(options.solvers)).values():
-            if not contestant.TO_TARGET or contestant.skip(problem) or len(contestant.knobs(problem)) < 2:
+            if not contestant.TO_TARGET or contestant.missing() or contestant.skip(problem):
                 continue
-            chosen = effort.tune(contestant, problem, gaps=gaps, seconds=options.seconds)
+            if len(contestant.knobs(problem)) < 2:
+                continue
+            hand = workers.Worker(contestant)
+            try:
+                chosen = effort.tune(contestant, problem, gaps=gaps, seconds=options.seconds, hand=hand)
+            except workers.Trouble as trouble:
+                print(f"{name:22s} {contestant.NAME:32s} failed: {trouble}", flush=True)
+                continue
+            finally:
+                hand.close()
             tuned = json.loads(effort.TUNED.read_text()) if effort.TUNED.exists() else {}
             tuned.setdefault(name, {})[contestant.NAME] = chosen
             effort.TUNED.write_text(json.dumps(tuned, indent=1, sort_keys=True) + "\n")
             print(f"{name:22s} {contestant.NAME:32s} {chosen}", flush=True)
+
+
+def begin_journal(options: argparse.Namespace) -> Path:
+    """The file in which a run keeps what is done; one that was interrupted with the same options is gone on with."""
+    from bench.machine import facts
+
+    sources = [path.stat().st_mtime for path in (ROOT / "fastopt").rglob("*") if path.suffix in (".py", ".so", ".pyd")]
+    told = {name: str(value) for name, value in vars(options).items() if name not in ("fresh", "compare")}
+    first = json.dumps({"options": told, "facts": facts(), "sources": max(sources, default=0)})
+    path = options.output / "unfinished.jsonl"
+    if path.exists() and not options.fresh and path.read_text().partition("\n")[0] == first:
+        print("Going on with the run that was interrupted (--fresh begins anew).", flush=True)
+    else:
+        path.write_text(first + "\n")
+    return path
 
 
 def run(options: argparse.Namespace) -> int:
@@ -106,6 +155,7 @@ def run(options: argparse.Namespace) -> int:
 
     options.output.mkdir(parents=True, exist_ok=True)
     output = options.output / "benchmark.json"
+    journal = begin_journal(options)
     output.unlink(missing_ok=True)
     arguments = [
         str(ROOT / "bench"),
@@ -117,6 +167,8 @@ def run(options: argparse.Namespace) -> int:
         f"--benchmark-json={output}",
         "-p",
         "no:cacheprovider",
+        "-p",
+        "no:codspeed",
         "-o",
         "console_output_style=classic",
         "-o",
@@ -130,13 +182,31 @@ def run(options: argparse.Namespace) -> int:
         f"--bench-repeat={options.repeat}",
         f"--bench-seconds={options.seconds}",
         f"--bench-deadline={options.deadline}",
+        f"--bench-data={','.join(options.data)}",
+        f"--bench-journal={journal}",
     ]
+    arguments += ["--bench-in-process"] if options.in_process else []
     status = int(pytest.main([*arguments, *(["-k", options.keyword] if options.keyword else [])]))
+    if status in (0, 1):  # to the end; 2 is Ctrl-C
+        journal.unlink(missing_ok=True)
     if not output.exists() or not output.stat().st_size:
         print("Nothing was timed.", file=sys.stderr)
         return status or 1
     report(output)
+    if status == 2:
+        print("Interrupted: the same command goes on from here.")
+    if options.compare:
+        compare(options.compare[0], output)
     return status
+
+
+def compare(old: Path, new: Path) -> int:
+    """Print what became slower or faster; 1 if something became slower beyond doubt."""
+    from bench import report
+
+    rows = report.compare(report.load(old), report.load(new))
+    print(report.comparison(rows))
+    return int(any(map(report.regressed, rows)))
 
 
 def report(output: Path) -> None:
@@ -162,6 +232,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.tune:
         tune(options)
         return 0
+    if options.compare and len(options.compare) == 2:
+        return compare(*options.compare)
     return run(options)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from bench.judge import Verdict, judge
 from bench.problems import ROOT, Problem
 from bench.solvers import Contestant
+from bench.workers import Local
 
 LADDER = (
     1,
@@ -38,6 +41,7 @@ LADDER = (
     8192,
     16384,
 )
+PREPARATION = [0.0]  # seconds of this search that went into imports, conversion and compilers
 TUNED = ROOT / "bench" / "tuned.json"  # the best settings found by `python -m bench --tune`; part of the repository
 
 
@@ -52,41 +56,81 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Aim:
+    """The run with which a gap is reached soonest; the gap is crossed after this `share` of its seconds."""
+
+    point: Point
+    share: float
+
+    @property
+    def seconds(self) -> float:
+        return self.share * self.point.seconds
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a contestant can do on a problem: its runs, and the cheapest one to each gap."""
 
     points: list[Point]
 
-    def cheapest(self, gap: float) -> Point | None:
-        return min((p for p in self.points if p.verdict.gap <= gap), key=lambda p: p.seconds, default=None)
+    def aim(self, gap: float) -> Aim | None:
+        """The soonest way to `gap`: for each setting the first run that reaches it, then the best of these."""
+        ways = []
+        for knobs in [p.knobs for i, p in enumerate(self.points) if p.knobs not in [q.knobs for q in self.points[:i]]]:
+            runs = sorted((p for p in self.points if p.knobs == knobs), key=lambda p: p.budget)
+            reached = next((i for i, p in enumerate(runs) if p.verdict.gap <= gap), None)
+            if reached is not None:
+                ways.append(Aim(runs[reached], crossing(runs[reached - 1] if reached else None, runs[reached], gap)))
+        return min(ways, key=lambda way: way.seconds, default=None)
 
     def best(self) -> Point:
         return min(self.points, key=lambda p: p.verdict.gap)
 
-    def curve(self) -> list[tuple[float, float]]:
-        """(seconds, gap) of the runs that no cheaper run beats."""
-        curve: list[tuple[float, float]] = []
+    def curve(self) -> list[tuple[float, float, float]]:
+        """(seconds, gap, test accuracy) of the runs that no cheaper run beats."""
+        curve: list[tuple[float, float, float]] = []
         for point in sorted(self.points, key=lambda p: p.seconds):
             if not curve or point.verdict.gap < curve[-1][1]:
-                curve.append((point.seconds, point.verdict.gap))
+                curve.append((point.seconds, point.verdict.gap, point.verdict.accuracy))
         return curve
 
+    def accurate(self, wanted: float) -> Point | None:
+        """The cheapest run whose test accuracy is at least `wanted`."""
+        return min((p for p in self.points if p.verdict.accuracy >= wanted), key=lambda p: p.seconds, default=None)
 
-def trace(contestant: Contestant, problem: Problem, knobs: dict, *, gap: float, seconds: float) -> Iterator[Point]:
+
+def crossing(before: Point | None, after: Point, gap: float) -> float:
+    """The share of `after`'s seconds at which `gap` is crossed, between two checked runs: log gap falls with time.
+
+    Without a run before, a run counts whole: nobody can do less than one epoch.
+    """
+    if before is None or before.seconds >= after.seconds:
+        return 1.0
+    above, below = before.verdict.gap, max(after.verdict.gap, 1e-15)
+    if not math.isfinite(above) or above <= below:
+        return 1.0
+    part = math.log(above / gap) / math.log(above / below)
+    return (before.seconds + part * (after.seconds - before.seconds)) / after.seconds
+
+
+def trace(hand, problem: Problem, knobs: dict, *, gap: float, seconds: float) -> Iterator[Point]:
     """Runs of growing budget until one reaches `gap`, the next would pass `seconds` in all, or more brings nothing."""
-    run = contestant.prepare(problem, **knobs)
+    run = hand.job("prepare", **knobs)
+    PREPARATION[0] += run.preparation
     spent, best, idle = 0.0, float("inf"), 0
-    for budget, following in zip(LADDER, LADDER[1:], strict=False):
-        start = time.perf_counter()
-        coef = run(budget)
-        took = time.perf_counter() - start
-        point = Point(budget, took, judge(problem, coef, gap_reached=gap), knobs)
-        yield point
-        spent += took
-        idle = 0 if point.verdict.gap < 0.95 * best else idle + 1
-        best = min(best, point.verdict.gap)
-        if best <= gap or (idle >= 4 and budget >= 32) or spent + took * following / budget > seconds:
-            return
+    try:
+        for budget, following in itertools.pairwise(LADDER):
+            coef = run(budget)
+            took = run.seconds
+            point = Point(budget, took, judge(problem, coef, gap_reached=gap), knobs)
+            yield point
+            spent += took
+            idle = 0 if point.verdict.gap < 0.95 * best else idle + 1
+            best = min(best, point.verdict.gap)
+            if best <= gap or (idle >= 4 and budget >= 32) or spent + took * following / budget > seconds:
+                return
+    finally:  # also of a search that is given up
+        hand.forget(run)
 
 
 def plan(
@@ -97,19 +141,25 @@ def plan(
     seconds: float,
     settings: list[dict] | None = None,
     keep: int = 3,
+    hand=None,
 ) -> Plan:
     """Try the settings (by default those known to be best, or else all) within `seconds` in all.
 
     All settings climb the ladder together; after each rung the worse half stays behind, but never the last `keep`.
+    `hand` is where the contestant works; by default in this process.
     """
-    start = time.perf_counter()
+    hand = hand or Local(contestant)
+    hand.load(problem)
     candidates = settings or known(contestant, problem) or contestant.knobs(problem)
-    climbing = [trace(contestant, problem, knobs, gap=gap, seconds=seconds) for knobs in candidates]
+    climbing = [trace(hand, problem, knobs, gap=gap, seconds=seconds) for knobs in candidates]
     points: list[Point] = []
+    start, PREPARATION[0] = time.perf_counter(), 0.0
+    patience = start + 20 + 5 * seconds  # imports and compilers have their time, but not all of it
     while climbing:
         reached: list[tuple[float, Iterator[Point]]] = []
         for climber in climbing:
-            if points and time.perf_counter() - start > seconds:
+            now = time.perf_counter()
+            if points and (now - start - PREPARATION[0] > seconds or now > patience):
                 return Plan(points)
             point = next(climber, None)
             if point is not None:
@@ -127,8 +177,11 @@ def known(contestant: Contestant, problem: Problem) -> list[dict]:
     return [knobs for knobs in tuned.get(problem.name, {}).get(contestant.NAME, []) if knobs in offered]
 
 
-def tune(contestant: Contestant, problem: Problem, *, gaps: tuple[float, ...], seconds: float) -> list[dict]:
+def tune(contestant: Contestant, problem: Problem, *, gaps: tuple[float, ...], seconds: float, hand=None) -> list[dict]:
     """Try all settings with time to spare; return the best for each gap (the best there is when none reaches it)."""
-    found = plan(contestant, problem, gap=min(gaps), seconds=seconds, settings=contestant.knobs(problem), keep=6)
-    chosen = [(found.cheapest(gap) or found.best()).knobs for gap in gaps]
+    found = plan(
+        contestant, problem, gap=min(gaps), seconds=seconds, settings=contestant.knobs(problem), keep=6, hand=hand
+    )
+    aims = [found.aim(gap) for gap in gaps]
+    chosen = [(aim.point if aim else found.best()).knobs for aim in aims]
     return [knobs for i, knobs in enumerate(chosen) if knobs not in chosen[:i]]

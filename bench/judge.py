@@ -5,6 +5,7 @@ Works on what a contestant returned, outside the clock.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,19 @@ def objective_and_gradient(problem: Problem, coef) -> tuple[float, np.ndarray]:
     return value + problem.alpha / 2 * np.vdot(w, w), gradient + problem.alpha * w
 
 
+def accuracy(problem: Problem, coef) -> float:
+    """Share of the test rows that `coef` puts into the right class; nan without test rows, 0 without coefficients."""
+    if problem.test is None:
+        return math.nan
+    if coef is None:
+        return 0.0
+    X, y = problem.test
+    w = np.asarray(coef, dtype=np.float64).reshape(problem.shape)
+    z = X @ w[:-1] + w[-1]
+    found = np.where(z[:, 0] > 0, 1.0, -1.0) if problem.n_outputs == 1 else z.argmax(1)
+    return float(np.mean(found == y))
+
+
 @dataclass(frozen=True)
 class Verdict:
     """How good one returned `coef` is."""
@@ -51,17 +65,19 @@ class Verdict:
     grad_norm: float  # ||grad F||
     alpha_ratio: float  # the penalty that would make this point stationary, over the right one: 1 at the minimum
     finding: str  # "same F", "another F" or "not converged"
+    accuracy: float = math.nan  # share of the test rows whose class is right; nan without test rows
 
 
 def judge(problem: Problem, coef, gap_reached: float = 1e-4) -> Verdict:
     """Say how close `coef` is to the minimum of F, and whether it rather is the minimum of something else.
 
     At a minimum of loss + a/2 ||w||^2, a = -<grad loss, w> / ||w||^2. If that a, put in place of alpha, makes the
-    gradient vanish while alpha does not, the contestant has converged, but with another penalty.
+    gradient vanish while alpha does not, the contestant has converged, but with another penalty. (After a first short
+    step from zero an enormous a does that, too; hence the factor of at most 100.)
     """
     coef = np.asarray(coef, dtype=np.float64).reshape(problem.shape)
     if not np.isfinite(coef).all():
-        return Verdict(np.inf, np.inf, np.inf, np.nan, "not converged")
+        return Verdict(np.inf, np.inf, np.inf, np.nan, "not converged", accuracy(problem, None))
     value, gradient = loss_and_gradient(problem, coef)
     w = np.vstack([coef[:-1], np.zeros((1, problem.n_outputs))])
     square = np.vdot(w, w)
@@ -72,17 +88,21 @@ def judge(problem: Problem, coef, gap_reached: float = 1e-4) -> Verdict:
     alpha = -np.vdot(gradient, w) / square if square else np.nan
     if gap <= gap_reached:
         finding = "same F"
-    elif abs(alpha / problem.alpha - 1) > 0.05 and np.linalg.norm(gradient + alpha * w) < 0.1 * norm:
+    elif (
+        abs(alpha / problem.alpha - 1) > 0.05
+        and 0.01 < alpha / problem.alpha < 100
+        and np.linalg.norm(gradient + alpha * w) < 0.1 * norm
+    ):
         finding = "another F"
     else:
         finding = "not converged"
-    return Verdict(float(value), float(gap), norm, float(alpha / problem.alpha), finding)
+    return Verdict(float(value), float(gap), norm, float(alpha / problem.alpha), finding, accuracy(problem, coef))
 
 
-def check_same_F(contestant, problem: Problem, *, seconds: float = 5.0) -> Verdict:
+def check_same_F(contestant, problem: Problem, *, seconds: float = 5.0, hand=None) -> Verdict:
     """What `contestant` finds, given time: F's minimum, or else another function's, or neither."""
     from bench.effort import plan
 
-    verdicts = [point.verdict for point in plan(contestant, problem, gap=1e-4, seconds=seconds).points]
+    verdicts = [point.verdict for point in plan(contestant, problem, gap=1e-4, seconds=seconds, hand=hand).points]
     verdicts.sort(key=lambda verdict: (verdict.finding != "same F", verdict.finding != "another F", verdict.gap))
     return verdicts[0]

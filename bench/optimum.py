@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from dataclasses import asdict, dataclass
 
@@ -19,6 +20,7 @@ class Optimum:
     grad_norm: float
     bound: float  # relative: F* cannot be lower than objective * (1 - bound), since F is alpha-strongly convex in w
     solver: str
+    accuracy: float = math.nan  # on the test rows
 
 
 def find(problem: Problem) -> Optimum:
@@ -33,7 +35,7 @@ def find(problem: Problem) -> Optimum:
 
 
 def _compute(problem: Problem) -> Optimum:
-    from bench.judge import objective_and_gradient
+    from bench.judge import accuracy, objective_and_gradient
 
     solver, coef = _scikit_learn(problem)
     coef = _newton_cg(problem, coef)
@@ -42,7 +44,7 @@ def _compute(problem: Problem) -> Optimum:
     bound = norm**2 / (2 * problem.alpha) / value
     if bound > 1e-6:
         warnings.warn(f"F* of {problem.name} is only known to {bound:.0e} relative", stacklevel=2)
-    return Optimum(float(value), norm, float(bound), f"scikit-learn {solver}, then Newton-CG")
+    return Optimum(float(value), norm, float(bound), f"scikit-learn {solver}, then Newton-CG", accuracy(problem, coef))
 
 
 def _scikit_learn(problem: Problem) -> tuple[str, np.ndarray]:

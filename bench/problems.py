@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,6 +39,11 @@ class Problem:
     n_classes: int
     source: str
     licence: str
+    test: tuple | None = field(default=None, repr=False)  # rows for the judge only: X in float64 and y, as above
+
+    def __getstate__(self) -> dict:
+        """What a contestant's process gets: the fields, and nothing that was derived from them."""
+        return {name: vars(self)[name] for name in self.__dataclass_fields__} | {"test": None}
 
     @property
     def kind(self) -> str:
@@ -61,7 +67,7 @@ class Problem:
     def key(self) -> str:
         """Changes whenever the data or the penalty do: names the cached optimum."""
         values = self.X.data if self.kind == "csr" else self.X
-        check = zlib.crc32(np.ascontiguousarray(values), zlib.crc32(self.y))
+        check = zlib.crc32(np.ascontiguousarray(values), zlib.crc32(self.y, zlib.crc32(repr(self.alpha).encode())))
         return f"{self.name.replace('/', '_')}-{check:08x}"
 
     @cached_property
@@ -148,32 +154,94 @@ def _text_like(n=40_000, d=50_000, words=78, seed=1):
     rng = np.random.default_rng(seed)
     share = 1 / (np.arange(d) + 40.0)
     cumulative = np.cumsum(share / share.sum())
-    lengths = np.maximum(3, rng.lognormal(np.log(words) - 0.18, 0.6, n)).astype(int)
-    words_drawn = np.minimum(np.searchsorted(cumulative, rng.random(lengths.sum())), d - 1)
-    columns = rng.permutation(d)[words_drawn]
-    rows = np.repeat(np.arange(n), lengths)
-    X = sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(n, d)).tocsr()
-    idf = np.log(n / np.maximum(1, np.bincount(X.indices, minlength=d))) + 1
-    X.data = (1 + np.log(X.data)) * idf[X.indices]
-    norms = np.sqrt(np.add.reduceat(X.data**2, X.indptr[:-1]))
-    X.data /= np.repeat(norms, np.diff(X.indptr))
-    y = _noisy_labels(rng, X @ rng.standard_normal(d), 5.0)
+
+    def texts(n):
+        """Row numbers and words by popularity."""
+        lengths = np.maximum(3, rng.lognormal(np.log(words) - 0.18, 0.6, n)).astype(int)
+        drawn = np.minimum(np.searchsorted(cumulative, rng.random(lengths.sum())), d - 1)
+        return np.repeat(np.arange(n), lengths), drawn
+
+    def weighted(rows, columns, n, idf=None):
+        X = sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(n, d)).tocsr()
+        if idf is None:
+            idf = np.log(n / np.maximum(1, np.bincount(X.indices, minlength=d))) + 1
+        X.data = (1 + np.log(X.data)) * idf[X.indices]
+        norms = np.sqrt(np.add.reduceat(X.data**2, X.indptr[:-1]))
+        X.data /= np.repeat(norms, np.diff(X.indptr))
+        return X, idf
+
+    rows, drawn = texts(n)
+    column_of = rng.permutation(d)
+    X, idf = weighted(rows, column_of[drawn], n)
+    planted = rng.standard_normal(d)
+    y = _noisy_labels(rng, X @ planted, 5.0)
+    rows, drawn = texts(n // 4)
+    X_test, _ = weighted(rows, column_of[drawn], n // 4, idf)
+    y_test = _noisy_labels(rng, X_test @ planted, 5.0)
     X = sparse.csr_array(
         (X.data.astype(np.float32), X.indices.astype(np.int32), X.indptr.astype(np.int32)), shape=X.shape
     )
-    return X, y, "generated: Zipf columns, tf-idf rows of unit length, planted weights, noisy labels", "none needed"
+    told = "generated: Zipf columns, tf-idf rows of unit length, planted weights, noisy labels"
+    return X, y, told, "none needed", (X_test, y_test)
 
 
 def _ill_conditioned(n=500_000, d=50, seed=2):
     """Columns of scale 1 down to 1e-2 that all matter equally to the label."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, d), dtype=np.float32)
-    y = _noisy_labels(rng, (X @ rng.standard_normal(d, dtype=np.float32)).astype(np.float64), 2.0)
-    X *= np.logspace(0, -2, d, dtype=np.float32)
-    return X, y, "generated: normal columns scaled from 1 to 1e-2, planted weights, noisy labels", "none needed"
+    planted = rng.standard_normal(d, dtype=np.float32)
+    y = _noisy_labels(rng, (X @ planted).astype(np.float64), 2.0)
+    X_test = rng.standard_normal((n // 10, d), dtype=np.float32)
+    y_test = _noisy_labels(rng, (X_test @ planted).astype(np.float64), 2.0)
+    scales = np.logspace(0, -2, d, dtype=np.float32)
+    X *= scales
+    told = "generated: normal columns scaled from 1 to 1e-2, planted weights, noisy labels"
+    return X, y, told, "none needed", (X_test * scales.astype(np.float64), y_test)
 
 
-def _shared(name: str, source: str, licence: str, prepare=lambda X, y: (X, y)):
+MADE = re.compile(r"made_n(\d+)_d(\d+)_r(\d+)_k(\d+)_(zipf|uniform)")
+
+
+def _made(n: int, d: int, row: int, classes: int, popularity: str, seed=3):
+    """CSR float32: `row` draws a row from columns that are all as likely, or by Zipf's law; planted weights."""
+    rng = np.random.default_rng(seed)
+    u = rng.random(n * row)
+    rank = (d * u if popularity == "uniform" else d**u - 1).astype(np.int64)
+    columns = (rank * 2_654_435_761 % d).astype(np.int32)  # popular columns lie anywhere
+    indptr = np.arange(0, n * row + 1, row, dtype=np.int32)
+    X = sparse.csr_array((np.full(n * row, row**-0.5, dtype=np.float32), columns, indptr), shape=(n, d))
+    X.sum_duplicates()
+    if classes == 2:
+        return X, _noisy_labels(rng, X @ rng.standard_normal(d), 3.0), "generated for this size", "none needed"
+    scores = X @ rng.standard_normal((d, classes)) + 0.5 * rng.gumbel(size=(n, classes))
+    return X, scores.argmax(1), "generated for this size", "none needed"
+
+
+def _file(path: Path):
+    """A builder for a file in LIBSVM's format."""
+
+    def build():
+        from sklearn.datasets import load_svmlight_file
+
+        X, y = load_svmlight_file(str(path))
+        X = sparse.csr_array(X)
+        if X.nnz > 0.5 * X.shape[0] * X.shape[1]:
+            X = np.ascontiguousarray(X.toarray())
+        return X, y, f"the file {path.name}", "yours to know"
+
+    return build
+
+
+def add_file(path: Path) -> str:
+    """Make a LIBSVM file a problem, and return its name."""
+    if not path.is_file():
+        raise ValueError(f"data must be a file in LIBSVM's format; got {str(path)!r}, which is no file.")
+    name = re.sub(r"[^\w.]+", "_", path.name.removesuffix(".bz2").removesuffix(".gz").rsplit(".", 1)[0])
+    PROBLEMS[name] = _file(path)
+    return name
+
+
+def _shared(name: str, source: str, licence: str, prepare=lambda X, y: (X, y), test=lambda X, y: ()):
     """A builder for an .npz file of the optional folder ../shared/data."""
 
     def build():
@@ -186,7 +254,7 @@ def _shared(name: str, source: str, licence: str, prepare=lambda X, y: (X, y)):
                 X = sparse.csr_array(arrays, shape=tuple(file["shape"]))
             else:
                 X = file["X"]
-            return *prepare(X, file["y"]), source, licence
+            return *prepare(X, file["y"]), source, licence, *test(X, file["y"])
 
     return build
 
@@ -234,28 +302,51 @@ OPTIONAL: dict[str, Callable] = {
         "Debian dataset-fashion-mnist, train part, pixels / 255",
         "MIT",
         lambda X, y: (X[:60_000] / np.float32(255), y[:60_000]),
+        lambda X, y: ((X[60_000:] / 255.0, y[60_000:]),) if len(y) > 60_000 else (),
     ),
     "mushrooms": _shared("mushrooms", "dmlc/xgboost demo data (UCI)", "CC BY 4.0 (UCI)"),
 }
 PROBLEMS = {**EMBEDDED, **OPTIONAL}
 
 
+def _tiny():
+    """So little that a fit costs nothing but its fixed cost."""
+    X, y, *_ = _breast_cancer()
+    return np.ascontiguousarray(X[:100, :5]), y[:100], "100 rows of breast_cancer, 5 columns", "CC BY 4.0 (UCI)"
+
+
+def known(name: str) -> bool:
+    base, _, penalty = name.partition("@")
+    there = base in PROBLEMS or base == "tiny" or MADE.fullmatch(base)
+    return bool(there) and (not penalty or penalty in ALPHAS)
+
+
 @lru_cache(maxsize=4)
 def _data(name: str):
-    X, y, source, licence = PROBLEMS[name]()
+    if made := MADE.fullmatch(name):
+        *sizes, popularity = made.groups()
+        X, y, source, licence, *test = _made(*map(int, sizes), popularity)
+    else:
+        X, y, source, licence, *test = _tiny() if name == "tiny" else PROBLEMS[name]()
     labels, numbers = np.unique(y, return_inverse=True)
-    y = np.where(numbers == 1, 1.0, -1.0) if len(labels) == 2 else numbers.astype(np.float64)
-    return X, y, len(labels), source, licence
+    if len(labels) < 2 or len(labels) > 1000:
+        raise Missing(f"{name} has {len(labels)} labels: the suite is about classes")
+
+    def as_ours(numbers):
+        return np.where(numbers == 1, 1.0, -1.0) if len(labels) == 2 else numbers.astype(np.float64)
+
+    test = (test[0][0], as_ours(np.searchsorted(labels, test[0][1]))) if test else None
+    return X, as_ours(numbers), len(labels), source, licence, test
 
 
 @lru_cache(maxsize=4)
 def get(name: str) -> Problem:
     """The problem of that name, ``set`` or ``set@penalty``. Raises Missing when its data are not here."""
     base, _, penalty = name.partition("@")
-    if base not in PROBLEMS or (penalty and penalty not in ALPHAS):
+    if not known(name):
         raise ValueError(
             f"problem must be one of {', '.join(PROBLEMS)}, or one of them followed by @ and one of "
             f"{', '.join(ALPHAS)}; got {name!r}."
         )
-    X, y, n_classes, source, licence = _data(base)
-    return Problem(name, X, y, ALPHAS[penalty or "1/n"](X.shape[0]), n_classes, source, licence)
+    X, y, n_classes, source, licence, test = _data(base)
+    return Problem(name, X, y, ALPHAS[penalty or "1/n"](X.shape[0]), n_classes, source, licence, test)

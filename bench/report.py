@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+from functools import lru_cache
 from pathlib import Path
-from statistics import quantiles
+from statistics import median, quantiles
 
 from bench.solvers import FAMILIES
 
@@ -32,10 +34,11 @@ def _summarised(case: dict) -> dict:
     data = (
         [seconds * case["rows"] / case["rows_timed"] for seconds in case["data"]]
         if "rows_timed" in case
-        else case["data"]
+        else [seconds * case.get("share", 1.0) for seconds in case["data"]]
     )
-    low, median, high = quantiles(data, n=4, method="inclusive") if len(data) > 1 else data * 3
-    return case | {"median": median, "q1": low, "q3": high, "n": len(data), "rerun": _rerun(case)}
+    low, middle, high = quantiles(data, n=4, method="inclusive") if len(data) > 1 else data * 3
+    summary = {"median": middle, "q1": low, "q3": high, "n": len(data), "rerun": _rerun(case)}
+    return case | summary | {"data": data}
 
 
 def _rerun(case: dict) -> str:
@@ -44,7 +47,7 @@ def _rerun(case: dict) -> str:
         return f"python -m bench {chosen} -k to_target"
     if case["what"] == "pass":
         return f'python -m bench --problems {case["problem"]} --solvers "{case["contestant"]}" -k epoch'
-    return f'python -m bench --solvers "{case["contestant"]}" -k step'
+    return f'python -m bench --solvers "{case["contestant"]}" -k {case["what"]}'
 
 
 def family_order(family: str) -> int:
@@ -66,8 +69,148 @@ def duels(results: dict, what: str) -> list[dict]:
         ratios = {
             family: case["median"] / ours["median"] for family, case in best.items() if ours and family != "fastopt"
         }
-        out.append({"key": key, "best": best, "ratios": ratios})
+        sure = {family: certainty(tuple(best[family]["data"]), tuple(ours["data"])) for family in ratios}
+        out.append({"key": key, "best": best, "ratios": ratios, "sure": sure})
     return out
+
+
+@lru_cache(maxsize=4096)
+def certainty(theirs: tuple[float, ...], ours: tuple[float, ...]) -> dict[str, float]:
+    """How sure the ratio of two medians is: its 95 % bootstrap interval, and the rank test's p (Mann-Whitney).
+
+    Runs of one machine are not independent draws: the interval covers the noise within this run, nothing else.
+    """
+    import numpy as np
+    from scipy.stats import mannwhitneyu
+
+    if min(len(theirs), len(ours)) < 3:
+        return {"low": math.nan, "high": math.nan, "p": math.nan}
+    rng = np.random.default_rng(0)
+    draws = [np.median(np.array(t)[rng.integers(0, len(t), (1000, len(t)))], axis=1) for t in (theirs, ours)]
+    low, high = np.quantile(draws[0] / draws[1], (0.025, 0.975))
+    return {"low": float(low), "high": float(high), "p": float(mannwhitneyu(theirs, ours).pvalue)}
+
+
+def picks(results: dict) -> list[dict]:
+    """For each problem and gap the three fastest contestants: who should be taken for what."""
+    rows: dict[tuple, list[dict]] = {}
+    for case in results["cases"]:
+        if case["what"] == "target":
+            rows.setdefault((case["problem"], case["target"]), []).append(case)
+    return [
+        {"problem": problem, "target": target, "cases": sorted(cases, key=lambda case: case["median"])}
+        for (problem, target), cases in rows.items()
+    ]
+
+
+def profiles(results: dict, most: int = 3) -> dict[str, list[tuple[float, float]]]:
+    """Dolan and More's performance profiles: for each contestant the steps of tau -> share of the tasks within tau
+    times the fastest. A task is a problem with a gap. The best of each family; of fastopt, the `most` best.
+    """
+    tasks = picks(results)
+    if not tasks:
+        return {}
+    names = {case["contestant"]: case["family"] for task in tasks for case in task["cases"]}
+    steps, areas = {}, {}
+    for name in names:
+        ratios = sorted(
+            next((c["median"] for c in task["cases"] if c["contestant"] == name), math.inf) / task["cases"][0]["median"]
+            for task in tasks
+        )
+        steps[name] = [(r, (i + 1) / len(tasks)) for i, r in enumerate(ratios) if r < math.inf]
+        areas[name] = sum(1 / (1 + math.log(r)) for r in ratios if r < math.inf)
+    chosen = []
+    for family in sorted(set(names.values()), key=lambda family: (family_order(family), family)):
+        members = sorted((n for n in names if names[n] == family), key=lambda n: -areas[n])
+        chosen += members[: most if family == "fastopt" else 1]
+    return {name: steps[name] for name in chosen}
+
+
+def scaling(results: dict) -> list[dict]:
+    """For each contestant and axis the exponent p of seconds ~ size^p, fitted to the medians by least squares."""
+    rows: dict[tuple, dict[int, float]] = {}
+    families = {}
+    for case in results["cases"]:
+        if case["what"] == "scaling":
+            rows.setdefault((case["axis"], case["contestant"]), {})[case["size"]] = case["median"]
+            families[case["contestant"]] = case["family"]
+    out = []
+    for (axis, contestant), points in rows.items():
+        if len(points) < 2:
+            continue
+        x, y = ([math.log(v) for v in values] for values in (points.keys(), points.values()))
+        mx, my = sum(x) / len(x), sum(y) / len(y)
+        exponent = sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / sum((a - mx) ** 2 for a in x)
+        out.append(
+            {"axis": axis, "contestant": contestant, "family": families[contestant], "exponent": exponent}
+            | {"points": sorted(points.items())}
+        )
+    return out
+
+
+def costs(results: dict) -> list[dict]:
+    """For each contestant: its fixed cost, and on each problem preparation and peak memory beyond the data."""
+    rows: dict[str, dict] = {}
+    for case in results["cases"]:
+        row = rows.setdefault(case["contestant"], {"family": case["family"], "fixed": None, "problems": {}})
+        if case["what"] == "fixed":
+            row["fixed"] = case["median"]
+        elif case["what"] == "target" and "memory" in case:
+            kept = row["problems"].setdefault(case["problem"], {"memory": 0, "preparation": 0.0})
+            kept["memory"] = max(kept["memory"], case["memory"])
+            kept["preparation"] = max(kept["preparation"], case["preparation"])
+    return [{"contestant": name, **row} for name, row in rows.items() if row["fixed"] or row["problems"]]
+
+
+def accurate(results: dict) -> list[dict]:
+    """Where there are test rows: who is at the optimum's accuracy, less 0.1 %, and when."""
+    return [
+        {"problem": curve["problem"], "contestant": curve["contestant"], "family": curve["family"]}
+        | {"seconds": curve["seconds_to_accuracy"]}
+        for curve in results["curves"]
+        if curve.get("seconds_to_accuracy") is not None
+    ]
+
+
+def compare(old: dict, new: dict) -> list[dict]:
+    """Cases that are in both runs: new over old, and how sure that is; the slowest first."""
+    before = {case["name"]: case for case in old["cases"]}
+    rows = []
+    for case in new["cases"]:
+        if case["name"] in before:
+            was = before[case["name"]]
+            rows.append(
+                {"name": case["name"], "old": was["median"], "new": case["median"]}
+                | {"ratio": case["median"] / was["median"]}
+                | certainty(tuple(case["data"]), tuple(was["data"]))
+            )
+    return sorted(rows, key=lambda row: -row["ratio"])
+
+
+def regressed(row: dict, *, ratio: float = 1.1, seconds: float = 20e-6, p: float = 0.01) -> bool:
+    """Slower by a ratio and by an absolute difference, and the rank test sees it: each alone is noise."""
+    return row["ratio"] > ratio and row["new"] - row["old"] > seconds and row["p"] < p
+
+
+def comparison(rows: list[dict]) -> str:
+    """The comparison as a Markdown table."""
+    if not rows:
+        return "No case is in both runs.\n"
+    table = [["case", "old", "new", "new / old", "95 %", "p", ""]]
+    for row in rows:
+        table.append(
+            [
+                row["name"],
+                seconds(row["old"]),
+                seconds(row["new"]),
+                f"{row['ratio']:.2f}",
+                f"{row['low']:.2f} to {row['high']:.2f}",
+                f"{row['p']:.1g}",
+                "SLOWER" if regressed(row) else "",
+            ]
+        )
+    middle = median(row["ratio"] for row in rows)
+    return "\n".join(_aligned(table)) + f"\n\n{len(rows)} cases; median of new / old {middle:.3f}.\n"
 
 
 def losses(results: dict) -> list[dict]:
@@ -143,6 +286,22 @@ def markdown(results: dict) -> str:
                 cells.append("-" if not theirs else times(row["ratios"][family]) if ours else seconds(theirs["median"]))
             table.append([*key_words(what, row["key"]), *cells])
         out += [f"### {title}", "", *_aligned(table), ""]
+    wide = [case for case in results["cases"] if case["what"] == "columns"]
+    if wide:
+        table = [["rule", "popularity of columns", "100,000 columns", "10 million columns", "ratio"]]
+        table += [
+            [c["rule"], c["popularity"], f"{c['narrow_ns']:.3g} ns", f"{c['wide_ns']:.3g} ns", times(c["ratio"])]
+            for c in wide
+        ]
+        out += ["### One nonzero on CSR, 85 a row, batch size 1", "", *_aligned(table), ""]
+    shares = [case for case in results["cases"] if case["what"] == "step" and "share" in case.get("bandwidth", {})]
+    if shares:
+        names = sorted({case["family"] for case in shares}, key=family_order)
+        table = [["rule", *names]]
+        for rule in dict.fromkeys(case["rule"] for case in shares):
+            found = {c["family"]: f"{c['bandwidth']['share']:.0%}" for c in shares if c["rule"] == rule}
+            table.append([rule, *(found.get(name, "-") for name in names)])
+        out += ["### Share of the memory's speed, 10 million coordinates, float32", "", *_aligned(table), ""]
     lost = losses(results)
     out.append(
         f"A ratio above 1 means that fastopt is faster; '-' that nobody of the family got there or was asked. "

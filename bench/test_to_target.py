@@ -8,23 +8,26 @@ from bench.machine import version
 
 @pytest.mark.benchmark(group="to target")
 def test_to_target(benchmark, bench, problem_name, contestant, gap, again):
-    problem = bench.problem("target", contestant, problem_name)
-    plan = bench.record.plan(bench.settings, contestant, problem)
-    point = plan.cheapest(gap)
-    if point is None:
+    problem = bench.problem(contestant, problem_name)
+    plan = bench.plan(contestant, problem)
+    aim = plan.aim(gap)
+    if aim is None:
         best = plan.best()
         bench.skip(
-            f"gap {gap:g}",
             contestant,
             problem_name,
-            f"not reached within {bench.settings.seconds:g} s of search; best gap {best.verdict.gap:.1e} "
+            f"not reached within {bench.searched:.2g} s of search; best gap {best.verdict.gap:.1e} "
             f"in {best.seconds:.2g} s ({best.verdict.finding})",
+            what=f"gap {gap:g}",
         )
-    run = bench.record.run(contestant, problem, point.knobs)
+    point = aim.point
+    run = bench.job(contestant, problem, "prepare", **point.knobs)
     benchmark.group = f"{problem_name} to a gap of {gap:g}"
     rounds = max(1, min(5, int(0.2 / point.seconds)))
-    verdict = judge(problem, benchmark.pedantic(run, args=(point.budget,), rounds=rounds), gap_reached=gap)
-    seconds = benchmark.stats.stats.median
+    # Another seed in each round of the suite: another order of the rows, for those who shuffle.
+    coef = benchmark.pedantic(run, args=(point.budget,), kwargs={"seed": again}, rounds=rounds)
+    verdict = judge(problem, coef, gap_reached=gap)
+    seconds = bench.times(benchmark).median * aim.share
     benchmark.extra_info.update(
         what="target",
         contestant=contestant.NAME,
@@ -32,12 +35,16 @@ def test_to_target(benchmark, bench, problem_name, contestant, gap, again):
         problem=problem_name,
         target=gap,
         budget=point.budget,
+        share=aim.share,
         settings=point.knobs,
         solves=contestant.SOLVES,
         finding=verdict.finding,
         gap=verdict.gap,
         grad_norm=verdict.grad_norm,
         alpha_ratio=verdict.alpha_ratio,
+        accuracy=None if problem.test is None else verdict.accuracy,
+        preparation=run.preparation,
+        memory=bench.hand(contestant).memory(),
         again=again,
         threads=1,
         version=version(contestant.DISTRIBUTION),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from fastopt._kernels import check
 
@@ -162,7 +163,7 @@ class Design:
     def rows(self, rows: NDArray[np.intp]) -> Design:
         """The design of some rows alone (copied)."""
         if self.indices is None or self.indptr is None:
-            return Design(np.ascontiguousarray(self.values[rows]), None, None, (len(rows), self.shape[1]))
+            return Design(self.values.take(rows, axis=0), None, None, (len(rows), self.shape[1]))
         lengths = (self.indptr[rows + 1] - self.indptr[rows]).astype(np.int64)
         indptr = np.concatenate([[0], np.cumsum(lengths)])
         entries = np.repeat(self.indptr[rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
@@ -183,16 +184,53 @@ class Design:
         n, d = self.shape
         if self.indices is None or self.indptr is None:
             return np.full(d, n)
+        if self.distinct:
+            return self._column_sums[0]
         counts = np.zeros(d, dtype=np.int64)
-        for start, stop in self.pieces(1 if self.distinct else 16):
+        for start, stop in self.pieces(16):
             lo, hi = int(self.indptr[start]), int(self.indptr[stop])
             columns = self.indices[lo:hi].astype(np.int64, copy=False)
-            if not self.distinct:
-                rows = np.repeat(np.arange(stop - start), np.diff(self.indptr[start : stop + 1]))
-                places = np.sort(rows * d + columns)  # np.unique's hash table took seconds for millions
-                columns = places[np.diff(places, prepend=-1) != 0] % d
+            rows = np.repeat(np.arange(stop - start), np.diff(self.indptr[start : stop + 1]))
+            places = np.sort(rows * d + columns)  # np.unique's hash table took seconds for millions
+            columns = places[np.diff(places, prepend=-1) != 0] % d
             counts += np.bincount(columns, minlength=d)
         return counts
+
+    @cached_property
+    def column_squares(self) -> NDArray[np.float64]:
+        """Sum of each column's squares, (n_features,) (duplicate entries taken as they stand)."""
+        if self.indices is None:
+            squares: NDArray[np.float64] = np.einsum("ij,ij->j", self.values, self.values, dtype=np.float64)
+            return squares
+        return self._column_sums[1]
+
+    @cached_property
+    def _column_sums(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Entries of each column of a CSR matrix, and the sum of their squares, in one pass."""
+        assert self.indices is not None
+        counts, squares = np.zeros(self.shape[1], np.int64), np.zeros(self.shape[1])
+        check.columns(self.values, self.indices, self.n_stored, counts, squares)
+        return counts, squares
+
+    def transposed_product(self, r: NDArray[np.float64]) -> NDArray[np.float64]:
+        """``X' r``, (n_features,), summed in float64."""
+        out = np.zeros(self.shape[1])
+        for start, stop in self.pieces():
+            if self.indices is None or self.indptr is None:
+                out += np.einsum("ij,i->j", self.values[start:stop], r[start:stop], dtype=np.float64)
+                continue
+            piece = slice(int(self.indptr[start]), int(self.indptr[stop]))
+            entries = self.values[piece] * np.repeat(r[start:stop], np.diff(self.indptr[start : stop + 1]))
+            out += np.bincount(self.indices[piece], entries, minlength=self.shape[1])
+        return out
+
+    def merged(self) -> Design:
+        """The same matrix with each row's repeated columns summed: a copy, for what needs rows' true lengths."""
+        if self.distinct:
+            return self
+        X = csr_array((self.values, self.indices, self.indptr), shape=self.shape, copy=True)
+        X.sum_duplicates()
+        return Design.from_array(X)
 
     @cached_property
     def row_norms_squared(self) -> NDArray[np.float64]:
@@ -204,12 +242,8 @@ class Design:
                 np.einsum("ij,ij->i", rows, rows, dtype=np.float64, out=squares[start:stop])
             return squares
         out = np.empty(self.shape[0])
-        for start, stop in self.pieces():
-            lo, hi = int(self.indptr[start]), int(self.indptr[stop])
-            sums = np.concatenate([[0.0], np.cumsum(np.square(self.values[lo:hi], dtype=np.float64))])
-            at = np.asarray(self.indptr[start : stop + 1], dtype=np.int64) - lo
-            out[start:stop] = sums[at[1:]] - sums[at[:-1]]
-        return np.maximum(out, 0)
+        check.squares(self.values, self.indptr, out)
+        return out
 
 
 def checked_csr(X: Any) -> Any:

@@ -6,43 +6,54 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+from scipy.sparse import csr_array
 
 from fastopt._design import Design
 from fastopt._kernels import passes
 from fastopt._kernels.plan import LOSSES as KERNEL_LOSSES
-from fastopt._validation import check_choice
+from fastopt._validation import check_choice, check_real
 from fastopt.losses import LOSSES, Loss
-from fastopt.penalties import L2
+from fastopt.penalties import L2, ElasticNet, Penalty
 
 __all__ = ["Objective"]
 
 Float64 = NDArray[np.float64]
 _NONE = np.empty(0)
+#: Rows that a sample takes together.
+RUN = 16
+#: Elements of a block of rows that BLAS multiplies at once: it stays in cache.
+BLOCK = 400_000
 
 
 class Objective:
     """The one objective that every solver minimises.
 
-    ``F(w, b) = sum_i s_i loss(y_i, x_i.w + b) / sum_i s_i + alpha / 2 ||w||_2^2``
+    ``F(w, b) = sum_i s_i loss(y_i, x_i.w + b) / sum_i s_i + alpha ((1 - l1_ratio) / 2 ||w||_2^2 + l1_ratio ||w||_1)``
+
+    With several outputs and a pointwise loss (all but "multinomial"), the sum of this over the outputs, each with its
+    own targets: one-vs-rest, multilabel and multi-output regression are one fit.
 
     Parameters
     ----------
     design : Design
-    y : ndarray of float64, (n_samples,)
+    y : ndarray of float64, (n_samples,), or (n_samples, n_outputs) for a pointwise loss with several outputs
         Targets as the loss takes them: -1 and +1, class numbers, or real numbers.
     loss : str or Loss, default "log_loss"
     alpha : float, default 0.0
     sample_weight : ndarray of float64, (n_samples,), or None
-        s; only their ratios matter.
+        s; only their ratios matter. Shaped like y where y has two dimensions, each output has its own.
     fit_intercept : bool, default True
         The parameters' last row is then the intercept b, which is not penalised.
     n_outputs : int, default 1
+    l1_ratio : float in [0, 1], default 0.0
 
     Notes
     -----
     Parameters are an array of shape (n_features + fit_intercept, n_outputs), or the same flat, as scipy wants it;
     results are float64 in the shape that came in. All sums are float64 whatever X is; X is read as it is.
+    With L1, F's "gradient" is its subgradient of least norm: zero exactly at the minimum. The Hessian is that of the
+    smooth part. Losses with kinks have the slope that their docstrings give there.
 
     Examples
     --------
@@ -56,40 +67,62 @@ class Objective:
 
     def __init__(
         self, design: Design, y: Float64, *, loss: str | Loss = "log_loss", alpha: float = 0.0,
-        sample_weight: Float64 | None = None, fit_intercept: bool = True, n_outputs: int = 1,
+        sample_weight: Float64 | None = None, fit_intercept: bool = True, n_outputs: int = 1, l1_ratio: float = 0.0,
     ) -> None:  # fmt: skip
         self.design = design
         if not isinstance(loss, Loss):
             check_choice("loss", loss, LOSSES)
             loss = LOSSES[loss]()
         self.loss = loss
-        self.penalty = L2(alpha)
+        check_real("l1_ratio", l1_ratio, low=0, high=1)
+        self.penalty: Penalty = ElasticNet(alpha, l1_ratio) if l1_ratio else L2(alpha)
+        self.l1_ratio = float(l1_ratio)
         self.fit_intercept = bool(fit_intercept)
         self.n_outputs = n_outputs
         self.n_samples, self.n_features = design.shape
         self.shape = (self.n_features + self.fit_intercept, n_outputs)
         self.y = np.ascontiguousarray(y, dtype=np.float64)
-        if self.y.shape != (self.n_samples,):
+        if n_outputs > 1 and self.loss.targets != "multiclass":
+            if self.y.shape != (self.n_samples, n_outputs):
+                rule = f"shape {(self.n_samples, n_outputs)}, a target for each row and output"
+                raise ValueError(f"y must have {rule}; got {self.y.shape}.")
+        elif self.y.shape != (self.n_samples,):
             raise ValueError(f"y must have one target for each of the {self.n_samples} rows of X; got {self.y.shape}.")
+        if self.loss.lowest > -np.inf and not (self.y >= self.loss.lowest).all():
+            rule = f"{'>= 0' if self.loss.lowest == 0 else '> 0'} for the loss {self.loss.name!r}"
+            raise ValueError(f"y must be {rule}; got {float(np.min(self.y))!r}.")
         if self.loss.targets == "multiclass" and not ((self.y >= 0) & (self.y < n_outputs)).all():
             raise ValueError(f"y must hold class numbers in [0, {n_outputs}); got others.")
-        #: s divided by its mean, or an empty array where all are one.
+        #: s divided by its mean, flat, or an empty array where all are one.
         self.weights = _NONE
+        #: s as it was given, or an empty array where there is none.
+        self.sample_weight = _NONE
         if sample_weight is not None:
-            s = np.ascontiguousarray(sample_weight, dtype=np.float64)
-            if s.shape != (self.n_samples,):
+            s = self.sample_weight = np.ascontiguousarray(sample_weight, dtype=np.float64)
+            if s.shape not in ((self.n_samples,), self.y.shape):
                 raise ValueError(f"sample_weight must have {self.n_samples} elements; got shape {s.shape}.")
-            if not (s >= 0).all() or not 0 < (total := float(s.sum())) < np.inf:
+            total = s.sum(axis=0)
+            if not (s >= 0).all() or not ((total > 0) & (total < np.inf)).all():
                 raise ValueError("sample_weight must be finite and >= 0, with a sum > 0; got others.")
             if (s != s[0]).any():
-                self.weights = s * (self.n_samples / total)
-        terms = (self.kernel_loss, self.loss.parameter, self.y, self.weights, self.n_features, n_outputs)
+                self.weights = (s * (self.n_samples / total)).ravel()
+        terms = (self.kernel_loss, self.loss.parameter, self.y.ravel(), self.weights, self.n_features, n_outputs)
         self._terms = passes.Terms(*terms, self.fit_intercept)
 
     @property
     def alpha(self) -> float:
-        """Strength of the L2 penalty."""
+        """Strength of the penalty."""
         return self.penalty.alpha
+
+    @property
+    def l2(self) -> float:
+        """Strength of ``||w||_2^2 / 2``: ``alpha (1 - l1_ratio)``."""
+        return self.penalty.l2
+
+    @property
+    def l1(self) -> float:
+        """Strength of ``||w||_1``: ``alpha l1_ratio``."""
+        return self.penalty.l1
 
     @property
     def kernel_loss(self) -> int:
@@ -100,26 +133,49 @@ class Objective:
         """Parameters to start from, of X's dtype."""
         return np.zeros(self.shape, dtype=self.design.dtype)
 
+    def sample(self, size: int) -> Objective:
+        """The objective of about `size` rows: runs of 16, one at random in each of equal parts of the rows (copied).
+
+        The same rows at every call. Sorted data are sampled as evenly as shuffled ones; runs are copied several times
+        faster than single rows.
+        """
+        n, count = self.n_samples, max(1, size // RUN)
+        cuts, room = np.linspace(0, n, count, endpoint=False), n / count - RUN
+        if room <= 1:
+            return self
+        starts = (cuts + room * np.random.default_rng(0).random(count)).astype(np.intp)
+        return self.rows((starts[:, None] + np.arange(RUN)).reshape(-1))
+
     def rows(self, rows: NDArray[np.intp]) -> Objective:
         """The objective of some rows alone (copied)."""
-        weights = self.weights[rows] if len(self.weights) else None
-        if weights is not None and not weights.any():
+        weights = self.sample_weight[rows] if len(self.weights) else None
+        if weights is not None and not weights.any(axis=0).all():
             weights = None
         return Objective(
             self.design.rows(rows), self.y[rows], loss=self.loss, alpha=self.alpha, sample_weight=weights,
-            fit_intercept=self.fit_intercept, n_outputs=self.n_outputs,
+            fit_intercept=self.fit_intercept, n_outputs=self.n_outputs, l1_ratio=self.l1_ratio,
         )  # fmt: skip
 
     def value(self, w: NDArray[Any]) -> float:
         """F at w."""
-        return self._value(w, _NONE)
+        value = self._value(w, _NONE)
+        return value + self.l1 * float(np.abs(self._penalised(w)).sum()) if self.l1 else value
 
     def gradient(self, w: NDArray[Any]) -> Float64:
-        """Gradient of F at w."""
+        """Gradient of F at w; with L1 the subgradient of least norm."""
         return self.value_and_gradient(w)[1]
 
     def value_and_gradient(self, w: NDArray[Any]) -> tuple[float, Float64]:
-        """F and its gradient at w, in one pass over X."""
+        """F and its gradient at w (with L1 the subgradient of least norm), in one pass over X."""
+        value, g = self.smooth_value_and_gradient(w)
+        if self.l1:
+            penalised, flat = self._penalised(w), g.reshape(-1)
+            value += self.l1 * float(np.abs(penalised).sum())
+            flat[: penalised.size] = self.penalty.subgradient(penalised, flat[: penalised.size])
+        return value, g
+
+    def smooth_value_and_gradient(self, w: NDArray[Any]) -> tuple[float, Float64]:
+        """F without its L1 part, and its gradient, at w, in one pass over X."""
         g = np.zeros(self.shape[0] * self.shape[1])
         value = self._value(w, g)
         g /= self.n_samples
@@ -139,6 +195,61 @@ class Objective:
         product[: penalised.size] += self.penalty.gradient(penalised)
         return product.reshape(np.shape(v))
 
+    def hessian(self, w: NDArray[Any], dtype: DTypeLike | None = None) -> Float64:
+        """Hessian of F (with L1, of its smooth part) at w, (size, size) for parameters flat.
+
+        By BLAS: O(n size^2) work, for few columns.
+
+        Products are of `dtype` (None: X's own), over blocks of rows; their sums are float64.
+        """
+        width, K = self.shape
+        z = self.raw_prediction(w)
+        passes.curvatures(self._terms, z, 0, self.n_samples)
+        total = np.zeros((width, K, width, K))
+        flat = total.reshape(width * K, width * K)
+        height = max(64, BLOCK // (width * K))
+        softmax = self.loss.targets == "multiclass"
+        roots = np.sqrt(self.weights) if softmax and len(self.weights) else np.ones(self.n_samples)
+        for start in range(0, self.n_samples, height):
+            rows = slice(start, min(start + height, self.n_samples))
+            for c in range(K):  # softmax: sum_i s_i (diag(p_i) - p_i p_i') (x) x_i x_i'
+                scaled = self._scaled_rows(rows, roots[rows] * np.sqrt(z[rows, c]), dtype)
+                total[:, c, :, c] += scaled.T @ scaled  # NumPy calls syrk: half a product's work
+            if not softmax:
+                continue
+            scaled = self._scaled_rows(rows, roots[rows], dtype)
+            both = (scaled[:, :, None] * z[rows, None, :].astype(scaled.dtype)).reshape(len(scaled), -1)
+            flat -= both.T @ both
+        flat /= self.n_samples
+        penalised = np.arange(self.n_features * K)
+        flat[penalised, penalised] += self.l2
+        return flat
+
+    def column_moments(self) -> tuple[Float64, Float64]:
+        """Weighted mean of each column, and of its squares, in one pass (repeated entries as they stand)."""
+        moments = np.zeros((2, self.n_features))
+        kernel: Callable[..., None] = passes.sparse_moments if self.design.sparse else passes.dense_moments
+        for start, stop in self.design.pieces():
+            kernel(self._terms, *self.design.arrays, moments, start, stop)
+        moments /= self.n_samples
+        return moments[0], moments[1]
+
+    def _scaled_rows(self, rows: slice, factors: Float64, dtype: DTypeLike | None) -> NDArray[Any]:
+        """Rows of (X, 1), the ones for the intercept, each times its factor, dense."""
+        design = self.design
+        out = np.empty((rows.stop - rows.start, self.shape[0]), dtype or design.dtype)
+        factors = factors.astype(out.dtype)
+        if design.indices is None or design.indptr is None:
+            np.multiply(design.values[rows], factors[:, None], out=out[:, : self.n_features])
+        else:
+            lo, hi = int(design.indptr[rows.start]), int(design.indptr[rows.stop])
+            arrays = design.values[lo:hi], design.indices[lo:hi], design.indptr[rows.start : rows.stop + 1] - lo
+            dense = csr_array(arrays, shape=(len(out), self.n_features)).toarray()
+            np.multiply(dense, factors[:, None], out=out[:, : self.n_features])
+        if self.fit_intercept:
+            out[:, -1] = factors
+        return out
+
     def raw_prediction(self, w: NDArray[Any]) -> Float64:
         """Xw + b of every row, (n_samples, n_outputs)."""
         return raw_prediction(self.design, self._flat(w), self.n_outputs, self.fit_intercept)
@@ -148,7 +259,8 @@ class Objective:
         flat, z, total = self._flat(w), np.empty(self.n_outputs), 0.0
         for start, stop in self.design.pieces(self.n_outputs):
             total += kernel(self._terms, *self.design.arrays, flat, g, z, start, stop)
-        return total / self.n_samples + self.penalty.value(self._penalised(flat))
+        penalised = self._penalised(flat)
+        return total / self.n_samples + 0.5 * self.l2 * float(penalised @ penalised)
 
     def _flat(self, w: NDArray[Any]) -> Float64:
         flat = np.ascontiguousarray(w, dtype=np.float64).reshape(-1)

@@ -155,7 +155,8 @@ class Optimizer:
         flat_g = self._clip(_like("g", g, flat))
         t = int(state["t"]) + 1
         row = self._row(t, self.rate(t - 1), state)
-        _step.dense(_step.RULES[self._kernel], self._hyper_array, row, flat, flat_g, *slots)
+        a, b, c = slots
+        _step.dense(_step.RULES[self._kernel], self._hyper_array, row, flat, flat_g, a, b, c)
         if self.ema_momentum is not None:
             _step.average(flat, state["ema"].reshape(-1), self.ema_momentum if t > 1 else 0.0)
         state["t"] = t
@@ -314,6 +315,15 @@ class Optimizer:
 
     #: Whether weight decay is part of the rule's own step.
     _decays_itself: ClassVar[bool] = False
+    @property
+    def l1_waits(self) -> bool:
+        """Whether the solvers' L1 on CSR acts on touched coordinates alone, as L2 does.
+
+        Weighted by the inverse share of batches that touch them. Else every coordinate steps: past gradients move w
+        between touches.
+        """
+        return False
+
     #: Whether L2 on CSR is what it is on dense data; else it acts on touched coordinates, by the share of batches.
     exact_l2: ClassVar[bool] = False
 
@@ -812,6 +822,11 @@ class Adagrad(Optimizer):
     def _start(self, slot: str, w: Array) -> Any:
         return self.initial_accumulator_value if slot == "a" else super()._start(slot, w)
 
+    @property
+    def l1_waits(self) -> bool:
+        """Yes."""
+        return True
+
     def _hyper(self) -> tuple[float, ...]:
         return (self.epsilon,)
 
@@ -873,6 +888,11 @@ class RMSprop(Optimizer):
     @property
     def _positions(self) -> tuple[int, ...]:
         return tuple("vum".index(slot) for slot in self.slots)
+
+    @property
+    def l1_waits(self) -> bool:
+        """Without momentum."""
+        return not self.momentum
 
     def _hyper(self) -> tuple[float, ...]:
         return (self.rho, self.momentum, self.epsilon, float(self.centered))
@@ -1038,6 +1058,11 @@ class Adadelta(Optimizer):
         """``("a", "d")``."""
         return ("a", "d")
 
+    @property
+    def l1_waits(self) -> bool:
+        """Yes."""
+        return True
+
     def _hyper(self) -> tuple[float, ...]:
         return (self.rho, self.epsilon)
 
@@ -1068,7 +1093,8 @@ class Ftrl(Optimizer):
     Notes
     -----
     Without a gradient z and n rest and w follows from them and the last learning rate: CSR steps are exact at
-    O(nonzeros), but with l2_shrinkage, where every coordinate steps. L2 of the solvers on CSR as in `Adam`.
+    O(nonzeros), but with l2_shrinkage, where every coordinate steps. L2 of the solvers on CSR as in `Adam`. Their L1,
+    of strength l1, adds t l1 to l1_regularization_strength in step t, one l1 for each step: exact on CSR, too.
 
     References
     ----------
@@ -1113,6 +1139,11 @@ class Ftrl(Optimizer):
     def _start(self, slot: str, w: Array) -> Any:
         return self.initial_accumulator_value if slot == "n" else super()._start(slot, w)
 
+    @property
+    def l1_waits(self) -> bool:
+        """Exactly."""
+        return True
+
     def _hyper(self) -> tuple[float, ...]:
         l2, shrinkage = self.l2_regularization_strength, self.l2_shrinkage_regularization_strength
         return (-self.learning_rate_power, self.l1_regularization_strength, 2 * l2, shrinkage, self.beta)
@@ -1120,7 +1151,7 @@ class Ftrl(Optimizer):
     def _columns(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
         if not (lr if type(lr) is float else np.all(lr)):
             raise ValueError("learning_rate must be > 0 at every step of Ftrl, which divides by it; got 0.0.")
-        return (lr,)
+        return (lr, t)
 
     def _keep_start(self, w: Array, state: State, scale: float) -> None:
         quadratic = state["n"] ** -self.learning_rate_power + self.beta
@@ -1239,6 +1270,11 @@ class _ScheduleFree(Optimizer):
 
     def _v_gain(self, t: Any) -> Any:
         return 1.0 if type(t) is int else np.ones_like(t)
+
+    @property
+    def l1_waits(self) -> bool:
+        """Yes: z rests between touches."""
+        return True
 
     def _idles(self, alpha: float, constant_rate: bool) -> bool:
         return not self.weight_decay

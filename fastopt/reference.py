@@ -23,6 +23,7 @@ import numpy as np
 
 __all__ = [
     "COMMON",
+    "CURVATURES",
     "LOSSES",
     "RULES",
     "Rule",
@@ -35,8 +36,15 @@ __all__ = [
     "init",
     "objective",
     "polyak",
+    "proximal_step",
     "python_epoch",
     "python_init",
+    "saga_epoch",
+    "sdca_epoch",
+    "sdca_init",
+    "sdca_visit",
+    "sgd_epoch",
+    "soft_threshold",
     "step",
 ]
 
@@ -855,8 +863,14 @@ def _raw_prediction(X: Any, w: Value, fit_intercept: bool) -> Value:
 
 
 def _pointwise(function: Callable[[Value, Value], Value], y: Value, z: Value) -> Value:
-    """A loss or dloss on raw predictions of shape (n, n_outputs)."""
-    return function(y, z) if z.shape[1] > 1 else function(y, z[:, 0])
+    """A loss or dloss on raw predictions of shape (n, n_outputs); y is (n, n_outputs) where outputs have their own."""
+    return function(y, z) if z.shape[1] > 1 else function(np.reshape(y, -1), z[:, 0])
+
+
+def _shares(sample_weight: Value, n: int) -> Value:
+    """Weights divided by their sum, by column; of shape (n, 1) or (n, n_outputs)."""
+    s = np.ones((n, 1)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64).reshape(n, -1)
+    return s / s.sum(axis=0)
 
 
 def objective(
@@ -868,30 +882,36 @@ def objective(
     alpha: float = 0.0,
     sample_weight: Value = None,
     fit_intercept: bool = True,
+    l1_ratio: float = 0.0,
 ) -> float:
-    """``F(w) = sum_i s_i loss(y_i, z_i) / sum_i s_i + alpha / 2 ||w||^2``, the intercept not penalised, in float64.
+    """F(w) in float64: ``sum_i s_i loss(y_i, z_i) / sum_i s_i + alpha ((1 - l1_ratio) / 2 ||w||^2 + l1_ratio |w|_1)``.
+
+    The intercept is not penalised. Pointwise losses of several outputs add up.
 
     Parameters
     ----------
     X : (n, d) ndarray or scipy CSR
-    y : (n,) array
+    y : (n,) array, or (n, n_outputs) for a pointwise loss with several outputs
     w : (d + fit_intercept, n_outputs) array
     loss : str or pair of functions
         A key of `LOSSES`, or (loss, dloss) themselves, so that functools.partial can set a loss's parameter.
     alpha : float
-        Strength of the L2 penalty.
-    sample_weight : (n,) array or None
+        Strength of the penalty.
+    sample_weight : (n,) array, or of y's shape, or None
     fit_intercept : bool
         Whether the last row of w is the intercept.
+    l1_ratio : float
+        Share of L1 in the penalty.
 
     Returns
     -------
     float
     """
     w = np.asarray(w, dtype=np.float64)
-    losses = _pointwise(_pair(loss)[0], y, _raw_prediction(X, w, fit_intercept))
+    losses = _pointwise(_pair(loss)[0], y, _raw_prediction(X, w, fit_intercept)).reshape(X.shape[0], -1)
     penalised = w[:-1] if fit_intercept else w
-    return float(np.average(losses, weights=sample_weight) + 0.5 * alpha * np.sum(penalised * penalised))
+    penalty = (1.0 - l1_ratio) * 0.5 * np.sum(penalised * penalised) + l1_ratio * np.sum(abs(penalised))
+    return float(np.sum(_shares(sample_weight, X.shape[0]) * losses) + alpha * penalty)
 
 
 def gradient(
@@ -903,15 +923,16 @@ def gradient(
     alpha: float = 0.0,
     sample_weight: Value = None,
     fit_intercept: bool = True,
+    l1_ratio: float = 0.0,
 ) -> Value:
-    """Gradient of `objective`, shape of w, float64. Parameters as there."""
+    """Gradient of `objective`, shape of w, float64; with L1 its subgradient of least norm. Parameters as there."""
     w = np.asarray(w, dtype=np.float64)
     r = _pointwise(_pair(loss)[1], y, _raw_prediction(X, w, fit_intercept)).reshape(X.shape[0], -1)
-    s = np.ones(X.shape[0]) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    r = r * (s / s.sum())[:, None]
-    if not fit_intercept:
-        return X.T @ r + alpha * w
-    return np.vstack([X.T @ r + alpha * w[:-1], r.sum(axis=0)])
+    r = r * _shares(sample_weight, X.shape[0])
+    penalised, l1 = w[:-1] if fit_intercept else w, alpha * l1_ratio
+    g = X.T @ r + alpha * (1.0 - l1_ratio) * penalised
+    g = np.where(penalised != 0, g + l1 * np.sign(penalised), g - np.clip(g, -l1, l1))
+    return np.vstack([g, r.sum(axis=0)]) if fit_intercept else g
 
 
 def epoch(
@@ -931,11 +952,12 @@ def epoch(
     learning_rates: Value = None,
     t0: int = 0,
     on_step: Callable[[int, Any, State], object] | None = None,
+    l1_ratio: float = 0.0,
 ) -> tuple[Value, State, int]:
     """One pass of minibatch steps, each of which moves every coordinate, on dense and on CSR data alike.
 
-    The gradient of a batch of b rows is ``1/b sum_i s'_i dloss_i x_i + alpha w`` with ``s' = s / mean(s)``; the last
-    batch may be shorter.
+    The gradient of a batch of b rows is ``1/b sum_i s'_i dloss_i x_i + alpha (1 - l1_ratio) w`` with ``s' = s /
+    mean(s)``; the last batch may be shorter. L1 is a proximal step in the rule's own metric (`proximal_step`).
 
     Parameters
     ----------
@@ -969,7 +991,7 @@ def epoch(
     sparse = hasattr(X, "indptr")
     dloss = _pair(loss)[1]
     y = np.asarray(y)
-    s = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64) / np.mean(sample_weight)
+    s = None if sample_weight is None else n * _shares(sample_weight, n)
     in_order = order is None
     order = np.arange(n) if order is None else np.asarray(order)
     size = len(order) if batch_size == "full" else int(batch_size)
@@ -997,7 +1019,7 @@ def epoch(
                 z = X[i] @ w[:d, 0]
             r = dloss(float(y[i]), float(z + w[d, 0] if fit_intercept else z))
             if s is not None:
-                r *= float(s[i])
+                r *= float(s[i, 0])
             if sparse:
                 np.add.at(g[:, 0], columns, r * values)
             else:
@@ -1012,21 +1034,386 @@ def epoch(
                 z += w[d]
             r = _pointwise(dloss, y[rows], z).reshape(b, -1) / b
             if s is not None:
-                r *= s[rows, None]
+                r = r * s[rows]
             r = r.astype(w.dtype, copy=False)
             g[:d] = Xb.T @ r
             if fit_intercept:
                 g[d] = r.sum(axis=0)
         if alpha:
-            g[:d] += alpha * w[:d]
+            g[:d] += alpha * (1.0 - l1_ratio) * w[:d]
         t += 1
         lr = (
             decayed(hyper["learning_rate"], t, hyper["decay"]) if learning_rates is None else learning_rates[t - 1 - t0]
         )
-        w, state = _step(row, w, g, state, t, lr, hyper)
+        if alpha * l1_ratio:
+            l1 = np.full((len(w), 1), alpha * l1_ratio)
+            l1[d:] = 0.0
+            w, state = proximal_step(row, w, g, state, t, float(lr), hyper, l1)
+        else:
+            w, state = _step(row, w, g, state, t, lr, hyper)
         if on_step is not None:
             on_step(t, w, state)
     return w, state, t
+
+
+def proximal_step(
+    rule: Rule, w: Value, g: Value, state: State, t: int, lr: float, hyper: Hyper, l1: Value
+) -> tuple[Value, State]:
+    """A step of a rule, then `soft_threshold` by l1 times the factor that the rule has for a lasting gradient.
+
+    At a fixed point of the rule without L1 the gradient is zero; here it is within l1 of zero where w is zero, and -l1
+    sign(w) elsewhere. Velocities are those of the iterates after the threshold (Nesterov's is zero where that is
+    zero, so that w is zero beside x). Two rules differ: FTRL has L1 in its
+    formula, t l1 in step t; Lion, whose steps have one size, takes the subgradient of least norm, and no step of it
+    crosses zero or leaves it where that is zero.
+
+    References
+    ----------
+    Ochs, Chen, Brox, Pock, "iPiano: Inertial proximal algorithm for nonconvex optimization", 2014, Algorithm 1.
+    Beck, Teboulle, "A fast iterative shrinkage-thresholding algorithm", 2009, eqs. (4.1)-(4.3), for Nesterov. McMahan,
+    "Follow-the-regularized-leader and mirror descent", AISTATS 2011, for FTRL. Andrew, Gao, "Scalable training of
+    L1-regularized log-linear models", ICML 2007, for Lion's orthants.
+    """
+    before = w
+    if rule.step is ftrl_step:
+        hyper = hyper | {"l1_regularization_strength": hyper["l1_regularization_strength"] + t * l1}
+        return _step(rule, w, g, state, t, lr, hyper)
+    if rule.step is lion_step:
+        g = np.where(w != 0, g + l1 * np.sign(w), soft_threshold(g, l1))
+    w, state = _step(rule, w, g, state, t, lr, hyper)
+    mu = hyper.get("momentum", 0.0)
+    if rule.step is lion_step:
+        crosses = (before * w < 0) | ((before == 0) & (g == 0))
+        return np.where(crosses & (l1 > 0), 0.0, w), state
+    if rule.step in _DECAYS_ITSELF:
+        beta: Value = hyper.get("beta_1", mu)
+        z = soft_threshold(state["z"], l1 * _factor(rule, state, t, lr, hyper))
+        x = (w - (1.0 - beta) * state["z"]) / beta + _share(state, t, lr, hyper) * (z - state["z"])
+        return (1.0 - beta) * z + beta * x, state | {"z": z}
+    if rule.step is sgd_step and mu and hyper["nesterov"]:
+        x = w - mu * state["u"]
+        moved = soft_threshold(x, lr * l1)
+        u = np.where((moved == 0) & (l1 > 0), 0.0, state["u"] + (moved - x))
+        return moved + mu * u, {"u": u}
+    moved = soft_threshold(w, l1 * _factor(rule, state, t, lr, hyper))
+    if "u" in state and rule.step is not adamax_step:  # RMSprop subtracts its velocity
+        state = state | {"u": state["u"] + (moved - w) * (-1.0 if rule.step is rmsprop_step else 1.0)}
+    return moved, state
+
+
+def _share(state: State, t: int, lr: float, hyper: Hyper) -> float:
+    """c of the schedule-free rules' last step."""
+    return float(float(t) ** hyper["r"] * state["lr_max"] ** hyper["weight_lr_power"] / state["weight_sum"])
+
+
+def _factor(rule: Rule, state: State, t: int, lr: float, hyper: Hyper) -> Value:
+    """What the last step multiplied a gradient by that lasts."""
+    epsilon = hyper.get("epsilon", 0.0)
+    if rule.step in _DECAYS_ITSELF and t <= hyper["warmup_steps"]:
+        lr = lr * t / hyper["warmup_steps"]
+    if rule.step is adagrad_step:
+        return lr / (state["a"] + epsilon) ** 0.5
+    if rule.step is rmsprop_step:
+        spread = _max(state["v"] - state["m"] ** 2, 0.0) if hyper["centered"] else state["v"]
+        return lr / (spread + epsilon) ** 0.5
+    if rule.step is adam_step:
+        v = state["v_max"] if hyper["amsgrad"] else state["v"]
+        return lr * (1.0 - hyper["beta_2"] ** t) ** 0.5 / (1.0 - hyper["beta_1"] ** t) / (v**0.5 + epsilon)
+    if rule.step is nadam_step:
+        b1, product = hyper["beta_1"], state["u_product"]
+        u, u_next = b1 * (1.0 - 0.5 * 0.96**t), b1 * (1.0 - 0.5 * 0.96 ** (t + 1))
+        gain = u_next / (1.0 - product * u_next) + (1.0 - u) / (1.0 - product)
+        return lr * gain / ((state["v"] / (1.0 - hyper["beta_2"] ** t)) ** 0.5 + epsilon)
+    if rule.step is adamax_step:
+        return lr / (1.0 - hyper["beta_1"] ** t) / (state["u"] + epsilon)
+    if rule.step is adadelta_step:
+        return lr * (state["d"] + epsilon) ** 0.5 / (state["a"] + epsilon) ** 0.5
+    if rule.step is schedule_free_adamw_step:
+        return lr / ((state["v"] / (1.0 - hyper["beta_2"] ** t)) ** 0.5 + epsilon)
+    return lr
+
+
+# --- scikit-learn's SGD ---------------------------------------------------------------------------
+
+
+def sgd_epoch(
+    X: Value,
+    y: Value,
+    w: Value,
+    state: State | None,
+    *,
+    learning_rates: Value,
+    loss: Loss = "log_loss",
+    alpha: float = 0.0,
+    l1_ratio: float = 0.0,
+    step_weight: Value = None,
+    fit_intercept: bool = True,
+    order: Value = None,
+    batch_size: int = 1,
+    l1: str = "proximal",
+    average: int = 0,
+    passive: str | None = None,
+    bound: float = 1.0,
+    guarded: bool = False,
+    t0: int = 0,
+    on_step: Callable[[int, Any, State], object] | None = None,
+) -> tuple[Value, State, Value]:
+    """One pass of plain SGD steps with what scikit-learn has around them, every coordinate moved in each step.
+
+    ``w = (1 - lr alpha (1 - l1_ratio)) w - lr g``, then L1, then the average.
+
+    Parameters
+    ----------
+    X : (n, d) array
+    y : (n,) or (n, n_outputs) array
+    w : (d + fit_intercept, n_outputs) array
+    state : dict or None
+        "average"; "l1_paid" and "l1_owed" of the truncated gradient. None: zeros.
+    learning_rates : (n_steps,) array
+    loss, alpha, l1_ratio, fit_intercept, order, t0, on_step
+        As in `epoch` and `objective`.
+    step_weight : (n,) or (n, n_outputs) array or None
+        What each row's step is multiplied by.
+    l1 : str
+        "proximal": `soft_threshold` by ``lr alpha l1_ratio``. "truncated": each coordinate pays, towards zero and no
+        further, what L1 has asked of all so far less what it has paid.
+    average : int
+        The first step (from 1) whose w is part of the mean; 0: none.
+    passive : str or None
+        "pa1" or "pa2": step sizes ``min(bound, loss / ||x||^2)`` and ``loss / (||x||^2 + 1 / (2 bound))``.
+    guarded : bool
+        Slopes cut to [-1e12, 1e12]; the factor of L2 never below 0.
+
+    Returns
+    -------
+    w, state, sums
+        New values; the sums over rows of losses and of penalties, each at the w of its step, (2, n_outputs).
+
+    References
+    ----------
+    Tsuruoka, Tsujii, Ananiadou, ACL 2009, section 3.2 and Figure 2. Crammer et al., JMLR 7, 2006, eq. (15).
+    """
+    value, dloss = _pair(loss)
+    n, d = X.shape
+    k = w.shape[1]
+    order = np.arange(n) if order is None else order
+    weights = np.ones((n, 1)) if step_weight is None else np.asarray(step_weight).reshape(n, -1)
+    state = {"average": _zeros(w), "l1_paid": _zeros(w), "l1_owed": 0.0} if state is None else dict(state)
+    sums, l2, strength = np.zeros((2, k)), alpha * (1.0 - l1_ratio), alpha * l1_ratio
+    for s, start in enumerate(range(0, len(order), batch_size)):
+        rows, lr, t = order[start : start + batch_size], learning_rates[s], t0 + s + 1
+        z = X[rows] @ w[:d] + (w[d] if fit_intercept else 0.0)
+        losses = _pointwise(value, y[rows], z).reshape(len(rows), -1)
+        slopes = _pointwise(dloss, y[rows], z).reshape(len(rows), -1)
+        sums[0, : losses.shape[1]] += losses.sum(axis=0)
+        sums[1] += len(rows) * (0.5 * l2 * (w[:d] ** 2).sum(axis=0) + strength * abs(w[:d]).sum(axis=0))
+        if passive is None:
+            moves = -lr * (np.clip(slopes, -1e12, 1e12) if guarded else slopes)
+        else:
+            norms = (X[rows] ** 2).sum(axis=1, keepdims=True)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                sizes = losses / (norms + 0.5 / bound) if passive == "pa2" else np.minimum(bound, losses / norms)
+            sizes = np.where((passive == "pa1") & (norms == 0), 0.0, sizes)
+            targets = y[rows].reshape(len(rows), -1)
+            moves = sizes * (targets if loss in ("hinge", "perceptron") else np.where(targets < z, -1.0, 1.0))
+        moves = weights[rows] * moves / len(rows)
+        factor = 1.0 - lr * l2
+        w = w.copy()
+        w[:d] = (max(factor, 0.0) if guarded else factor) * w[:d] + X[rows].T @ moves
+        if fit_intercept:
+            w[d] += moves.sum(axis=0)
+        if l1 == "proximal":
+            w[:d] = soft_threshold(w[:d], lr * strength)
+        elif strength:
+            owed = state["l1_owed"] = state["l1_owed"] + lr * strength
+            paid, before = state["l1_paid"].copy(), w[:d].copy()
+            w[:d] = np.where(before > 0, np.maximum(before - (owed + paid[:d]), 0.0), before)
+            w[:d] = np.where(before < 0, np.minimum(before + (owed - paid[:d]), 0.0), w[:d])
+            paid[:d] += w[:d] - before
+            state["l1_paid"] = paid
+        if 0 < average <= t:
+            state["average"] = polyak(state["average"], w, t, average)
+        if on_step is not None:
+            on_step(t, w, dict(state))
+    return w, state, sums
+
+
+def soft_threshold(w: Value, by: Value) -> Value:
+    """w moved towards zero by `by`, and no further: the proximal operator of ``by |w|_1``."""
+    return _sign(w) * _max(abs(w) - by, 0.0)
+
+
+# --- one row at a time, with a memory for each row ---------------------------------------------------
+
+
+#: Second derivatives of the losses with bounded curvature, with respect to z.
+CURVATURES: dict[str, Callable[..., Any]] = {
+    "log_loss": lambda y, z: -y * dlog_loss(y, z) * (1.0 + y * dlog_loss(y, z)),
+    "squared_error": lambda y, z: 1.0,
+    "squared_hinge": lambda y, z: 2.0 * (y * z < 1.0),
+    "modified_huber": lambda y, z: 2.0 * (-1.0 <= y * z < 1.0),
+    "huber": lambda y, z, epsilon=0.1: 1.0 * (abs(z - y) <= epsilon),
+    "squared_epsilon_insensitive": lambda y, z, epsilon=0.1: 2.0 * (abs(z - y) > epsilon),
+}
+
+
+def sdca_init(n: int, loss: str) -> Value:
+    """Dual variables zero, shape (n, 2): the logistic loss has each one's logit beside it, at first -20."""
+    state = np.zeros((n, 2))
+    state[:, 1] = -20.0 if loss == "log_loss" else 0.0
+    return state
+
+
+def sdca_visit(y: float, z: float, q: float, a: float, logit: float, loss: str) -> tuple[float, float]:
+    """The new dual variable of a row, and its logit: it maximises the dual in this one variable.
+
+    ``a`` is the variable of the squared error, else y times it. Solves ``new = -dloss(z + q (new - a))``, in closed
+    form but for the logistic loss: there Newton's steps on ``u + q sigmoid(u) = q a - y z``, kept between what is known
+    to bracket the root, until a tenth of the first error is left.
+
+    References
+    ----------
+    Hsieh, Chang, Lin, Keerthi, Sundararajan, "A dual coordinate descent method for large-scale linear SVM", ICML 2008,
+    eq. (9); Yu, Huang, Lin, "Dual coordinate descent methods for logistic regression and maximum entropy models",
+    Machine Learning 85, 2011, section 4.
+    """
+    if loss == "squared_error":
+        return a + (y - z - a) / (1.0 + q), 0.0
+    if loss == "squared_hinge":
+        return max(a + (2.0 * (1.0 - y * z) - a) / (1.0 + 2.0 * q), 0.0), 0.0
+    if loss == "hinge":
+        return max(min(a + (1.0 - y * z) / max(q, 1e-300), 1.0), 0.0), 0.0
+    goal, p, u = q * a - y * z, a, logit
+    low, high, h = goal - q - 1.0, goal + 1.0, logit + y * z
+    enough = 0.1 * abs(h)
+    for _ in range(40):
+        u -= h / (1.0 + q * p * (1.0 - p))
+        if not low < u < high:
+            u = 0.5 * (low + high)
+        p = 1.0 / (1.0 + _exp(-u))
+        h = u + q * p - goal
+        if abs(h) <= enough:
+            break
+        low, high = (low, u) if h > 0 else (u, high)
+    return p, u
+
+
+def sdca_epoch(
+    X: Any,
+    y: Value,
+    w: Value,
+    state: Value,
+    *,
+    l2: float,
+    loss: str = "log_loss",
+    c2: float = 0.0,
+    sample_weight: Value = None,
+    order: Value = None,
+    on_step: Callable[[Any, Any], object] | None = None,
+) -> tuple[Value, Value]:
+    """One visit of each row's dual variable: ``w = 1/(l2 n) sum_i s'_i a_i x_i``, ``s' = s / mean(s)``.
+
+    Parameters
+    ----------
+    X : (n, d) array
+    w : (d + 1,) array
+        The intercept last: a column of value sqrt(c2), so that it stays where it is for ``c2=0``.
+    state : (n, 2) array
+        As `sdca_init` or the last epoch returned it.
+
+    Returns
+    -------
+    w, state
+        New values.
+
+    References
+    ----------
+    Shalev-Shwartz, Zhang, "Stochastic dual coordinate ascent methods for regularized loss minimization", JMLR 14, 2013,
+    Procedure SDCA.
+    """
+    n = len(y)
+    s = np.ones(n) if sample_weight is None else np.asarray(sample_weight) / np.mean(sample_weight)
+    w, state = np.array(w, dtype=np.float64), np.array(state)
+    for i in np.arange(n) if order is None else order:
+        x = np.asarray(X[i], dtype=np.float64)
+        unit = float(s[i]) / (l2 * n)
+        target, old = float(y[i]), float(state[i, 0])
+        q = unit * (float(x @ x) + c2)
+        new, logit = sdca_visit(target, float(x @ w[:-1] + w[-1]), q, old, float(state[i, 1]), loss)
+        state[i] = new, logit
+        change = unit * (new - old) * (1.0 if loss == "squared_error" else target)
+        w[:-1] += change * x
+        w[-1] += change * c2
+        if on_step is not None:
+            on_step(w, state)
+    return w, state
+
+
+def saga_epoch(
+    X: Any,
+    y: Value,
+    w: Value,
+    average: Value,
+    table: Value,
+    *,
+    steps: Value,
+    loss: str = "log_loss",
+    l1: float = 0.0,
+    l2: float = 0.0,
+    sample_weight: Value = None,
+    shares: Value = None,
+    pull: bool = True,
+    order: Value = None,
+    on_step: Callable[[Any, Any, Any], object] | None = None,
+) -> tuple[Value, Value, Value]:
+    """One pass of SAGA's proximal steps.
+
+    ``w = prox_{B l1}(w - A r x - B (g + l2 w))``, ``g = g + (new - old) x / n`` with A the column's step, B = A over
+    its share of the rows, new the row's slope ``s' dloss``, old the one in the table, ``r = (new - old) / (1 + q s'
+    ddloss)`` and ``q = sum A x^2``.
+
+    Parameters
+    ----------
+    X : (n, d) array
+    w, average, steps : (d + 1,) array
+        The intercept last; it has no penalty.
+    table : (n,) array
+        Slopes, whose mean times row is `average`.
+    shares : (d,) array or None
+        Share of rows in which each column is not zero: a step moves the columns of its row that are not zero, and
+        these alone. None: it moves all, and B = A.
+    pull : bool
+        False: without the average, plain SGD's steps.
+
+    Returns
+    -------
+    w, average, table
+        New values.
+
+    References
+    ----------
+    Defazio, Bach, Lacoste-Julien, NIPS 2014, eq. (1); Leblond, Pedregosa, Lacoste-Julien, "ASAGA", AISTATS 2017,
+    eq. (4); Pedregosa, Leblond, Lacoste-Julien, NIPS 2017, section 2.
+    """
+    n = len(y)
+    dloss, ddloss = LOSSES[loss][1], CURVATURES[loss]
+    s = np.ones(n) if sample_weight is None else np.asarray(sample_weight) / np.mean(sample_weight)
+    w, average, table = (np.array(a, dtype=np.float64) for a in (w, average, table))
+    full = steps / np.append(np.ones(len(w) - 1) if shares is None else shares, 1.0)
+    penalised = np.append(np.ones(len(w) - 1), 0.0)
+    for i in np.arange(n) if order is None else order:
+        x = np.append(np.asarray(X[i], dtype=np.float64), 1.0)
+        target, z = float(y[i]), float(x @ w)
+        old, table[i] = table[i], s[i] * dloss(target, z)
+        r = (table[i] - old) / (1.0 + float(steps @ (x * x)) * s[i] * ddloss(target, z))
+        moved = w - steps * r * x - full * (pull * average + l2 * penalised * w)
+        by = full * l1 * penalised
+        moved = np.sign(moved) * np.maximum(abs(moved) - by, 0.0)
+        w = np.where((x != 0) | (shares is None), moved, w)
+        average += (table[i] - old) * x / n
+        if on_step is not None:
+            on_step(w, average, table)
+    return w, average, table
 
 
 # --- pure Python ----------------------------------------------------------------------------------

@@ -40,17 +40,19 @@ class Problem:
         """What `reference.objective`, `gradient` and `epoch` call the same."""
         return {"loss": self.loss, "sample_weight": self.sample_weight, "fit_intercept": self.fit_intercept}
 
-    def objective(self, alpha=0.0):
+    def objective(self, alpha=0.0, l1_ratio=0.0):
         design = Design.from_array(self.X)
-        return Objective(design, self.y, alpha=alpha, n_outputs=self.n_outputs, **self.terms)
+        return Objective(design, self.y, alpha=alpha, n_outputs=self.n_outputs, l1_ratio=l1_ratio, **self.terms)
 
 
 def problem(
     loss="log_loss", layout="dense", dtype=np.float64, *, n=40, d=12, weighted=False, fit_intercept=True, scale=1.0,
+    outputs=1,
 ):  # fmt: skip
     """Rows with repeated, unsorted and explicitly zero entries, an empty row and an empty column.
 
-    All values are multiples of 1/64, so that float32 and sums of repeated entries hold the very same numbers.
+    All values are multiples of 1/64, so that float32 and sums of repeated entries hold the very same numbers. With
+    several outputs of a pointwise loss each has its own targets, and its own weights.
     """
     rng = np.random.default_rng(0)
     counts = rng.integers(1, 8, n)
@@ -68,13 +70,16 @@ def problem(
         index = np.int32 if layout == "csr32" else np.int64
         X = csr(values.astype(dtype), indices.astype(index), indptr.astype(index), (n, d))
     targets = LOSSES[loss].targets
-    n_outputs = 3 if targets == "multiclass" else 1
+    n_outputs = 3 if targets == "multiclass" else outputs
+    size = n if outputs == 1 else (n, outputs)
     y = {
-        "binary": rng.choice([-1.0, 1.0], n),
+        "binary": rng.choice([-1.0, 1.0], size),
         "multiclass": rng.integers(0, n_outputs, n).astype(float),
-        "regression": rng.standard_normal(n),
+        "regression": rng.standard_normal(size),
     }[targets]
-    weights = rng.integers(0, 4, n).astype(float) if weighted else None
+    if LOSSES[loss].lowest > -np.inf:
+        y = np.abs(y)
+    weights = rng.integers(0, 4, size).astype(float) if weighted else None
     return Problem(X, dense, y, loss, n_outputs, weights, fit_intercept)
 
 
@@ -86,7 +91,7 @@ def csr(values, indices, indptr, shape):
 
 
 @functools.cache
-def trajectory(name, loss, alpha, batch_size, epochs=None, options=(), **kwargs):
+def trajectory(name, loss, alpha, batch_size, epochs=None, options=(), l1_ratio=0.0, **kwargs):
     """(order, ws, states): the reference's parameters and states before the first step and after each one, float64."""
     p = problem(loss, **kwargs)
     epochs = epochs or (3 if name == "gd" or batch_size == len(p.y) else 1)  # enough steps to see the state
@@ -104,7 +109,7 @@ def trajectory(name, loss, alpha, batch_size, epochs=None, options=(), **kwargs)
     for one in np.split(order, epochs):
         w, state, t = reference.epoch(
             p.dense, p.y, w, state, rule=name, hyper=hyper, alpha=alpha, order=one, t0=t, on_step=on_step,
-            batch_size="full" if name == "gd" else batch_size, **p.terms,
+            batch_size="full" if name == "gd" else batch_size, l1_ratio=l1_ratio, **p.terms,
         )  # fmt: skip
     return order, ws, states
 

@@ -1,6 +1,9 @@
 """The benchmark suite itself: the judge, its verdicts on honest and dishonest contestants, the problems, the report."""
 
+import dataclasses
+import importlib.util
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from bench import effort, judge, page, problems, report, solvers
+from bench import compare, effort, judge, page, problems, report, solvers, workers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -78,13 +81,167 @@ def test_contestant_with_the_right_penalty_is_believed():
     assert judge.check_same_F(Wrong(1.0), problems.get("breast_cancer")).finding == "same F"
 
 
-@pytest.mark.parametrize("name", [name for name, c in solvers.all_contestants().items() if c.TO_TARGET])
-def test_every_contestant_solves_the_same_F(name):
-    contestant, problem = solvers.all_contestants()[name], problems.get("breast_cancer@10/n")
-    assert contestant.skip(problem) is None
-    verdict = judge.check_same_F(contestant, problem, seconds=1.5)
+CONTESTANTS = [name for name, c in solvers.all_contestants().items() if c.TO_TARGET]
+EXACT = {"fastopt lbfgs", "scipy L-BFGS-B", "scipy Newton-CG", "scikit-learn lbfgs", "scikit-learn newton-cholesky"}
+
+
+@pytest.fixture(params=CONTESTANTS)
+def at_work(request):
+    """A contestant and the process in which it works."""
+    contestant = solvers.all_contestants()[request.param]
+    if reason := contestant.missing():
+        pytest.skip(reason)
+    hand = workers.Worker(contestant)
+    yield contestant, hand
+    hand.close()
+
+
+def closest(contestant, hand, problem, gap, seconds=6.0):
+    """The coefficients with which a contestant comes closest to the minimum of `problem`, and how close that is."""
+    hand.load(problem)
+    named = problems.get(problem.name.partition("@")[0])  # settings are kept under this name
+    candidates = effort.known(contestant, named) or contestant.knobs(named)
+    best, spent = (np.inf, np.zeros(problem.shape)), 0.0
+    for budget in (4, 32, 256, 2048):
+        for knobs in candidates:
+            run = hand.job("prepare", **knobs)
+            coef = run(budget)
+            best = min(best, (judge.judge(problem, coef).gap, coef), key=lambda pair: pair[0])
+            spent += run.seconds
+            if best[0] <= gap or spent > seconds:
+                return best
+    return best
+
+
+def test_every_contestant_solves_the_same_F(at_work):
+    contestant, hand = at_work
+    problem = problems.get("breast_cancer@10/n")
+    gap, coef = closest(contestant, hand, problem, 1e-2)
+    assert gap <= 1e-2
+    assert judge.judge(problem, coef).grad_norm < 0.1
+
+
+def test_every_contestant_reads_csr(at_work):
+    contestant, hand = at_work
+    problem = problems.get("digits_onehot_pairs@10/n")
+    if reason := contestant.skip(problem):
+        pytest.skip(reason)
+    _, coef = closest(contestant, hand, problem, 0.1)
+    verdict = judge.judge(problem, coef)
     assert verdict.finding != "another F"
-    assert verdict.gap < 1e-2
+    assert verdict.objective < 0.5  # log 2 at the start, 0.14 at the minimum
+
+
+def test_half_the_penalty_is_caught_with_every_contestant(at_work):
+    """As a careless adapter would, one gives its contestant half of the penalty."""
+    contestant, hand = at_work
+    problem = problems.get("breast_cancer@10/n")
+    half = dataclasses.replace(problem, alpha=problem.alpha / 2)
+    gap, coef = closest(contestant, hand, half, 1e-5)
+    if gap > 1e-2:
+        pytest.skip(f"had no time to converge: gap {gap:.0e}")
+    verdict = judge.judge(problem, coef)
+    assert verdict.finding != "same F"
+    if contestant.NAME in EXACT:
+        assert verdict.finding == "another F"
+        assert verdict.alpha_ratio == pytest.approx(0.5, rel=1e-2)
+
+
+def test_a_first_short_step_is_not_taken_for_another_F():
+    problem = problems.get("breast_cancer")
+    w = -1e-6 * judge.objective_and_gradient(problem, np.zeros(problem.shape))[1]
+    assert judge.judge(problem, w).finding == "not converged"
+
+
+def test_accuracy_is_that_of_the_test_rows():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((50, 3)), np.where(rng.random(50) < 0.5, 1.0, -1.0)
+    problem = problems.Problem("mine", X, y, 0.1, 2, "here", "free", test=(X, y))
+    w = rng.standard_normal(problem.shape)
+    right = sum((X[i] @ w[:-1, 0] + w[-1, 0] > 0) == (y[i] > 0) for i in range(50))
+    assert judge.judge(problem, w).accuracy == right / 50
+    assert judge.judge(problem, np.full(problem.shape, np.nan)).accuracy == 0.0
+
+
+# ---- seconds to a gap ----------------------------------------------------------------------------
+
+
+def point(budget, seconds, gap, knobs=None):
+    return effort.Point(budget, seconds, judge.Verdict(1.0, gap, 1.0, 1.0, "same F"), knobs or {})
+
+
+def test_time_to_a_gap_is_interpolated_between_checked_runs():
+    plan = effort.Plan([point(1, 1.0, 1e-1), point(2, 2.0, 1e-3), point(4, 4.0, 1e-5)])
+    assert plan.aim(1e-2).point.budget == 2
+    assert plan.aim(1e-2).seconds == pytest.approx(1.5)  # half-way from 1e-1 to 1e-3, by powers of ten
+    assert plan.aim(1e-3).seconds == pytest.approx(2.0)
+    assert plan.aim(1e-4).seconds == pytest.approx(3.0)
+    assert plan.aim(0.5).seconds == 1.0  # nobody does less than one epoch
+    assert plan.aim(1e-6) is None
+
+
+def test_the_soonest_setting_is_aimed_with():
+    slow, fast = {"rate": 1}, {"rate": 2}
+    plan = effort.Plan([point(1, 1.0, 1.0, slow), point(1, 1.0, 1.0, fast), point(2, 2.0, 1e-4, slow)])
+    assert plan.aim(1e-2).point.knobs == slow
+    plan.points.append(point(2, 1.5, 1e-4, fast))
+    assert plan.aim(1e-2).point.knobs == fast
+
+
+# ---- processes -----------------------------------------------------------------------------------
+
+
+def test_clock_runs_only_while_a_contestant_works():
+    contestant, problem = solvers.all_contestants()["scipy L-BFGS-B"], problems.get("breast_cancer")
+    hand = workers.Worker(contestant)
+    before = workers.clock()
+    hand.load(problem)
+    job = hand.job("prepare")
+    assert workers.clock() == before
+    coef = job(20)
+    assert workers.clock() - before == pytest.approx(job.seconds)
+    assert coef.shape == problem.shape
+    assert (coef == contestant.prepare(problem)(20)).all()  # the process changes nothing
+    hand.close()
+
+
+TROUBLE = """
+import os
+import numpy as np
+from bench.solvers import Contestant
+class Dies(Contestant):
+    NAME, FAMILY = "dies", "trouble"
+    def prepare(self, problem):
+        return lambda budget: os.abort()
+class Raises(Contestant):
+    NAME, FAMILY = "raises", "trouble"
+    def prepare(self, problem):
+        raise MemoryError("too much")
+class Missing(Contestant):
+    NAME, FAMILY, REQUIRES = "missing", "trouble", ("no_such_module",)
+CONTESTANTS = [Dies(), Raises(), Missing()]
+"""
+
+
+def bench(*arguments, folder=None, **options):
+    """The command line, in a process of its own."""
+    environment = os.environ | ({"FASTOPT_BENCH_SOLVERS": str(folder)} if folder else {})
+    command = [sys.executable, "-m", "bench", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, **options)
+
+
+def test_trouble_with_a_contestant_is_a_reason_and_no_error(tmp_path):
+    pytest.importorskip("pytest_benchmark")
+    (tmp_path / "trouble.py").write_text(TROUBLE)
+    arguments = ["--problems", "breast_cancer", "--solvers", "dies,raises,missing,scipy CG", "-k", "to_target"]
+    done = bench(*arguments, "--gap", "1e-2", "--repeat", 2, "--output", tmp_path, folder=tmp_path)
+    assert done.returncode == 0
+    results = report.load(tmp_path / "benchmark.json")
+    reasons = {entry["contestant"]: entry["reason"] for entry in results["skipped"]}
+    assert reasons["dies"] == f"failed: its process ended by signal {signal.SIGABRT.value}"
+    assert reasons["raises"].startswith("failed: MemoryError: too much")
+    assert reasons["missing"] == "not installed: pip install no_such_module"
+    assert {case["contestant"] for case in results["cases"]} == {"scipy CG"}
 
 
 # ---- problems ------------------------------------------------------------------------------------
@@ -120,26 +277,46 @@ def test_missing_data_are_a_reason_and_no_error(monkeypatch, tmp_path):
 # ---- contestants ---------------------------------------------------------------------------------
 
 
-def test_a_contestant_is_added_by_a_file(monkeypatch, tmp_path):
-    (tmp_path / "mine.py").write_text(
-        "import numpy as np\n"
-        "from bench.solvers import Contestant\n"
-        "class Mine(Contestant):\n"
-        "    NAME, FAMILY = 'mine', 'mine'\n"
-        "    def prepare(self, problem):\n"
-        "        return lambda budget: np.zeros(problem.shape)\n"
-        "CONTESTANTS = [Mine()]\n"
-    )
-    monkeypatch.setattr(solvers, "__path__", [*solvers.__path__, str(tmp_path)])
-    try:
-        found = solvers.all_contestants()
-    finally:
-        sys.modules.pop("bench.solvers.mine", None)
-    assert list(found)[-1] == "mine"
-    assert list(solvers.selected(["mine"])) == [] or "mine" in solvers.selected(["mine"])
-    plan = effort.plan(found["mine"], problems.get("breast_cancer"), gap=1e-2, seconds=0.5)
-    assert plan.cheapest(1e-2) is None
-    assert plan.best().verdict.finding == "not converged"
+def test_recipe_for_a_contestant(tmp_path):
+    pytest.importorskip("pytest_benchmark")
+    recipe = (ROOT / "CONTRIBUTING.md").read_text().partition("### Add a contestant")[2]
+    code = recipe.partition("```python\n")[2].partition("```")[0]
+    assert 5 < len([line for line in code.splitlines() if line.strip()]) <= 12
+    (tmp_path / "mine.py").write_text(code)
+    arguments = ["--problems", "breast_cancer,digits_onehot_pairs", "--solvers", "mine", "-k", "to_target"]
+    done = bench(*arguments, "--gap", "1e-2", "--repeat", 1, "--output", tmp_path, folder=tmp_path)
+    assert done.returncode == 0
+    cases = report.load(tmp_path / "benchmark.json")["cases"]
+    assert [(c["contestant"], c["problem"]) for c in cases] == [
+        ("mine", "breast_cancer"),
+        ("mine", "digits_onehot_pairs"),
+    ]
+    assert all(case["finding"] == "same F" for case in cases)
+
+
+def test_estimators_are_found_by_the_names_they_accept():
+    from bench.solvers.fastopt import _solver_names
+
+    names = _solver_names()
+    assert {"auto", "lbfgs"} <= set(names)
+    assert "adam" not in names
+    assert {f"fastopt {name}" for name in names} <= set(solvers.all_contestants())
+
+
+def test_solver_for_benchopt_minimises_its_objective():
+    pytest.importorskip("benchopt")
+    from scipy.special import expit
+
+    spec = importlib.util.spec_from_file_location("benchopt_solver", ROOT / "bench" / "benchopt_solver.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    problem, lmbd = problems.get("breast_cancer"), 3.0
+    solver = module.Solver.get_instance(solver="lbfgs")
+    solver.set_objective(problem.X, problem.y, lmbd)
+    solver.run(200)
+    beta = solver.get_result()["beta"]
+    residual = -problem.y * expit(-problem.y * (problem.X @ beta))
+    assert np.linalg.norm(problem.X.T @ residual + lmbd * beta) < 1e-3
 
 
 # ---- the report ----------------------------------------------------------------------------------
@@ -204,9 +381,49 @@ def results(tmp_path):
                 rows_timed=10,
                 **passes,
             ),
+            benchmark(
+                "test_step[10000000-fastopt-adam]",
+                [7e-3, 7.1e-3, 7.2e-3],
+                what="step",
+                contestant="fastopt adam",
+                family="fastopt",
+                rule="adam",
+                d=10**7,
+                rows=10**7,
+                rows_timed=10**7,
+                dtype="float32",
+                bandwidth={"share": 0.87},
+            ),
+            benchmark(
+                "test_columns[zipf-fastopt-adam]",
+                [0.1],
+                what="columns",
+                contestant="fastopt adam",
+                family="fastopt",
+                rule="adam",
+                popularity="zipf",
+                narrow_ns=30.0,
+                wide_ns=60.0,
+                ratio=2.0,
+            ),
+            *(
+                benchmark(
+                    f"test_scaling[rows-{n}-fastopt-sgd]",
+                    [1e-6 * n**1.5],
+                    what="scaling",
+                    contestant="fastopt sgd",
+                    family="fastopt",
+                    axis="rows",
+                    size=n,
+                    problem="made",
+                )
+                for n in (1000, 4000, 16000)
+            ),
+            benchmark("test_fixed[fastopt-sgd]", [1e-4], what="fixed", contestant="fastopt sgd", family="fastopt"),
             benchmark("test_step[failed]", [], line=""),
         ],
         "bench": {
+            "memory": {"add": 4e10, "copy": 3e10},
             "facts": {"processor": "a <fast> one"},
             "seconds": 9.0,
             "problems": {
@@ -227,7 +444,8 @@ def results(tmp_path):
                     "contestant": "fastopt sgd",
                     "family": "fastopt",
                     "problem": "digits",
-                    "points": [[0.001, 0.5], [0.01, 5e-3]],
+                    "points": [[0.001, 0.5, 0.8], [0.01, 5e-3, 0.9]],
+                    "seconds_to_accuracy": 0.01,
                 }
             ],
             "skipped": [
@@ -242,7 +460,7 @@ def results(tmp_path):
 
 def test_rounds_are_merged_and_partial_passes_scaled(results):
     cases = {case["contestant"] + case["what"]: case for case in results["cases"]}
-    assert len(cases) == 5
+    assert len(cases) == 9
     assert cases["fastopt sgdtarget"]["median"] == 0.02
     assert cases["fastopt sgdtarget"]["n"] == 3
     assert cases["NumPy sgdpass"]["median"] == pytest.approx(0.1)
@@ -251,19 +469,67 @@ def test_rounds_are_merged_and_partial_passes_scaled(results):
 def test_markdown_has_ratios_and_admits_losses(results):
     text = report.markdown(results)
     assert "| digits  | 1e-2 | 20 ms (sgd) | 0.25x    | 10x             |" in text
-    assert "fastopt loses 1 of 2 comparisons" in text
+    assert "fastopt loses 1 of 3 comparisons" in text
+    assert "| adam | zipf                  | 30 ns           | 60 ns              | 2x    |" in text
+    assert "| adam | 87%     |" in text
     assert [loss["winner"]["contestant"] for loss in report.losses(results)] == ["scipy CG"]
 
 
 def test_page_has_its_parts_and_needs_nothing_from_outside(results):
     html = page.page(results)
-    for part in ("headline", "losses", "convergence", "throughput", "details", "skipped", "method"):
+    parts = ("picks", "headline", "losses", "profile", "convergence", "throughput", "steps", "scaling", "costs")
+    for part in (*parts, "details", "skipped", "method"):
         assert f'id="{part}"' in html
     assert "a &lt;fast&gt; one" in html
     assert "binary only" in html
     assert "python -m bench --problems digits --solvers &quot;scipy CG&quot; --gap 0.01 -k to_target" in html
     assert "http://" not in html
     assert "https://" not in html
+
+
+def test_exponents_are_fitted(results):
+    (fit,) = report.scaling(results)
+    assert fit["exponent"] == pytest.approx(1.5)
+
+
+def test_profile_counts_tasks_within_tau(results):
+    profiles = report.profiles(results)
+    assert profiles["scipy CG"] == [(1.0, 1.0)]
+    assert profiles["fastopt sgd"] == [(pytest.approx(4.0), 1.0)]
+    assert profiles["scikit-learn saga"] == [(pytest.approx(40.0), 1.0)]
+
+
+def test_certainty_of_a_ratio():
+    rng = np.random.default_rng(0)
+    slow, fast = (tuple(scale * rng.lognormal(0, 0.05, 30)) for scale in (2.0, 1.0))
+    sure = report.certainty(slow, fast)
+    assert 1.9 < sure["low"] < 2 < sure["high"] < 2.1
+    assert sure["p"] < 1e-6
+    assert report.certainty(fast, fast)["p"] > 0.9
+
+
+def test_only_a_sure_and_large_difference_is_a_regression():
+    row = {"ratio": 1.5, "old": 1e-3, "new": 1.5e-3, "p": 1e-4}
+    assert report.regressed(row)
+    assert not report.regressed(row | {"ratio": 1.05})
+    assert not report.regressed(row | {"old": 1e-6, "new": 1.5e-6})
+    assert not report.regressed(row | {"p": 0.2})
+
+
+def test_comparison_of_two_runs(results):
+    slower = results | {"cases": [case | {"data": [2 * s for s in case["data"]]} for case in results["cases"]]}
+    slower["cases"] = [case | {"median": 2 * case["median"]} for case in slower["cases"]]
+    rows = report.compare(results, slower)
+    assert len(rows) == len(results["cases"])
+    assert all(row["ratio"] == pytest.approx(2) for row in rows)
+    assert "median of new / old 2.000" in report.comparison(rows)
+
+
+def test_two_trees_are_timed_alternately():
+    trees, sgd = {"base": ROOT, "head": ROOT}, solvers.all_contestants()["fastopt sgd"]
+    found = compare.alternate("a step", sgd, None, "step", (1000, "float32"), trees, 5)
+    assert {side: len(seconds) for side, seconds in found.items()} == {"base": 5, "head": 5}
+    assert not report.regressed(compare.row("a step", {"base": [1.0, 1.1, 1.2], "head": [1.0, 1.1, 1.2]}))
 
 
 def test_page_survives_an_interrupted_run(tmp_path):
@@ -301,44 +567,61 @@ def test_page_works_in_a_browser(results, tmp_path):
 
 def test_command_line_runs_and_writes_everything(tmp_path):
     pytest.importorskip("pytest_benchmark")
-    arguments = [
-        "--problems",
-        "breast_cancer",
-        "--solvers",
-        "L-BFGS-B,liblinear",
-        "--gap",
-        "1e-2",
-        "--repeat",
-        "2",
-        "--seconds",
-        "0.5",
-    ]
-    command = [sys.executable, "-m", "bench", *arguments, "--output", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    arguments = ["--problems", "breast_cancer", "--solvers", "L-BFGS-B,liblinear", "--gap", "1e-2", "--repeat", 2]
+    done = bench(*arguments, "--seconds", 0.5, "--output", tmp_path, check=True)
     assert "breast_cancer-scipy-L-BFGS-B-1e-2-round1" in done.stdout
     assert "| breast_cancer | 1e-2 |" in (tmp_path / "benchmark.md").read_text()
+    assert not (tmp_path / "unfinished.jsonl").exists()
     results = report.load(tmp_path / "benchmark.json")
-    assert {case["contestant"] for case in results["cases"]} == {"scipy L-BFGS-B", "scikit-learn liblinear"}
-    assert all(case["gap"] <= 1e-2 for case in results["cases"])
+    targets = [case for case in results["cases"] if case["what"] == "target"]
+    assert {case["contestant"] for case in targets} == {"scipy L-BFGS-B", "scikit-learn liblinear"}
+    assert all(case["gap"] <= 1e-2 for case in targets)
+    assert {case["contestant"] for case in results["cases"] if case["what"] == "fixed"} >= {"scipy L-BFGS-B"}
     assert "node" not in json.loads((tmp_path / "benchmark.json").read_text())["machine_info"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
-def test_interrupt_keeps_what_is_done(tmp_path):
+def test_file_in_libsvm_format_is_a_problem(tmp_path):
     pytest.importorskip("pytest_benchmark")
-    arguments = ["--problems", "breast_cancer,digits", "--gap", "1e-2", "-k", "to_target", "--output", str(tmp_path)]
+    from sklearn.datasets import dump_svmlight_file
+
+    problem = problems.get("digits_onehot_pairs")
+    dump_svmlight_file(problem.X[:300], problem.y[:300] > 0, str(tmp_path / "some pairs.svm"))
+    done = bench("--data", tmp_path / "some pairs.svm", "--solvers", "scipy CG", "--gap", "1e-2", "--output", tmp_path)
+    assert done.returncode == 0
+    results = report.load(tmp_path / "benchmark.json")
+    assert results["problems"]["some_pairs"]["rows"] == 300
+    assert any(case["problem"] == "some_pairs" for case in results["cases"] if case["what"] == "target")
+    missing = bench("--data", tmp_path / "none.svm")
+    assert "data must be a file in LIBSVM's format" in missing.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_interrupted_run_keeps_what_is_done_and_goes_on(tmp_path):
+    pytest.importorskip("pytest_benchmark")
+    arguments = ["--problems", "breast_cancer", "--solvers", "scipy", "--gap", "1e-2,1e-3", "-k", "to_target"]
+    arguments += ["--repeat", "5", "--output", str(tmp_path)]
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "bench", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:
+        rest = ""
         for line in process.stdout:
-            if "lbfgs" in line:
+            rest += line
+            if "Newton-CG-1e-2" in line:  # and once more a round later, should Python have lost the first one
                 process.send_signal(signal.SIGINT)
-                break
-        rest = process.communicate(timeout=60)[0]
     assert "Wrote report.html" in rest
-    assert process.returncode == 2
-    assert report.load(tmp_path / "benchmark.json")["cases"]
+    assert "the same command goes on from here" in rest
+    assert process.wait(60) == 2
+    before = report.load(tmp_path / "benchmark.json")["cases"]
+    assert before
     assert (tmp_path / "report.html").exists()
+    done = bench(*arguments)
+    assert done.returncode == 0
+    assert "Going on with the run that was interrupted" in done.stdout
+    assert "scipy-L-BFGS-B-1e-2-round0" not in done.stdout  # timed once
+    after = {case["name"]: case for case in report.load(tmp_path / "benchmark.json")["cases"]}
+    assert {case["contestant"] for case in after.values()} >= {"scipy L-BFGS-B", "scipy TNC", "scipy trust-ncg"}
+    assert after[before[0]["name"]]["data"][: before[0]["n"]] == before[0]["data"]
+    assert not (tmp_path / "unfinished.jsonl").exists()
 
 
 def test_list_names_problems_and_contestants():

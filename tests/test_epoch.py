@@ -85,6 +85,36 @@ def test_every_loss(loss, batch_size, layout, dtype, tolerance):
     )
 
 
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+@pytest.mark.parametrize("loss", [name for name in LOSSES if LOSSES[name].targets != "multiclass"])
+@pytest.mark.parametrize("batch_size", [1, 7, N])
+@LAYOUT
+def test_several_outputs(loss, batch_size, layout, weighted):
+    """One fit of all outputs is the reference's, and each output is the fit of it alone."""
+    terms = {"outputs": 3, "weighted": weighted}
+    expected = trajectory("sgd", loss, 0.01, batch_size, **terms)
+    p = problem(loss, layout, **terms)
+    check_every_step(p, "sgd", expected, batch_size=batch_size, alpha=0.01)
+    order, ws, _ = expected
+    for c in range(3):
+        alone = Objective(
+            Design.from_array(p.X), p.y[:, c], loss=loss, alpha=0.01,
+            sample_weight=p.sample_weight[:, c] if weighted else None,
+        )  # fmt: skip
+        fast = Epochs(alone, SGD(learning_rate=0.05), batch_size, w=ws[0][:, c : c + 1])
+        for one in np.split(order, len(order) // N):
+            fast.run(one)
+        assert_close(fast.w[:, 0], ws[-1][:, c], 1e-10)
+
+
+@pytest.mark.parametrize("layout", ["dense", "csr32"])
+@pytest.mark.parametrize("lazy", [False, True])
+@NAMES
+def test_several_outputs_of_every_rule(name, layout, lazy):
+    expected = trajectory(name, "log_loss", 0.0, 7, outputs=3)
+    check_every_step(problem("log_loss", layout, outputs=3), name, expected, batch_size=7, lazy=lazy)
+
+
 @pytest.mark.parametrize("batch_size", [3, N])
 @pytest.mark.parametrize("loss", ["log_loss", "multinomial"])
 @pytest.mark.parametrize("layout", ["dense", "csr32"])

@@ -11,10 +11,13 @@ from cases import LAYOUTS, assert_close, problem, start
 
 from fastopt import reference
 from fastopt._design import Design
-from fastopt.losses import LOSSES, Huber
+from fastopt.losses import LOSSES, EpsilonInsensitive, Huber, Quantile, SquaredEpsilonInsensitive
 from fastopt.objective import Objective, raw_prediction
 
 LOSS = pytest.mark.parametrize("loss", LOSSES)
+POINTWISE = pytest.mark.parametrize("loss", [name for name in LOSSES if LOSSES[name].targets != "multiclass"])
+#: Their values at margins beyond exp's range are infinite, and so are the reference's.
+EXPONENTIAL = ("poisson", "gamma")
 LAYOUT = pytest.mark.parametrize("layout", LAYOUTS)
 ALPHA = pytest.mark.parametrize("alpha", [0.0, 0.3])
 
@@ -75,13 +78,27 @@ def test_gradient_is_the_derivative_of_the_value(loss, layout, rng):
     assert np.vdot(F.gradient(w), v) == pytest.approx(slope, rel=1e-6)
 
 
-@pytest.mark.parametrize("epsilon", [0.1, 1.35, 10.0])
+@pytest.mark.parametrize(
+    ("make", "values"),
+    [
+        (Huber, {"epsilon": 0.1}),
+        (Huber, {"epsilon": 1.35}),
+        (Huber, {"epsilon": 10.0}),
+        (EpsilonInsensitive, {"epsilon": 0.0}),
+        (EpsilonInsensitive, {"epsilon": 0.7}),
+        (SquaredEpsilonInsensitive, {"epsilon": 0.0}),
+        (SquaredEpsilonInsensitive, {"epsilon": 0.7}),
+        (Quantile, {"quantile": 0.1}),
+        (Quantile, {"quantile": 0.9}),
+    ],
+    ids=repr,
+)
 @LAYOUT
-def test_a_losss_own_parameter(epsilon, layout):
-    p = problem("huber", layout)
+def test_a_losss_own_parameter(make, values, layout):
+    p = problem(make.name, layout)
     w = start(p.shape)
-    pair = tuple(functools.partial(f, epsilon=epsilon) for f in reference.LOSSES["huber"])
-    F = Objective(Design.from_array(p.X), p.y, loss=Huber(epsilon=epsilon))
+    pair = tuple(functools.partial(f, **values) for f in reference.LOSSES[make.name])
+    F = Objective(Design.from_array(p.X), p.y, loss=make(**values))
     assert F.value(w) == pytest.approx(reference.objective(p.dense, p.y, w, loss=pair), rel=1e-13)
     assert_close(F.gradient(w), reference.gradient(p.dense, p.y, w, loss=pair), 1e-13)
 
@@ -93,6 +110,10 @@ def test_margins(loss, layout, scale):
     """Far beyond exp's range nothing overflows, and small losses are not rounded away."""
     p = problem(loss, layout, scale=scale)
     F, w = p.objective(), start(p.shape)
+    if loss in EXPONENTIAL:
+        with np.errstate(over="ignore", invalid="ignore"):
+            assert F.value(w) == reference.objective(p.dense, p.y, w, **p.terms) == np.inf
+        return
     value, gradient = F.value_and_gradient(w)
     assert np.isfinite(value)
     assert value == pytest.approx(reference.objective(p.dense, p.y, w, **p.terms), rel=1e-12)
@@ -175,6 +196,64 @@ def test_inputs_are_not_written():
         np.testing.assert_array_equal(a, b)
 
 
+# --- L1, and several outputs --------------------------------------------------------------------------------------
+
+
+@POINTWISE
+@LAYOUT
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.4, 1.0])
+def test_several_outputs(loss, layout, l1_ratio, weighted, fit_intercept, dtype):
+    """The reference's; and the sum of each output's own F."""
+    p = problem(loss, layout, dtype, weighted=weighted, fit_intercept=fit_intercept, outputs=3)
+    F, w = p.objective(0.3, l1_ratio), start(p.shape)
+    w[2] = 0.0
+    value, gradient = F.value_and_gradient(w)
+    terms = p.terms | {"alpha": 0.3, "l1_ratio": l1_ratio}
+    assert value == pytest.approx(reference.objective(p.dense, p.y, w, **terms), rel=1e-13)
+    assert F.value(w) == pytest.approx(value, rel=1e-15)
+    assert_close(gradient, reference.gradient(p.dense, p.y, w, **terms), 1e-13)
+    v = np.random.default_rng(3).standard_normal(p.shape)
+    product, total = F.hessian_product(w, v), 0.0
+    for c in range(3):
+        weights = p.sample_weight[:, c] if weighted else None
+        alone = Objective(
+            F.design, p.y[:, c], loss=loss, alpha=0.3, l1_ratio=l1_ratio, sample_weight=weights,
+            fit_intercept=fit_intercept,
+        )  # fmt: skip
+        one, its_gradient = alone.value_and_gradient(w[:, c : c + 1])
+        total += one
+        assert_close(gradient[:, c : c + 1], its_gradient, 1e-13)
+        assert_close(product[:, c : c + 1], alone.hessian_product(w[:, c : c + 1], v[:, c : c + 1]), 1e-13)
+    assert value == pytest.approx(total, rel=1e-13)
+    some = np.arange(5, 25)
+    kept = None if p.sample_weight is None else p.sample_weight[some]
+    expected = reference.objective(p.dense[some], p.y[some], w, **(terms | {"sample_weight": kept}))
+    assert F.rows(some).value(w) == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "multinomial", "huber"])
+@LAYOUT
+@pytest.mark.parametrize("l1_ratio", [0.15, 1.0])
+def test_gradient_with_l1_is_the_subgradient_of_least_norm(loss, layout, l1_ratio):
+    """Its norm is the steepest descent's slope, by one-sided differences of F along minus the subgradient."""
+    p = problem(loss, layout)
+    F, w = p.objective(0.3, l1_ratio), start(p.shape)
+    w[::2] = 0.0
+    value, g = F.value_and_gradient(w)
+    assert value == pytest.approx(
+        reference.objective(p.dense, p.y, w, alpha=0.3, l1_ratio=l1_ratio, **p.terms), rel=1e-13
+    )
+    assert_close(g, reference.gradient(p.dense, p.y, w, alpha=0.3, l1_ratio=l1_ratio, **p.terms), 1e-13)
+    smooth, smooth_g = F.smooth_value_and_gradient(w)
+    assert smooth + F.l1 * np.abs(w[: F.n_features]).sum() == pytest.approx(value, rel=1e-14)
+    inside = (w == 0) & (np.abs(smooth_g) <= F.l1)
+    inside[F.n_features :] = False
+    assert inside.any()
+    assert not g[inside].any()
+    h = 1e-7
+    assert (F.value(w - h * g) - value) / h == pytest.approx(-np.vdot(g, g), rel=1e-5)
+
+
 # --- scipy ------------------------------------------------------------------------------------------------------------
 
 
@@ -226,6 +305,10 @@ ERRORS = [
     ({"sample_weight": np.full(40, np.nan)}, "sample_weight must be finite and >= 0, with a sum > 0; got others."),
     ({"sample_weight": np.full(40, np.inf)}, "sample_weight must be finite and >= 0, with a sum > 0; got others."),
     ({"alpha": -0.1}, "alpha must be a finite number >= 0; got -0.1."),
+    ({"l1_ratio": 1.5}, "l1_ratio must be a number in [0, 1]; got 1.5."),
+    ({"n_outputs": 2}, "y must have shape (40, 2), a target for each row and output; got (40,)."),
+    ({"loss": "poisson", "y": np.full(40, -2.0)}, "y must be >= 0 for the loss 'poisson'; got -2.0."),
+    ({"loss": "gamma", "y": np.zeros(40)}, "y must be > 0 for the loss 'gamma'; got 0.0."),
 ]
 
 

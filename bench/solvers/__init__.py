@@ -14,12 +14,16 @@ To add one, write ``bench/solvers/mine.py``:
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 import pkgutil
 from collections.abc import Callable
 
 import numpy as np
 
 FAMILIES = ("fastopt", "pure Python", "NumPy", "scipy", "scikit-learn")  # the order of tables and plots; others follow
+if os.environ.get("FASTOPT_BENCH_SOLVERS"):  # contestants of one's own, in a folder of one's own
+    __path__.append(os.environ["FASTOPT_BENCH_SOLVERS"])
 
 EPOCH_BATCHES = (1, 32, 256)
 
@@ -29,13 +33,26 @@ class Contestant:
 
     NAME: str
     FAMILY: str
-    DISTRIBUTION = ""  # whose version is shown
+    DISTRIBUTION = ""  # whose version is shown, and what pip installs if it is missing
+    REQUIRES: tuple[str, ...] = ()  # modules that it needs
     SOLVES = "F"  # said in the report when a contestant's objective is not exactly F
     RULE: str | None = None  # update rule, for contestants that are timed by the step and by the pass
     TO_TARGET = True  # whether it is timed to a gap
-    STEP_LIMIT = 0  # one update of up to so many coordinates is timed
+    STEP_LIMIT = 0  # one update of up to so many coordinates is timed; of more, this many, scaled; 0: none
+    seed = 0  # of the next run: rounds differ in it
     BATCHES: tuple[int, ...] = ()  # batch sizes at which one pass of it is timed
+    LAZY = (
+        False  # whether its steps on sparse rows leave idle coordinates alone: passes over 10 million columns are timed
+    )
+    SCALING = False  # whether it is timed as rows, columns, nonzeros and classes grow
     WHOLE_PASS = True  # False: so slow that part of a pass is timed, and scaled by its share of the rows
+
+    def missing(self) -> str | None:
+        """The reason why it cannot run here at all, or None."""
+        for module in self.REQUIRES:
+            if importlib.util.find_spec(module) is None:
+                return f"not installed: pip install {self.DISTRIBUTION or module}"
+        return None
 
     def skip(self, problem) -> str | None:
         """The reason why this problem is not for this contestant, or None."""
@@ -45,7 +62,10 @@ class Contestant:
         return [{}]
 
     def prepare(self, problem, **knobs) -> Callable[[int], np.ndarray]:
-        """Return run(budget): solve from zero in so many epochs or iterations; parameters of shape `problem.shape`."""
+        """Return run(budget): solve from zero in so many epochs or iterations; parameters of shape `problem.shape`.
+
+        Where reading them out takes long, run may return a function that does so, outside the clock.
+        """
         raise NotImplementedError
 
     def epoch(self, problem, batch_size: int, rows: int) -> Callable[[], object]:
@@ -53,6 +73,15 @@ class Contestant:
 
     def step(self, d: int, dtype: str) -> Callable[[], object]:
         """Return run(): one update of d coordinates with a dense gradient."""
+
+
+def some(d: int, dtype: str) -> np.ndarray:
+    """d numbers around zero, quickly made."""
+    return np.resize(np.random.default_rng(0).standard_normal(4099).astype(dtype), d)
+
+
+def without_csr(problem) -> str | None:
+    return "takes no sparse data" if problem.kind == "csr" else None
 
 
 def binary_only(problem) -> str | None:

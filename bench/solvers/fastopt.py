@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
 
-from bench.solvers import EPOCH_BATCHES, Contestant, base_step, rates, rule_knobs
+from bench.solvers import EPOCH_BATCHES, Contestant, base_step, rates, rule_knobs, some
 
 
 def _objective(problem):
@@ -23,10 +24,11 @@ class Rule(Contestant):
     """An update rule, run for a given number of epochs."""
 
     FAMILY = DISTRIBUTION = "fastopt"
-    BATCHES, STEP_LIMIT = EPOCH_BATCHES, 10**9
+    BATCHES, STEP_LIMIT, LAZY = EPOCH_BATCHES, 10**9, True
 
     def __init__(self, rule: str):
         self.RULE, self.NAME = rule, f"fastopt {rule}"
+        self.SCALING = rule in ("sgd", "adam")
         self.TO_TARGET = rule != "gd"  # L-BFGS is what full gradients are for
 
     def knobs(self, problem):
@@ -42,7 +44,7 @@ class Rule(Contestant):
         still = steps if problem.kind == "csr" and self.RULE != "sgd" else 1
 
         def run(budget):
-            rng = np.random.default_rng(0)
+            rng = np.random.default_rng(self.seed)
             every = np.repeat(rates(problem, steps * budget, learning_rate, falls)[::still], still)
             epochs = Epochs(objective, optimizer, batch_size=batch_size)
             for epoch in range(budget):
@@ -64,7 +66,7 @@ class Rule(Contestant):
         from fastopt.optimizers import get
 
         optimizer = get(self.RULE).with_learning_rate(1e-3)
-        w, g = np.random.default_rng(0).standard_normal((2, d)).astype(dtype)
+        w, g = some(d, dtype), some(d, dtype)[::-1].copy()
         state = optimizer.init(w)
         return lambda: optimizer.step(w, g, state)
 
@@ -75,18 +77,20 @@ class Estimator(Contestant):
     FAMILY = DISTRIBUTION = "fastopt"
 
     def __init__(self, name: str, solver: str):
-        self.NAME, self.solver = name, solver
+        self.NAME, self.solver, self.SCALING = name, solver, solver == "auto"
 
     def prepare(self, problem):
         from fastopt import LogisticRegression
 
-        settings = {"C": 1 / (problem.alpha * problem.X.shape[0]), "solver": self.solver, "tol": 0.0, "random_state": 0}
+        settings = {"C": 1 / (problem.alpha * problem.X.shape[0]), "solver": self.solver, "tol": 0.0}
         settings |= {"n_jobs": 1} if "n_jobs" in LogisticRegression().get_params() else {}
 
         def run(budget):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a limited budget is the point
-                model = LogisticRegression(max_iter=budget, **settings).fit(problem.X, problem.y)
+                model = LogisticRegression(max_iter=budget, random_state=self.seed, **settings).fit(
+                    problem.X, problem.y
+                )
             return np.vstack([model.coef_.T, model.intercept_])
 
         return run
@@ -98,4 +102,23 @@ def _rules() -> list[Rule]:
     return [Rule(name) for name in OPTIMIZERS]
 
 
-CONTESTANTS = [*_rules(), Estimator("fastopt lbfgs", "lbfgs"), Estimator("fastopt adam untuned", "adam")]
+def _solver_names() -> list[str]:
+    """The names that the estimator takes; its message for another one lists them."""
+    from fastopt import LogisticRegression
+    from fastopt.optimizers import OPTIMIZERS
+
+    try:
+        LogisticRegression(solver="?").fit([[0.0], [1.0]], [0, 1])
+    except ValueError as error:
+        names = re.findall(r"'(\w+)'", str(error).partition("; got")[0])
+        return [name for name in names if name not in OPTIMIZERS]
+    raise AssertionError("LogisticRegression took '?' for a solver")
+
+
+def _estimators() -> list[Estimator]:
+    """One for each way to the minimum that is no update rule, and the untuned Adam."""
+    names = sorted(_solver_names(), key="auto".__eq__)
+    return [*(Estimator(f"fastopt {name}", name) for name in names), Estimator("fastopt adam untuned", "adam")]
+
+
+CONTESTANTS = [*_rules(), *_estimators()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.solvers import EPOCH_BATCHES, Contestant, base_step, binary_only, rates, rule_knobs
+from bench.solvers import EPOCH_BATCHES, Contestant, base_step, binary_only, rates, rule_knobs, some
 from fastopt import reference
 from fastopt.optimizers import OPTIMIZERS
 
@@ -28,7 +28,7 @@ class _Reference(Contestant):
     def run_epochs(self, one_epoch, problem, budget, batch_size, **falling):
         """`budget` epochs from zero, each in a new order."""
         n = problem.X.shape[0]
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(self.seed)
         steps = -(-n // batch_size)
         every = rates(problem, steps * budget, **falling)
         w, state, t = self.start(problem), None, 0
@@ -68,8 +68,7 @@ class NumPy(_Reference):
         )
 
     def step(self, d, dtype):
-        rng = np.random.default_rng(0)
-        w, g = rng.standard_normal((2, d)).astype(dtype)
+        w, g = some(d, dtype), some(d, dtype)[::-1].copy()
         self_state = [w, reference.init(self.RULE, w), 0]
 
         def run():
@@ -80,7 +79,7 @@ class NumPy(_Reference):
 
 
 class Python(_Reference):
-    FAMILY, STEP_LIMIT, targets = "pure Python", 1_000, ("sgd",)
+    FAMILY, STEP_LIMIT, targets = "pure Python", 100_000, ("sgd",)
 
     def skip(self, problem):
         if problem.n_entries > PYTHON_ENTRIES:
@@ -138,7 +137,7 @@ class Python(_Reference):
         )
 
     def step(self, d, dtype):
-        w, g = np.random.default_rng(0).standard_normal((2, d)).tolist()
+        w, g = some(d, dtype).tolist(), some(d, dtype)[::-1].tolist()
         rule = reference.RULES[self.RULE]
         self_state = [reference.python_init(self.RULE, w), 0]
 

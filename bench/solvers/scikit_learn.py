@@ -20,6 +20,7 @@ def _fitted(model, problem) -> np.ndarray:
 class SGD(Contestant):
     DISTRIBUTION = "scikit-learn"
     NAME, FAMILY, RULE, BATCHES = "scikit-learn SGDClassifier", "scikit-learn", "sgd", (1,)
+    SCALING = True
 
     def skip(self, problem):
         return binary_only(problem)  # with more classes it fits one against the rest, not the softmax
@@ -36,7 +37,9 @@ class SGD(Contestant):
     def _model(self, problem, budget, **knobs):
         from sklearn.linear_model import SGDClassifier
 
-        return SGDClassifier(loss="log_loss", alpha=problem.alpha, max_iter=budget, tol=None, random_state=0, **knobs)
+        return SGDClassifier(
+            loss="log_loss", alpha=problem.alpha, max_iter=budget, tol=None, random_state=self.seed, **knobs
+        )
 
     def prepare(self, problem, **knobs):
         return lambda budget: _fitted(self._model(problem, budget, **knobs), problem)
@@ -51,6 +54,7 @@ class Logistic(Contestant):
 
     def __init__(self, solver: str):
         self.solver, self.NAME = solver, f"scikit-learn {solver}"
+        self.SCALING = solver in ("lbfgs", "saga")
 
     def skip(self, problem):
         if self.solver == "newton-cholesky" and problem.shape[0] * problem.n_outputs > 3000:
@@ -63,9 +67,10 @@ class Logistic(Contestant):
             "C": 1 / (problem.alpha * problem.X.shape[0]),
             "solver": self.solver,
             "tol": 1e-12,
-            "random_state": 0,
         }
-        return lambda budget: _fitted(LogisticRegression(max_iter=budget, **settings, **knobs), problem)
+        return lambda budget: _fitted(
+            LogisticRegression(max_iter=budget, random_state=self.seed, **settings, **knobs), problem
+        )
 
 
 class Liblinear(Logistic):
@@ -79,4 +84,8 @@ class Liblinear(Logistic):
         return [{"dual": dual, "intercept_scaling": scaling} for dual in (True, False) for scaling in (1.0, 10.0)]
 
 
-CONTESTANTS = [SGD(), *(Logistic(solver) for solver in ("lbfgs", "newton-cholesky", "saga")), Liblinear("liblinear")]
+CONTESTANTS = [
+    SGD(),
+    *(Logistic(solver) for solver in ("lbfgs", "newton-cg", "newton-cholesky", "sag", "saga")),
+    Liblinear("liblinear"),
+]

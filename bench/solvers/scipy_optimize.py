@@ -14,6 +14,7 @@ BUDGET_OPTION = {  # each method's name for the budget, and its own tolerances o
     "L-BFGS-B": lambda budget: {"maxiter": budget, "maxfun": 10**9, "ftol": 0, "gtol": 0},
     "CG": lambda budget: {"maxiter": budget, "gtol": 0},
     "Newton-CG": lambda budget: {"maxiter": budget, "xtol": 0},
+    "trust-ncg": lambda budget: {"maxiter": budget, "gtol": 0},
     "TNC": lambda budget: {"maxfun": budget, "ftol": 0, "gtol": 0, "xtol": 0},
 }
 
@@ -74,7 +75,7 @@ class Scipy(Contestant):
     def prepare(self, problem):
         function = Function(problem)
         start = np.zeros(problem.shape).ravel()
-        hessp = {"hessp": function.hessian_product} if self.method == "Newton-CG" else {}
+        hessp = {"hessp": function.hessian_product} if self.method in ("Newton-CG", "trust-ncg") else {}
         function.value_and_gradient(start)
 
         def run(budget):

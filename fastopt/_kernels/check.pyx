@@ -1,6 +1,7 @@
 """One pass over untrusted CSR arrays before anything is dereferenced through them."""
 from libc.float cimport DBL_MAX, FLT_MAX
 from libc.math cimport fabs
+from libc.stdint cimport int64_t
 
 from fastopt._kernels.portable cimport index, offset, real
 
@@ -74,3 +75,25 @@ cdef Py_ssize_t first_not_finite(const real[::1] values, Py_ssize_t start, Py_ss
         if not fabs(values[k]) <= largest:
             return k
     return stop
+
+
+def squares(const real[::1] values, const offset[::1] indptr, double[::1] out):
+    """Squared Euclidean length of every CSR row."""
+    cdef Py_ssize_t row, k
+    cdef double total
+    with nogil:
+        for row in range(out.shape[0]):
+            total = 0
+            for k in range(indptr[row], indptr[row + 1]):
+                total += <double>values[k] * values[k]
+            out[row] = total
+
+
+def columns(const real[::1] values, const index[::1] columns, Py_ssize_t n_stored, int64_t[::1] counts,
+            double[::1] squares):
+    """Adds to each column's count of entries and to its sum of their squares."""
+    cdef Py_ssize_t k
+    with nogil:
+        for k in range(n_stored):
+            counts[columns[k]] += 1
+            squares[columns[k]] += <double>values[k] * values[k]

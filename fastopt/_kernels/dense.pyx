@@ -31,7 +31,7 @@ def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py
             b = min(plan.batch_size, n - lo)
             for i in range(b):
                 ahead = plan.order[min(lo + i + AHEAD, n - 1)]
-                prefetch(&plan.y[ahead])
+                prefetch(&plan.y[ahead * plan.n_targets])
                 prefetch_row(x0 + ahead * stride, d)
                 x = x0 + plan.order[lo + i] * stride
                 begin_scores(plan, w, &z[i, 0])

@@ -1,7 +1,7 @@
 """Lazy epochs on CSR rows: a step costs what the batch's nonzeros cost, whatever the number of columns.
 
 A batch is a small dense problem of its own. What belongs to a column lies together in `records` (one cache line for
-most rules): w, the rule's slots, and the number of steps taken, its stamp. The batch's columns, each once, are taken
+most rules): w, the rule's slots, its own L2 where it has one, and the number of steps taken, its stamp. The batch's columns, each once, are taken
 from there into contiguous arrays (`small`), where they take their idle steps, and where predict, slope, scatter and
 update run as on dense data; then they are put back. `pack` fills the records when an epoch begins, `unpack` brings
 every column up to date when it ends.
@@ -38,7 +38,8 @@ def epoch(Plan plan, const real[::1] values, const index[::1] columns, const ind
     cdef const index *rows = &indptr[0]
     cdef Py_ssize_t s, step, lo, b, n, k, K = plan.n_outputs, stride = records.shape[1]
     # A row that names no column twice is itself the list of touched columns.
-    cdef bint single = plan.batch_size == 1 and plan.distinct and K == 1
+    cdef bint single = plan.batch_size == 1 and plan.distinct and K == 1, own_l2 = plan.l2.shape[0] > 0
+    cdef real *l2 = &small[OWN_L2, 0] if own_l2 else NULL
     point(plan, small, p)
     for s in range(MAX_SLOTS + 1):
         q[s] = &params[plan.slot_rows[s], 0]
@@ -49,7 +50,7 @@ def epoch(Plan plan, const real[::1] values, const index[::1] columns, const ind
             if single:
                 k = rows[plan.order[lo]]
                 look_ahead(plan, lo, x, &columns[0], rows, &records[0, 0], stride)
-                n = take_row(plan, step, &columns[0], rows, &records[0, 0], stride, p)
+                n = take_row(plan, step, &columns[0], rows, &records[0, 0], stride, p, l2)
                 catch_up(plan.rule, &plan.hyper[0], &plan.table[0, 0], step, &plan.first[0], n, p)
                 begin_scores(plan, q[0], &z[0, 0])
                 z[0, 0] += dot(x + k, p[0], n)
@@ -57,19 +58,23 @@ def epoch(Plan plan, const real[::1] values, const index[::1] columns, const ind
                 for s in range(n):
                     g[s] = z[0, 0] * x[k + s]
             else:
-                n = take_batch(plan, step, b, x, &columns[0], rows, &records[0, 0], stride, p)
+                n = take_batch(plan, step, b, x, &columns[0], rows, &records[0, 0], stride, p, l2)
                 catch_up(plan.rule, &plan.hyper[0], &plan.table[0, 0], step, &plan.first[0], n * K, p)
                 predict(plan, lo, b, x, rows, q[0], p[0], &z[0, 0])
                 slopes(plan, lo, b, &z[0, 0])
                 memset(g, 0, n * K * sizeof(real))
                 scatter(plan, lo, b, x, rows, &z[0, 0], g)
             intercept_gradient(plan, b, &z[0, 0], intercept)
-            if plan.l2.shape[0] > 0:
-                own_l2(plan, n, p[0], &small[OWN_L2, 0], g)
+            if own_l2:
+                for s in range(n * K):
+                    g[s] += l2[s] * p[0][s]
             if plan.clips:
                 clip(plan, n * K, g, intercept + plan.n_features * K)
-            update_all(plan.rule, &plan.hyper[0], scalars(plan, step), p, g,
-                       0 if plan.l2.shape[0] > 0 else plan.alpha, scalars(plan, step)[0], n * K)
+            if plan.l1s.shape[0] > 0:
+                update_each(plan, step, n, p, g)
+            else:
+                update_all(plan.rule, &plan.hyper[0], scalars(plan, step), p, g,
+                           0 if plan.l2.shape[0] > 0 else plan.alpha, plan.l1, scalars(plan, step)[0], n * K)
             step_intercept(plan, step, q, intercept)
             settle(plan.rule, &plan.hyper[0], &plan.table[0, 0], step + 1, n * K, p)
             put(plan, n, &records[0, 0], stride, p)
@@ -90,6 +95,8 @@ def pack(Plan plan, const real[:, ::1] params, real[:, ::1] records, real[:, ::1
             for s in range(n):
                 plan.touched[s] = start + s
                 memcpy(&records[start + s, stride - 1], &none, sizeof(int32_t))
+                if plan.l2.shape[0] > 0:
+                    records[start + s, stride - 2] = <real>plan.l2[start + s]
             settle(plan.rule, &plan.hyper[0], &plan.table[0, 0], 0, n * K, p)
             put(plan, n, &records[0, 0], stride, p)
             start += n
@@ -135,7 +142,7 @@ cdef inline void take(Plan plan, Py_ssize_t t, real *record, Py_ssize_t stride, 
         plan.first[t * K + c] = first
 
 
-cdef inline void put(Plan plan, Py_ssize_t n, real *records, Py_ssize_t stride, real **p) noexcept nogil:
+cdef void put(Plan plan, Py_ssize_t n, real *records, Py_ssize_t stride, real **p) noexcept nogil:
     """The n touched columns go back to their records."""
     cdef Py_ssize_t t, s, o, K = plan.n_outputs
     cdef real *record
@@ -168,8 +175,8 @@ cdef inline void put(Plan plan, Py_ssize_t n, real *records, Py_ssize_t stride, 
                     record += K
 
 
-cdef inline Py_ssize_t take_row(Plan plan, Py_ssize_t step, const index *columns, const index *rows, real *records,
-                                Py_ssize_t stride, real **p) noexcept nogil:
+cdef Py_ssize_t take_row(Plan plan, Py_ssize_t step, const index *columns, const index *rows, real *records,
+                                Py_ssize_t stride, real **p, real *l2) noexcept nogil:
     """The columns of a batch of one row, all different; returns how many they are."""
     cdef Py_ssize_t row = plan.order[step], k = rows[row], n = rows[row + 1] - k, t
     cdef real *record
@@ -186,6 +193,8 @@ cdef inline Py_ssize_t take_row(Plan plan, Py_ssize_t step, const index *columns
         record = records + touched[t] * stride
         memcpy(first + t, record + stride - 1, sizeof(int32_t))
         memcpy(record + stride - 1, &now, sizeof(int32_t))
+        if l2 != NULL:
+            l2[t] = record[stride - 2]
         w[t] = record[0]
         if has_a:
             record += 1
@@ -199,31 +208,89 @@ cdef inline Py_ssize_t take_row(Plan plan, Py_ssize_t step, const index *columns
     return n
 
 
-cdef inline Py_ssize_t take_batch(Plan plan, Py_ssize_t step, Py_ssize_t b, const real *x, const index *columns,
-                                  const index *rows, real *records, Py_ssize_t stride, real **p) noexcept nogil:
+cdef Py_ssize_t take_batch(Plan plan, Py_ssize_t step, Py_ssize_t b, const real *x, const index *columns,
+                           const index *rows, real *records, Py_ssize_t stride, real **p, real *l2) noexcept nogil:
     """The columns of a batch, each once; `local` says for each entry which of them it is. Returns their number."""
-    cdef Py_ssize_t i, k, row, n = 0, entry = 0, lo = step * plan.batch_size
-    cdef int32_t stamp, now = <int32_t>(step + 1), t
-    cdef real *record
+    cdef Py_ssize_t i, row, n = 0, lo = step * plan.batch_size
+    cdef int32_t *local = &plan.local[0]
     for i in range(lo, lo + b):
         look_ahead(plan, i, x, columns, rows, records, stride)
         row = plan.order[i]
-        for k in range(rows[row], rows[row + 1]):
-            record = records + columns[k] * stride
-            memcpy(&stamp, record + stride - 1, sizeof(int32_t))
-            if stamp != now:
-                take(plan, n, record, stride, now, p)
-                plan.touched[n] = columns[k]
-                t = <int32_t>n
-                memcpy(record, &t, sizeof(int32_t))     # w's place is free until the column is put back
-                n += 1
-            memcpy(&t, record, sizeof(int32_t))
-            plan.local[entry] = t
-            entry += 1
+        if plan.n_outputs == 1:
+            n = take_entries(plan, step, columns + rows[row], rows[row + 1] - rows[row], n, local, records, stride, p, l2)
+        else:
+            n = take_outputs(plan, step, columns + rows[row], rows[row + 1] - rows[row], n, local, records, stride, p, l2)
+        local += rows[row + 1] - rows[row]
     return n
 
 
-cdef inline void look_ahead(Plan plan, Py_ssize_t i, const real *x, const index *columns, const index *rows,
+cdef Py_ssize_t take_entries(Plan plan, Py_ssize_t step, const index *columns, Py_ssize_t m, Py_ssize_t n,
+                             int32_t *local, real *records, Py_ssize_t stride, real **p, real *l2) noexcept nogil:
+    """Entries of one row, n columns being there already; returns how many are then.
+
+    Without a branch, which would be guessed wrong at every fifth entry: each record is copied to where the next new
+    column goes, whether it is one or not.
+    """
+    cdef Py_ssize_t k
+    cdef real *record
+    cdef Py_ssize_t *touched = &plan.touched[0]
+    cdef int32_t *first = &plan.first[0]
+    cdef int32_t stamp, t, now = <int32_t>(step + 1)
+    cdef bint has_a = plan.slot_rows[1] > 0, has_b = plan.slot_rows[2] > 0, has_c = plan.slot_rows[3] > 0, new
+    cdef real *w = p[0]
+    cdef real *a = p[1]
+    cdef real *b = p[2]
+    cdef real *c = p[3]
+    for k in range(m):
+        record = records + columns[k] * stride
+        memcpy(&stamp, record + stride - 1, sizeof(int32_t))
+        memcpy(record + stride - 1, &now, sizeof(int32_t))
+        memcpy(&t, record, sizeof(int32_t))
+        new = stamp != now
+        t = <int32_t>n if new else t
+        local[k] = t
+        w[n] = record[0]
+        memcpy(record, &t, sizeof(int32_t))     # w's place is free until the column is put back
+        touched[n] = columns[k]
+        first[n] = stamp
+        if l2 != NULL:
+            l2[n] = record[stride - 2]
+        if has_a:
+            record += 1
+            a[n] = record[0]
+        if has_b:
+            record += 1
+            b[n] = record[0]
+        if has_c:
+            record += 1
+            c[n] = record[0]
+        n += new
+    return n
+
+
+cdef Py_ssize_t take_outputs(Plan plan, Py_ssize_t step, const index *columns, Py_ssize_t m, Py_ssize_t n,
+                             int32_t *local, real *records, Py_ssize_t stride, real **p, real *l2) noexcept nogil:
+    """`take_entries` with several outputs."""
+    cdef Py_ssize_t k, c, K = plan.n_outputs
+    cdef int32_t stamp, now = <int32_t>(step + 1), t
+    cdef real *record
+    for k in range(m):
+        record = records + columns[k] * stride
+        memcpy(&stamp, record + stride - 1, sizeof(int32_t))
+        if stamp != now:
+            take(plan, n, record, stride, now, p)
+            if l2 != NULL:
+                for c in range(K):
+                    l2[n * K + c] = record[stride - 2]
+            plan.touched[n] = columns[k]
+            t = <int32_t>n
+            memcpy(record, &t, sizeof(int32_t))
+            n += 1
+        memcpy(local + k, record, sizeof(int32_t))
+    return n
+
+
+cdef void look_ahead(Plan plan, Py_ssize_t i, const real *x, const index *columns, const index *rows,
                             const real *records, Py_ssize_t stride) noexcept nogil:
     """Asks for what later rows will need: their entries are in the second-level cache when their records are asked for."""
     cdef Py_ssize_t row, k, n = plan.order.shape[0], size = stride * sizeof(real)
@@ -231,7 +298,7 @@ cdef inline void look_ahead(Plan plan, Py_ssize_t i, const real *x, const index 
     if i + FAR_AHEAD < n:
         row = plan.order[i + FAR_AHEAD]
         prefetch(rows + row)
-        prefetch(&plan.y[row])
+        prefetch(&plan.y[row * plan.n_targets])
     if i + AHEAD < n:
         row = plan.order[i + AHEAD]
         prefetch_sparse_row(x + rows[row], columns + rows[row], rows[row + 1] - rows[row])
@@ -244,7 +311,7 @@ cdef inline void look_ahead(Plan plan, Py_ssize_t i, const real *x, const index 
                 prefetch(record + size - 1)
 
 
-cdef inline void predict(Plan plan, Py_ssize_t lo, Py_ssize_t b, const real *x, const index *rows, const real *intercept,
+cdef void predict(Plan plan, Py_ssize_t lo, Py_ssize_t b, const real *x, const index *rows, const real *intercept,
                          const real *w, real *z) noexcept nogil:
     cdef Py_ssize_t i, k, n, K = plan.n_outputs
     cdef const int32_t *local = &plan.local[0]
@@ -260,7 +327,7 @@ cdef inline void predict(Plan plan, Py_ssize_t lo, Py_ssize_t b, const real *x, 
         z += K
 
 
-cdef inline void scatter(Plan plan, Py_ssize_t lo, Py_ssize_t b, const real *x, const index *rows, const real *z,
+cdef void scatter(Plan plan, Py_ssize_t lo, Py_ssize_t b, const real *x, const index *rows, const real *z,
                          real *g) noexcept nogil:
     """g += sum over the batch of slope times row."""
     cdef Py_ssize_t i, k, n, K = plan.n_outputs
@@ -276,14 +343,16 @@ cdef inline void scatter(Plan plan, Py_ssize_t lo, Py_ssize_t b, const real *x, 
         z += K
 
 
-cdef inline void own_l2(Plan plan, Py_ssize_t n, const real *w, real *l2, real *g) noexcept nogil:
-    """g += each column's own l2 times w."""
-    cdef Py_ssize_t t, c, K = plan.n_outputs
+cdef inline void update_each(Plan plan, Py_ssize_t step, Py_ssize_t n, real **p, const real *g) noexcept nogil:
+    """The update where each column has its own l1."""
+    cdef Py_ssize_t t, s, K = plan.n_outputs
+    cdef double l2 = 0 if plan.l2.shape[0] > 0 else plan.alpha
+    cdef real *q[MAX_SLOTS + 1]
     for t in range(n):
-        for c in range(K):
-            l2[t * K + c] = <real>plan.l2[plan.touched[t]]
-    for t in range(n * K):
-        g[t] += l2[t] * w[t]
+        for s in range(MAX_SLOTS + 1):
+            q[s] = p[s] + t * K
+        update_all(plan.rule, &plan.hyper[0], scalars(plan, step), q, g + t * K, l2, plan.l1s[plan.touched[t]],
+                   scalars(plan, step)[0], K)
 
 
 cdef inline void clip(Plan plan, Py_ssize_t n, real *g, real *intercept) noexcept nogil:

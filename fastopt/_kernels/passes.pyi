@@ -36,3 +36,9 @@ def sparse_predict(
     w: NDArray[np.float64], scores: NDArray[np.float64], start: int, stop: int,
 ) -> None: ...  # fmt: skip
 def exponential(x: NDArray[Any]) -> None: ...
+def curvatures(t: Terms, z: NDArray[np.float64], start: int, stop: int) -> None: ...
+def dense_moments(t: Terms, X: NDArray[Any], moments: NDArray[np.float64], start: int, stop: int) -> None: ...
+def sparse_moments(
+    t: Terms, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any], moments: NDArray[np.float64],
+    start: int, stop: int,
+) -> None: ...  # fmt: skip

@@ -11,37 +11,45 @@ from fastopt._kernels.row cimport (axpy, dot, outputs_axpy, outputs_dot, sparse_
 
 
 cdef class Terms:
-    """The loss of every row: kind, targets, weights (empty: all one), and the shape of the parameters."""
+    """The loss of every row: kind, targets, weights (empty: all one), and the shape of the parameters.
+
+    With several outputs a pointwise loss has a target for each, contiguous by row, and weights for rows or for each.
+    """
     cdef int loss
     cdef double loss_parameter
     cdef const double[::1] y, weights
-    cdef Py_ssize_t n_features, n_outputs
+    cdef Py_ssize_t n_features, n_outputs, n_weights
     cdef bint intercept
 
     def __init__(self, int loss, double loss_parameter, const double[::1] y, const double[::1] weights,
                  n_features, n_outputs, bint intercept):
         self.loss, self.loss_parameter, self.y, self.weights = loss, loss_parameter, y, weights
         self.n_features, self.n_outputs, self.intercept = n_features, n_outputs, intercept
+        cdef Py_ssize_t n_rows = y.shape[0] // (1 if loss == MULTINOMIAL else n_outputs)
+        self.n_weights = n_outputs if weights.shape[0] > n_rows else min(weights.shape[0], 1)
 
 
 cdef inline double loss_of(Terms t, Py_ssize_t row, double *z) noexcept nogil:
     """Weighted loss of a row; its raw predictions z become the weighted slopes."""
-    cdef Py_ssize_t c
-    cdef double s = t.weights[row] if t.weights.shape[0] > 0 else 1.0, loss
+    cdef Py_ssize_t c, K = t.n_outputs
+    cdef double s = t.weights[row] if t.n_weights == 1 else 1.0, loss = 0
     if t.loss == MULTINOMIAL:
         loss = softmax(z, t.n_outputs, <Py_ssize_t>t.y[row])
         for c in range(t.n_outputs):
             z[c] *= s
         return s * loss
-    loss = value_of(t.loss, t.loss_parameter, t.y[row], z[0])
-    z[0] = s * slope_of(t.loss, t.loss_parameter, t.y[row], z[0])
-    return s * loss
+    for c in range(K):
+        if t.n_weights > 1:
+            s = t.weights[row * K + c]
+        loss += s * value_of(t.loss, t.loss_parameter, t.y[row * K + c], z[c])
+        z[c] = s * slope_of(t.loss, t.loss_parameter, t.y[row * K + c], z[c])
+    return loss
 
 
 cdef inline void curve(Terms t, Py_ssize_t row, double *z, double *u) noexcept nogil:
     """u = x.V becomes the row's weighted loss Hessian in z, times u."""
-    cdef Py_ssize_t c
-    cdef double s = t.weights[row] if t.weights.shape[0] > 0 else 1.0, mean = 0
+    cdef Py_ssize_t c, K = t.n_outputs
+    cdef double s = t.weights[row] if t.n_weights == 1 else 1.0, mean = 0
     if t.loss == MULTINOMIAL:           # (diag(p) - p p') u
         softmax(z, t.n_outputs, 0)
         z[0] += 1
@@ -50,7 +58,10 @@ cdef inline void curve(Terms t, Py_ssize_t row, double *z, double *u) noexcept n
         for c in range(t.n_outputs):
             u[c] = s * z[c] * (u[c] - mean)
     else:
-        u[0] *= s * curvature_of(t.loss, t.loss_parameter, t.y[row], z[0])
+        for c in range(K):
+            if t.n_weights > 1:
+                s = t.weights[row * K + c]
+            u[c] *= s * curvature_of(t.loss, t.loss_parameter, t.y[row * K + c], z[c])
 
 
 cdef inline void begin(Terms t, const double *w, double *z) noexcept nogil:
@@ -183,3 +194,49 @@ def exponential(real[::1] x):
     cdef Py_ssize_t k
     for k in range(x.shape[0]):
         x[k] = exp(x[k])
+
+
+def curvatures(Terms t, double[:, ::1] z, Py_ssize_t start, Py_ssize_t stop):
+    """Raw predictions become the weighted second derivatives of the losses; with softmax, the probabilities."""
+    cdef Py_ssize_t row, c, K = t.n_outputs
+    cdef double s
+    with nogil:
+        for row in range(start, stop):
+            if t.loss == MULTINOMIAL:
+                softmax(&z[row, 0], K, 0)
+                z[row, 0] += 1
+                continue
+            s = t.weights[row] if t.n_weights == 1 else 1.0
+            for c in range(K):
+                if t.n_weights > 1:
+                    s = t.weights[row * K + c]
+                z[row, c] = s * curvature_of(t.loss, t.loss_parameter, t.y[row * K + c], z[row, c])
+
+
+def dense_moments(Terms t, const real[:, :] X, double[:, ::1] moments, Py_ssize_t start, Py_ssize_t stop):
+    """Each column's weighted sum, and its weighted sum of squares, are added to `moments`."""
+    cdef Py_ssize_t row, j, stride = X.strides[0] // <Py_ssize_t>sizeof(real)
+    cdef const real *x
+    cdef double *first = &moments[0, 0]
+    cdef double *second = &moments[1, 0]
+    cdef double s
+    with nogil:
+        for row in range(start, stop):
+            x = &X[0, 0] + row * stride
+            s = t.weights[row] if t.n_weights == 1 else 1.0
+            for j in range(t.n_features):
+                first[j] += s * x[j]
+                second[j] += s * x[j] * x[j]
+
+
+def sparse_moments(Terms t, const real[::1] values, const index[::1] columns, const index[::1] indptr,
+                   double[:, ::1] moments, Py_ssize_t start, Py_ssize_t stop):
+    """`dense_moments` on CSR rows, entries that name a column twice taken as they stand."""
+    cdef Py_ssize_t row, k
+    cdef double s
+    with nogil:
+        for row in range(start, stop):
+            s = t.weights[row] if t.n_weights == 1 else 1.0
+            for k in range(indptr[row], indptr[row + 1]):
+                moments[0, columns[k]] += s * values[k]
+                moments[1, columns[k]] += s * values[k] * values[k]

@@ -9,10 +9,10 @@ from fastopt._kernels.update cimport average_all, clip_all, update_all
 
 cdef class Plan:
     cdef public int loss, rule
-    cdef public double loss_parameter, alpha, scale, clipnorm, clipvalue, ema_momentum
-    cdef public Py_ssize_t batch_size, n_features, n_outputs, width, ema_row, first_step
+    cdef public double loss_parameter, alpha, l1, scale, clipnorm, clipvalue, ema_momentum
+    cdef public Py_ssize_t batch_size, n_features, n_outputs, n_targets, n_weights, width, ema_row, first_step
     cdef public bint intercept, eager, distinct, clips
-    cdef const double[::1] y, weights, hyper, intercept_hyper, l2
+    cdef const double[::1] y, weights, hyper, intercept_hyper, l2, l1s
     cdef const double[:, ::1] table
     cdef const Py_ssize_t[::1] order, slot_rows
     cdef Py_ssize_t[::1] touched
@@ -31,14 +31,26 @@ cdef inline void slopes(Plan plan, Py_ssize_t start, Py_ssize_t b, real *z) noex
     for i in range(b):
         row = plan.order[start + i]
         share = 1.0 / b
-        if plan.weights.shape[0] > 0:
+        if plan.n_weights == 1:
             share *= plan.weights[row]
         if plan.loss == MULTINOMIAL:
             softmax(z + i * n_outputs, n_outputs, <Py_ssize_t>plan.y[row])
             for c in range(n_outputs):
                 z[i * n_outputs + c] *= <real>share
-        else:
+        elif n_outputs == 1:
             z[i] = <real>(share * slope_of(plan.loss, plan.loss_parameter, plan.y[row], z[i]))
+        else:
+            output_slopes(plan, row, share, z + i * n_outputs)
+
+
+cdef inline void output_slopes(Plan plan, Py_ssize_t row, double share, real *z) noexcept nogil:
+    """`slopes` of one row where each output has its own target, and maybe its own weight."""
+    cdef Py_ssize_t c, K = plan.n_outputs
+    cdef double s = share
+    for c in range(K):
+        if plan.n_weights > 1:
+            s = share * plan.weights[row * K + c]
+        z[c] = <real>(s * slope_of(plan.loss, plan.loss_parameter, plan.y[row * K + c], z[c]))
 
 
 cdef inline void point(Plan plan, real[:, ::1] params, real **p) noexcept nogil:
@@ -93,7 +105,7 @@ cdef inline void step_intercept(Plan plan, Py_ssize_t step, real **p, const real
         return
     for s in range(MAX_SLOTS + 1):
         q[s] = p[s] + first
-    update_all(plan.rule, &plan.intercept_hyper[0], scalars(plan, step), q, g + first, 0, 1, plan.n_outputs)
+    update_all(plan.rule, &plan.intercept_hyper[0], scalars(plan, step), q, g + first, 0, 0, 1, plan.n_outputs)
 
 
 cdef inline void plain_intercept(Plan plan, Py_ssize_t b, const real *z, real *w, real lr) noexcept nogil:
@@ -113,7 +125,7 @@ cdef inline void step_all(Plan plan, Py_ssize_t step, real **p, real *g, real[:,
     if plan.clips:
         clip_all(g, p[0], l2, size, all_, plan.clipnorm, plan.clipvalue)
         l2 = 0
-    update_all(plan.rule, &plan.hyper[0], row, p, g, l2, row[0], size)
+    update_all(plan.rule, &plan.hyper[0], row, p, g, l2, plan.l1, row[0], size)
     step_intercept(plan, step, p, g)
     if plan.ema_row > 0:
         # The average starts as w itself.

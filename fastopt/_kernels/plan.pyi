@@ -10,6 +10,7 @@ class Plan:
     rule: int
     loss_parameter: float
     alpha: float
+    l1: float
     scale: float
     clipnorm: float
     clipvalue: float
@@ -17,6 +18,8 @@ class Plan:
     batch_size: int
     n_features: int
     n_outputs: int
+    n_targets: int
+    n_weights: int
     width: int
     ema_row: int
     first_step: int
@@ -37,4 +40,5 @@ class Plan:
         self, rule: int, intercept_hyper: NDArray[np.float64], slot_rows: NDArray[np.intp], eager: bool,
         clipnorm: float, clipvalue: float, ema_row: int, ema_momentum: float,
     ) -> None: ...  # fmt: skip
+    def shrink_by(self, l1: float, l1s: NDArray[np.float64]) -> None: ...
     def reset(self) -> None: ...

@@ -1,10 +1,15 @@
 """What an epoch needs beside X and the parameters; the stages' code is in plan.pxd."""
 from libc.math cimport INFINITY
 
-from fastopt._kernels.loss cimport HUBER, LOG_LOSS, MULTINOMIAL, SQUARED_ERROR, SQUARED_HINGE
+from fastopt._kernels.loss cimport (EPSILON_INSENSITIVE, GAMMA, HINGE, HUBER, LOG_LOSS, MODIFIED_HUBER, MULTINOMIAL,
+                                    PERCEPTRON, POISSON, QUANTILE, SQUARED_EPSILON_INSENSITIVE, SQUARED_ERROR,
+                                    SQUARED_HINGE)
 
 LOSSES = {"log_loss": LOG_LOSS, "multinomial": MULTINOMIAL, "squared_error": SQUARED_ERROR,
-          "squared_hinge": SQUARED_HINGE, "huber": HUBER}
+          "squared_hinge": SQUARED_HINGE, "huber": HUBER, "hinge": HINGE, "perceptron": PERCEPTRON,
+          "modified_huber": MODIFIED_HUBER, "epsilon_insensitive": EPSILON_INSENSITIVE,
+          "squared_epsilon_insensitive": SQUARED_EPSILON_INSENSITIVE, "poisson": POISSON, "gamma": GAMMA,
+          "quantile": QUANTILE}
 
 
 cdef class Plan:
@@ -15,6 +20,8 @@ cdef class Plan:
         self.loss, self.loss_parameter, self.alpha = loss, loss_parameter, alpha
         self.y, self.weights, self.l2 = y, weights, l2
         self.n_features, self.n_outputs, self.intercept = n_features, n_outputs, intercept
+        self.n_targets = 1 if loss == MULTINOMIAL else n_outputs
+        self.n_weights = n_outputs if weights.shape[0] > y.shape[0] // self.n_targets else min(weights.shape[0], 1)
         self.batch_size = batch_size
         self.touched, self.first, self.local = touched, first, local
         self.distinct = distinct
@@ -32,6 +39,10 @@ cdef class Plan:
         self.rule, self.intercept_hyper, self.slot_rows, self.eager = rule, intercept_hyper, slot_rows, eager
         self.clipnorm, self.clipvalue, self.ema_row, self.ema_momentum = clipnorm, clipvalue, ema_row, ema_momentum
         self.clips = clipnorm < INFINITY or clipvalue < INFINITY
+
+    def shrink_by(self, double l1, l1s):
+        """The rule's proximal steps: l1, and on CSR where columns wait l1 of each column (else empty)."""
+        self.l1, self.l1s = l1, l1s
 
     def reset(self):
         """Forgets an epoch that was left half-way: the parameters are to be put back by the caller."""

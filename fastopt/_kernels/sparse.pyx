@@ -104,7 +104,7 @@ cdef inline void look_ahead(Plan plan, Py_ssize_t i, const real *x, const index 
     if i + FAR_AHEAD < plan.order.shape[0]:
         row = plan.order[i + FAR_AHEAD]
         prefetch(rows + row)
-        prefetch(&plan.y[row])
+        prefetch(&plan.y[row * plan.n_targets])
     if i + AHEAD < plan.order.shape[0]:
         row = plan.order[i + AHEAD]
         prefetch_sparse_row(x + rows[row], j + rows[row], rows[row + 1] - rows[row])

@@ -9,7 +9,7 @@ from libc.stdint cimport int32_t
 
 from fastopt._kernels.exponential cimport exp
 from fastopt._kernels.portable cimport real
-from fastopt._kernels.rule cimport ADAM, ADAMAX, MAX_SLOTS, WIDTH
+from fastopt._kernels.rule cimport ADAM, ADAMAX, MAX_SLOTS, MOMENTUM, NESTEROV, RMSPROP, WIDTH
 from fastopt._kernels.update cimport idle_columns
 
 
@@ -33,6 +33,15 @@ cdef inline void catch_up(int kind, const double *hyper, const double *table, Py
     cdef Py_ssize_t j, s
     cdef double early = first_tail(kind, hyper)
     cdef real *q[MAX_SLOTS + 1]
+    if kind == MOMENTUM or kind == NESTEROV:
+        turn(table, step, first, n, p)
+        return
+    if kind == RMSPROP and hyper[1] == 0:   # without momentum
+        decay(p[1], hyper[0], step, first, n)
+        if hyper[3] != 0:
+            decay(p[3], hyper[0], step, first, n)
+        shrink(hyper, table, step, first, n, p[0])
+        return
     if early > step:
         idle_columns(kind, hyper, table, step, NULL, n, first, p)
         return
@@ -43,32 +52,45 @@ cdef inline void catch_up(int kind, const double *hyper, const double *table, Py
                     q[s] = p[s] + j
                 idle_columns(kind, hyper, table, step, NULL, 1, first + j, q)
                 add_tails(kind, hyper, table + WIDTH * step, -1, 1, q)
-    decay(kind, hyper, table, step, first, n, p)
+    decay(p[1], hyper[0], step, first, n)
+    decay(p[2], hyper[1], step, first, n)
+    shrink(hyper, table, step, first, n, p[0])
     add_tails(kind, hyper, table + WIDTH * step, 1, n, p)
 
 
-cdef inline void decay(int kind, const double *hyper, const double *table, Py_ssize_t step, const int32_t *first,
-                       Py_ssize_t n, real **p) noexcept nogil:
-    """w, m and v by the powers of their factors: the steps that each coordinate waited."""
-    cdef real log_1 = <real>(log(hyper[0]) if hyper[0] > 0 else -1e4)
-    cdef real log_2 = <real>(log(hyper[1]) if hyper[1] > 0 else -1e4)
-    cdef real log_keep = <real>(table[WIDTH + 7] - table[7])
-    cdef real lowest = -87 if real is float else -708
-    cdef real k, factor
-    cdef real *w = p[0]
-    cdef real *m = p[1]
-    cdef real *v = p[2]
+cdef inline void turn(const double *table, Py_ssize_t step, const int32_t *first, Py_ssize_t n,
+                      real **p) noexcept nogil:
+    """Momentum's w and u by the power of their matrix: row k of the table holds the k-th."""
     cdef Py_ssize_t j
-    cdef int32_t now = <int32_t>step
+    cdef const double *row
+    cdef real *w = p[0]
+    cdef real *u = p[1]
+    cdef double wj, uj
     for j in range(n):
-        k = <real>(now - first[j])
-        factor = exp(k * log_1)
-        m[j] *= factor if k * log_1 > lowest else <real>0
-        factor = exp(k * log_2)
-        v[j] *= factor if k * log_2 > lowest else <real>0
+        row = table + WIDTH * (step - first[j])
+        wj = w[j]
+        uj = u[j]
+        w[j] = <real>(row[2] * wj + row[3] * uj)
+        u[j] = <real>(row[4] * wj + row[5] * uj)
+
+
+cdef inline void decay(real *v, double factor, Py_ssize_t step, const int32_t *first, Py_ssize_t n) noexcept nogil:
+    """v *= factor^k, k being the steps that each coordinate waited."""
+    cdef real rate = <real>(log(factor) if factor > 0 else -1e4)
+    cdef real least = exp(<real>-1e4)   # where exp ends: taken off, so that a long wait leaves 0 and nothing subnormal
+    cdef int32_t now = <int32_t>step
+    cdef Py_ssize_t j
+    for j in range(n):
+        v[j] *= exp(<real>(now - first[j]) * rate) - least
+
+
+cdef inline void shrink(const double *hyper, const double *table, Py_ssize_t step, const int32_t *first, Py_ssize_t n,
+                        real *w) noexcept nogil:
+    """Decoupled decay of w, from the sums of its factors' logarithms."""
+    cdef Py_ssize_t j
     if hyper[9] != 0:
         for j in range(n):
-            w[j] *= exp(<real>(now - first[j]) * log_keep)
+            w[j] *= exp(<real>(table[WIDTH * step + 7] - table[WIDTH * <Py_ssize_t>first[j] + 7]))
 
 
 cdef inline void add_tails(int kind, const double *hyper, const double *row, real sign, Py_ssize_t n,

@@ -48,7 +48,13 @@ class Run:
     scale : float
         What the learning rate is multiplied by.
     rises : int
-        Epochs in a row, up to the last one, that did not lower F.
+        Epochs in a row, up to the last one, that did not lower F below its best.
+    at, length : int
+        Epochs that the cycle of an automatic rate has behind it, and how many it has.
+    cycle_start : float
+        Lowest F before the cycle.
+    rising : bool
+        Whether an automatic rate may still be raised.
     """
 
     settings: str
@@ -59,6 +65,10 @@ class Run:
     best_row: Row
     scale: float = 1.0
     rises: int = 0
+    at: int = 0
+    length: int = 1
+    cycle_start: float = math.inf
+    rising: bool = True
 
     def as_dict(self, w: NDArray[Any], returned: NDArray[Any], random: dict[str, Any]) -> dict[str, Any]:
         """The state's "run": w the parameters to go on from, `returned` those that the caller gets."""
@@ -84,7 +94,7 @@ class Run:
         best_row = (epoch, seconds, *run["best_row"][2:])
         return cls(
             run["settings"], run["learning_rate"], run["start"], row, np.array(best), best_row, run["scale"],
-            run["rises"],
+            run["rises"], run["at"], run["length"], run["cycle_start"], run["rising"],
         )  # fmt: skip
 
 
@@ -119,10 +129,13 @@ def fitting(
             and like_w(run["w"])
             and (run["best"] is None or like_w(run["best"]))
             and (run["learning_rate"] is None or _is_number(run["learning_rate"]))
-            and all(isinstance(n, int) and 0 <= n < 2**53 for n in (state["t"], run["rises"]))
+            and all(isinstance(n, int) and 0 <= n < 2**53 for n in (state["t"], run["rises"], run["at"], run["length"]))
+            and run["at"] <= run["length"]
+            and isinstance(run["rising"], bool)
+            and _is_number(run["cycle_start"])
             and _is_number(run["start"])
             and _is_number(run["scale"])
-            and 0 < run["scale"] <= 1
+            and run["scale"] > 0
             and rows("row", "best_row")
         )
     except (KeyError, TypeError, AttributeError):

@@ -1,0 +1,140 @@
+"""Dual coordinate descent on dense and CSR rows: each visit maximises the dual in one row's variable.
+
+For ``F(w, b) = 1/n sum_i s_i loss_i(x_i.w + b) + l2/2 ||w||^2`` the dual variables a, one a row, stand for
+``w = 1/(l2 n) sum_i s_i a_i x_i``, and ``a_i = -dloss_i(z_i)`` at the minimum. Row i's visit solves
+``a_i = -dloss_i(z_i + q_i (a_i - old a_i))`` with ``q_i = s_i (||x_i||^2 + c2) / (l2 n)``. The intercept is one more
+column here, whose value is sqrt(c2) in every row; the solver moves the point from which its size counts.
+
+The order of the rows is an input. w is double whatever X is, so that it stays the sum that it stands for.
+"""
+from libc.math cimport exp, fabs
+
+from fastopt._kernels.portable cimport index, prefetch, real
+from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, axpy, dot, prefetch_row, prefetch_sparse_row, sparse_axpy,
+                                   sparse_dot)
+
+cdef enum DualLoss:
+    LOG_LOSS, HINGE, SQUARED_HINGE, SQUARED_ERROR
+
+LOSSES = {"log_loss": LOG_LOSS, "hinge": HINGE, "squared_hinge": SQUARED_HINGE, "squared_error": SQUARED_ERROR}
+
+
+cdef class Dual:
+    """What an epoch needs beside X, w and the order; `state` is written.
+
+    state[i, 0] is a_i for the squared error, else y_i a_i >= 0 (in [0, 1] for the logistic loss and the hinge);
+    state[i, 1] is the logistic loss's logit of it, so that neither end of [0, 1] is rounded away.
+    """
+    cdef int loss
+    cdef double unit
+    cdef public double c2
+    cdef const double[::1] y, weights, squares
+    cdef double[:, ::1] state
+
+    def __init__(self, int loss, double unit, const double[::1] y, const double[::1] weights, const double[::1] squares,
+                 double[:, ::1] state):
+        """`unit` is 1 / (l2 n); `weights` s, empty if all are one; `squares` ||x_i||^2; c2 is to be set."""
+        self.loss, self.unit, self.c2 = loss, unit, 0.0
+        self.y, self.weights, self.squares, self.state = y, weights, squares, state
+
+
+cdef inline double sigmoid(double u) noexcept nogil:
+    return 1 / (1 + exp(-u))
+
+
+cdef inline double ascend_logistic(double y, double z, double q, double *state) noexcept nogil:
+    """Solves u + q sigmoid(u) = q p - y z for p's new logit u by Newton's steps until a tenth of the error is left.
+
+    The root is kept bracketed: for large q Newton's steps alone would jump to and fro.
+    """
+    cdef double p = state[0], u = state[1], h = u + y * z, goal = q * p - y * z
+    cdef double low = goal - q - 1, high = goal + 1   # a first step may end at the bound itself, give or take rounding
+    cdef double enough = 0.1 * fabs(h), old = p
+    cdef int _
+    for _ in range(40):
+        u -= h / (1 + q * p * (1 - p))
+        if not low < u < high:
+            u = 0.5 * (low + high)
+        p = sigmoid(u)
+        h = u + q * p - goal
+        if fabs(h) <= enough:
+            break
+        if h > 0:
+            high = u
+        else:
+            low = u
+    state[0] = p
+    state[1] = u
+    return y * (p - old)
+
+
+cdef inline double ascend(int loss, double y, double z, double q, double *state) noexcept nogil:
+    """Row i's visit: writes its state, returns the change of a."""
+    cdef double old = state[0], new
+    if loss == LOG_LOSS:
+        return ascend_logistic(y, z, q, state)
+    if loss == SQUARED_ERROR:
+        state[0] += (y - z - old) / (1 + q)
+        return state[0] - old
+    if loss == SQUARED_HINGE:
+        new = old + (2 * (1 - y * z) - old) / (1 + 2 * q)
+    else:
+        new = old + (1 - y * z) / max(q, 1e-300)
+        new = min(new, 1.0)
+    state[0] = max(new, 0.0)
+    return y * (state[0] - old)
+
+
+cdef inline double visit(Dual p, Py_ssize_t row, double z, double *b, double *moved) noexcept nogil:
+    """A row's visit; returns the multiple of the row to add to w."""
+    cdef double s = p.unit * (p.weights[row] if p.weights.shape[0] > 0 else 1.0)
+    cdef double step = s * ascend(p.loss, p.y[row], z, s * (p.squares[row] + p.c2), &p.state[row, 0])
+    b[0] += p.c2 * step
+    moved[0] += (p.squares[row] + 1) * step * step
+    return step
+
+
+cdef inline void look_ahead(Dual p, Py_ssize_t row) noexcept nogil:
+    prefetch(&p.y[row])
+    prefetch(&p.squares[row])
+    prefetch(&p.state[row, 0])
+
+
+def dense(Dual p, const real[:, :] X, double[::1] w, const Py_ssize_t[::1] order, Py_ssize_t start, Py_ssize_t stop):
+    """Visits the rows order[start:stop]; w's last element is b. Returns sum (||x_i||^2 + 1) step_i^2."""
+    cdef Py_ssize_t i, row, ahead, d = w.shape[0] - 1, n = order.shape[0]
+    cdef Py_ssize_t stride = X.strides[0] // <Py_ssize_t>sizeof(real)
+    cdef const real *x = &X[0, 0]
+    cdef double *b = &w[d]
+    cdef double moved = 0
+    with nogil:
+        for i in range(start, stop):
+            ahead = order[min(i + AHEAD, n - 1)]
+            look_ahead(p, ahead)
+            prefetch_row(x + ahead * stride, d)
+            row = order[i]
+            axpy(visit(p, row, b[0] + dot(x + row * stride, &w[0], d), b, &moved), x + row * stride, &w[0], d)
+    return moved
+
+
+def sparse(Dual p, const real[::1] values, const index[::1] columns, const index[::1] indptr, double[::1] w,
+           const Py_ssize_t[::1] order, Py_ssize_t start, Py_ssize_t stop):
+    """`dense` on CSR rows that name no column twice."""
+    cdef Py_ssize_t i, row, k, m, n = order.shape[0]
+    cdef const real *x = &values[0]
+    cdef const index *j = &columns[0]
+    cdef double *b = &w[w.shape[0] - 1]
+    cdef double moved = 0
+    with nogil:
+        for i in range(start, stop):
+            if i + FAR_AHEAD < n:
+                prefetch(&indptr[order[i + FAR_AHEAD]])
+                look_ahead(p, order[i + FAR_AHEAD])
+            if i + AHEAD < n:
+                k = indptr[order[i + AHEAD]]
+                prefetch_sparse_row(x + k, j + k, indptr[order[i + AHEAD] + 1] - k)
+            row = order[i]
+            k = indptr[row]
+            m = indptr[row + 1] - k
+            sparse_axpy(visit(p, row, b[0] + sparse_dot(x + k, j + k, m, &w[0]), b, &moved), x + k, j + k, m, &w[0])
+    return moved

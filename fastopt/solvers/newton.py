@@ -1,0 +1,230 @@
+"""Newton's method by Cholesky factors, for few columns: curvature from a sample, the gradient from all rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from fastopt.objective import Objective
+from fastopt.solvers.monitor import Monitor, Result
+
+__all__ = ["newton"]
+
+Float64 = NDArray[np.float64]
+
+#: Each sample of the first steps is so many times larger than the one before.
+GROWTH = 8
+#: Rows per parameter of the smallest sample.
+ROWS_PER_PARAMETER = 4
+#: A step is slow if it leaves more than this part of the Newton decrement (squared): curvature is renewed.
+SLOW = 0.02
+#: A whole step with the Hessian of its start that leaves more than this is due to rounding (far away it leaves 1/e^2).
+HOPELESS = 0.3
+#: Differences of F below this part of it are rounding.
+ROUNDING = 1e-13
+
+
+def newton(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, verbose: int = 0) -> Result:
+    """Minimises F from w by Newton steps ``w -= t H^-1 g`` until the Euclidean norm of g is at most tol.
+
+    g is F's gradient over all the data, by which it also stops, so that a step costs one pass; H is the Hessian of an
+    earlier point on a sample of the rows, renewed when a step was slow, each time on four times as many rows, in the
+    end on all. t is halved until F falls (Armijo's rule). From w = 0 the first steps minimise F of samples that grow
+    eightfold.
+
+    H is factorised with its diagonal scaled to one, so that columns of any scale will do, and with a ridge as small
+    as rounding allows where it is singular. Its products are of X's type, their sums float64; where float32 is not
+    good enough for a step that lowers the decrement, float64 takes over. The iterates are rounded to X's type before
+    they are measured, unless F could not fall to tol: the result is then float64.
+
+    References
+    ----------
+    Erdogdu, Montanari, "Convergence rates of sub-sampled Newton methods", NIPS 2015 (H from a sample). Boyd,
+    Vandenberghe, "Convex optimization", 2004, sections 9.5.1 and 9.5.2 (Newton decrement, damped steps).
+    """
+    monitor = Monitor(objective, tol, verbose)
+    descent = Descent(objective, np.asarray(w, dtype=np.float64), rounds=True)
+    start = result = descent.w
+    done, reason = 0, "max_iter"
+    try:
+        if monitor.record(descent.value, float(np.linalg.norm(descent.gradient)), 0):
+            reason, max_iter = "tol", 0
+        elif not start.any():
+            descent = warm_up(descent)
+        while done < max_iter:
+            if done or descent.w is start:
+                if not descent.step():
+                    reason = "stalled"
+                    break
+            converged = monitor.record(descent.value, float(np.linalg.norm(descent.gradient)), done + 1)
+            result, done = descent.w, done + 1
+            if converged:
+                reason = "tol"
+                break
+    except KeyboardInterrupt:
+        reason = "interrupted"
+    single = result.astype(objective.design.dtype)
+    return monitor.result(single if np.array_equal(single, result) else result, done, reason)
+
+
+def warm_up(descent: Descent) -> Descent:
+    """The minimum of F of growing samples, each to its statistical error, as a new start; the old one if F is lower."""
+    objective, first = descent.objective, descent
+    size, sizes = objective.n_samples // GROWTH, []
+    parameters = descent.w.size
+    while size >= max(1000, ROWS_PER_PARAMETER * parameters):
+        sizes.append(size)
+        size //= GROWTH
+    w, curvature = first.w, None
+    for size in reversed(sizes):
+        sample = objective.sample(size)
+        level = Descent(sample, w, curvature=curvature)
+        # The minimum of a sample's F is off by half of this on all the data.
+        error = parameters / size * max(level.value, 1e-3)
+        for _ in range(20):
+            if level.decrement <= 0.1 * error or not level.step():
+                break
+        w, curvature = level.w, level.curvature
+    if w is first.w or not np.isfinite(w).all():
+        return first
+    found = Descent(objective, w, rounds=True, curvature=curvature)
+    return found if found.value < first.value else first
+
+
+class Descent:
+    """Newton steps on one objective: the point, F and its gradient there, and a Hessian of some earlier point."""
+
+    def __init__(
+        self, objective: Objective, w: Float64, *, rounds: bool = False, curvature: Curvature | None = None
+    ) -> None:
+        self.objective = objective
+        self.rounds = rounds and objective.design.dtype != np.float64
+        self.w = self._rounded(w)
+        self.value, self.gradient = objective.value_and_gradient(self.w)
+        self._curvature = curvature
+        self._direction: Float64 | None = None
+
+    @property
+    def curvature(self) -> Curvature:
+        """The Hessian in use, made when it is first asked for."""
+        if self._curvature is None:
+            self._curvature = Curvature(self.objective, self.w, self.objective.n_samples, self.objective.design.dtype)
+        return self._curvature
+
+    @property
+    def direction(self) -> Float64:
+        """``-H^-1 g``."""
+        if self._direction is None:
+            self._direction = -self.curvature.solve(self.gradient)
+        return self._direction
+
+    @property
+    def decrement(self) -> float:
+        """``g' H^-1 g``: twice what a Newton step should lower F by."""
+        return -float(np.vdot(self.gradient, self.direction))
+
+    def step(self) -> bool:
+        """One step down, with better curvature if need be; False if there is none at this precision."""
+        while True:
+            decrement, t = self.decrement, 1.0
+            tries = 30 if self.curvature.point is self.w else 2
+            while decrement > 0 and tries and self.value < math.inf:
+                w = self._next(t, decrement)
+                value, gradient = self.objective.value_and_gradient(w)
+                noise = ROUNDING * abs(self.value)
+                if value <= self.value - 1e-4 * t * decrement + noise:
+                    left = -float(np.vdot(gradient, -self.curvature.solve(gradient)))
+                    if value <= self.value - noise or left < decrement:
+                        fresh = self.curvature.point is self.w and self.curvature.n_samples == self.objective.n_samples
+                        self.w, self.value, self.gradient, self._direction = w, value, gradient, None
+                        if t < 1 or left > SLOW * decrement:
+                            self.renew(finer=fresh and t == 1 and left > HOPELESS * decrement)
+                        return True
+                    break
+                t, tries = t / 2, tries - 1
+            if not self.renew():
+                return False
+
+    def renew(self, *, finer: bool = False) -> bool:
+        """Better curvature: of this point, on more rows, in float64; or finer iterates. False if there is nothing."""
+        last, n = self.curvature, self.objective.n_samples
+        dtype: np.dtype[Any] = np.dtype(np.float64)
+        if finer and last.dtype != np.float64:
+            rows = n
+        elif last.point is not self.w or last.n_samples < n:
+            rows, dtype = min(n, 4 * last.n_samples), last.dtype
+        elif last.dtype != np.float64:
+            rows = n
+        else:
+            rounded, self.rounds = self.rounds, False
+            return rounded
+        self._curvature, self._direction = Curvature(self.objective, self.w, rows, dtype), None
+        return True
+
+    def _next(self, t: float, decrement: float) -> Float64:
+        """The point at t; no longer rounded where that would change F as much as the step does."""
+        exact = self.w + t * self.direction
+        w = self._rounded(exact)
+        if self.rounds and self.curvature.square(w - exact) > 0.1 * t * t * decrement:
+            self.rounds, w = False, exact
+        return w
+
+    def _rounded(self, w: Float64) -> Float64:
+        return w.astype(self.objective.design.dtype).astype(np.float64) if self.rounds else w
+
+
+class Curvature:
+    """The factorised Hessian at a point, on some of an objective's rows."""
+
+    def __init__(self, objective: Objective, point: Float64, rows: int, dtype: DTypeLike) -> None:
+        self.point, self.dtype = point, np.dtype(dtype)
+        sample = objective if rows >= objective.n_samples else objective.sample(rows)
+        self.n_samples = sample.n_samples
+        with np.errstate(over="ignore", invalid="ignore"):
+            H = sample.hessian(point, dtype)
+            _fill_null_space(objective, H)
+            diagonal = H.diagonal()
+            self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+            H *= self.scale[:, None] * self.scale
+        self._scaled = H
+        self._solve = _factor(H, float(np.finfo(self.dtype).eps))
+
+    def square(self, v: Float64) -> float:
+        """``v' H v``."""
+        scaled = v.reshape(-1) / self.scale
+        return float(scaled @ self._scaled @ scaled)
+
+    def solve(self, g: Float64) -> Float64:
+        """``H^-1 g``; the diagonal alone where H has no factors."""
+        scaled = self.scale * g.reshape(-1)
+        return np.asarray(self.scale * self._solve(scaled)).reshape(g.shape)
+
+
+def _fill_null_space(objective: Objective, H: Float64) -> None:
+    """Softmax is flat along equal changes of all outputs where nothing is penalised: gives H curvature there.
+
+    F's gradient has no part in it but rounding, which the smallest ridge would turn into a step.
+    """
+    if objective.loss.targets == "multiclass":
+        width, K = objective.shape
+        rows = range(0 if objective.l2 == 0 else objective.n_features, width)
+        for j in (row * K for row in rows):
+            H[j : j + K, j : j + K] += np.trace(H[j : j + K, j : j + K]) / K**2
+
+
+def _factor(H: Float64, epsilon: float) -> Callable[[Float64], Float64]:
+    """v -> H^-1 v for H of unit diagonal, with the smallest ridge that makes it positive definite."""
+    if np.isfinite(H).all():
+        ridge = epsilon
+        while ridge < 1:
+            try:
+                factor = cho_factor(H + ridge * np.eye(len(H)), lower=True, overwrite_a=True, check_finite=False)
+                return lambda v: np.asarray(cho_solve(factor, v, check_finite=False))
+            except LinAlgError:
+                ridge *= 10
+    return lambda v: v

@@ -1,0 +1,195 @@
+"""SAGA: linear convergence with the gradients of single rows, for L1, L2, both or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastopt._design import WORK
+from fastopt._kernels import saga as kernel
+from fastopt.objective import Objective
+from fastopt.solvers.monitor import Checks, Monitor, Reporter, Result
+
+__all__ = ["saga"]
+
+Float64 = NDArray[np.float64]
+
+#: Step sizes of epochs 1, 2, ... in units of 1 / L; the last one goes on. The first epoch has no average gradient to
+#: take the noise out of its steps, and the second one an old one.
+RAMP = (0.1, 0.33, 0.5, 1.0)
+
+
+class Epochs:
+    """Epochs of SAGA on an Objective with one output and a smooth loss.
+
+    Parameters
+    ----------
+    objective : Objective
+
+    Attributes
+    ----------
+    w : ndarray, X's dtype, (n_features + 1,)
+        A view; the intercept last.
+    average : ndarray, X's dtype, (n_features + 1,)
+        A view: the mean over rows of slope times row.
+    table : ndarray, X's dtype, (n_samples,)
+        Each row's last slope s_i dloss_i.
+
+    Notes
+    -----
+    Column j's step size is ``gamma P_j``, ``P_j = (v_j / mean v + 1e-4)^-1/2`` and v_j the column's mean square: half
+    the way from one rate for all columns to columns scaled to unit length.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.design = objective.design if objective.design.distinct else objective.design.merged()
+        n, d = objective.n_samples, objective.n_features
+        dtype = self.design.dtype
+        self.cells: NDArray[Any] = np.zeros((d + 1, 4) if self.design.sparse else (4, d + 1), dtype)
+        columns = self.cells.T if self.design.sparse else self.cells
+        self.w, self.average, self._step, self._full_step = columns
+        self.table: NDArray[Any] = np.zeros(n, dtype)
+        self._kernel = kernel.Saga(
+            objective.kernel_loss, objective.loss.parameter, objective.l1, objective.l2, objective.y,
+            objective.weights,
+        )  # fmt: skip
+        self._scale, self._smoothness = self._scaling()
+        counts = self.design.column_counts
+        self._inverse_share = np.append(n / np.maximum(counts, 1), 1.0)
+
+    def _scaling(self) -> tuple[Float64, float]:
+        """P and the mean over rows of the largest curvature, ``c sum_j P_j x_ij^2``."""
+        squares = self.design.column_squares / self.objective.n_samples
+        relative = np.append(squares, 1.0) / max(float(squares.sum()), 1e-300)
+        scale = (relative + 1e-4) ** -0.5
+        if not self.objective.fit_intercept:
+            scale[-1] = 0.0
+        smoothness = self.objective.loss.max_curvature * float(squares @ scale[:-1] + scale[-1])
+        return scale, max(smoothness, 1e-300)
+
+    def use(self, rate: float) -> None:
+        """Step sizes of `rate` / L; columns wait for their share of rows, the L2 part is implicit (B l2 < 1)."""
+        l2 = np.full(len(self._scale), self.objective.l2)
+        l2[-1] = 0.0
+        step = rate / self._smoothness * self._scale
+        step = step / (1 + l2 * self._inverse_share * step)
+        self._step[:] = step
+        self._full_step[:] = step * self._inverse_share
+
+    def run(self, order: NDArray[np.intp], *, pull: bool = True) -> float:
+        """Steps with the rows in this order; an estimate of the gradient's norm: the average's, slopes being old."""
+        self._kernel.pull = float(pull)
+        call: Callable[..., None] = kernel.sparse if self.design.sparse else kernel.dense
+        n = len(order)
+        at_once = max(1, int(WORK * n / max(self.design.n_stored, n)))
+        for start in range(0, n, at_once):
+            end = min(start + at_once, n)
+            call(self._kernel, *self.design.arrays, self.cells, self.table, order, start, end)
+        return float(np.linalg.norm(self._gradient(self.average.astype(np.float64))))
+
+    def renew(self) -> tuple[float, float]:
+        """F and its gradient's norm at w, over all the data: every slope and their average are new afterwards."""
+        call: Callable[..., float] = kernel.sparse_renew if self.design.sparse else kernel.dense_renew
+        w, g, total = self.w.astype(np.float64), np.zeros(len(self.w)), 0.0
+        for start, stop in self.design.pieces():
+            total += call(self._kernel, *self.design.arrays, w, g, self.table, start, stop)
+        g /= self.objective.n_samples
+        self.average[:] = g
+        value = total / self.objective.n_samples + self.objective.penalty.value(w[:-1])
+        return value, float(np.linalg.norm(self._gradient(g)))
+
+    def _gradient(self, g: Float64) -> Float64:
+        """F's subgradient of least norm, from the losses' gradient."""
+        w = self.w[:-1].astype(np.float64)
+        if not self.objective.fit_intercept:
+            g[-1] = 0.0
+        g[:-1] += self.objective.l2 * w
+        if self.objective.l1:
+            g[:-1] = self.objective.penalty.subgradient(w, g[:-1])
+        return g
+
+
+def saga(
+    objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int,
+    rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0,
+) -> Result:  # fmt: skip
+    """Minimises F from w by SAGA until the (sub)gradient's norm over all the data is at most tol.
+
+    The first epoch is plain SGD's and fills the table. The average gradient estimates the gradient's norm for
+    nothing; all the data are gone through only when it says converged, and at epochs 4, 8, 16, ... (`Checks`). That
+    pass is not lost: it renews the table. Where F has risen since the last measurement the step is halved; where it is
+    above its start or not finite, the best parameters go on with a quarter of the step.
+
+    References
+    ----------
+    Defazio, Bach, Lacoste-Julien, "SAGA: a fast incremental gradient method with support for non-strongly convex
+    composite objectives", NIPS 2014, eq. (1). Leblond, Pedregosa, Lacoste-Julien, "ASAGA: asynchronous parallel SAGA",
+    AISTATS 2017, eq. (4) (sparse steps). Pedregosa, Leblond, Lacoste-Julien, "Breaking the nonsmooth barrier", NIPS
+    2017, section 2 (the sparse proximal step).
+    """
+    monitor = Monitor(objective, tol, verbose)
+    epochs = Epochs(objective)
+    rows = objective.shape[0]
+
+    def solution() -> NDArray[Any]:
+        return np.array(epochs.w[:rows]).reshape(objective.shape)
+
+    epochs.w[:rows] = np.asarray(w).reshape(-1)
+    warm = bool(epochs.w.any())
+    reason, done, scale, failures = "max_iter", 0, 1.0, 0
+    if monitor.record(*epochs.renew(), 0):
+        reason = "tol"
+    if not objective.design.column_counts.all():
+        epochs.w[:-1][objective.design.column_counts == 0] = 0  # never touched: its minimiser is zero
+    checks = Checks(tol, monitor.grad_norm)
+    start = best_value = monitor.value
+    best, best_row = solution(), monitor.rows[-1]
+    try:
+        while reason != "tol" and done < max_iter:
+            rate = scale * RAMP[min(done, len(RAMP) - 1)]
+            epochs.use(rate)
+            with np.errstate(over="ignore", invalid="ignore"):
+                estimate = epochs.run(
+                    np.asarray(rng.permutation(objective.n_samples), dtype=np.intp), pull=warm or done > 0
+                )
+                done += 1
+                if not (checks.wanted(done, estimate) or done == max_iter):
+                    continue
+                value, norm = epochs.renew()
+            if not (np.isfinite(value) and value <= start * (1 + 1e-12)):
+                failures, scale, done = failures + 1, scale / 4, done - 1 if done < max_iter else done
+                epochs.w[:rows] = best.reshape(-1)
+                epochs.renew()
+                warm = True
+                if failures > RETRIES:
+                    reason = "diverged"
+                    break
+                continue
+            failures = 0
+            converged = monitor.record(value, norm, done, rate)
+            checks.measured(done, estimate, norm)
+            if value <= best_value:
+                best_value, best, best_row = value, solution(), monitor.rows[-1]
+            else:
+                scale /= 2
+            if converged:
+                reason = "tol"
+            elif checks.stalled:
+                reason = "stalled"
+                break
+    except KeyboardInterrupt:
+        reason, done = "interrupted", best_row[0]
+        epochs.w[:rows] = best.reshape(-1)
+        del monitor.rows[1 + monitor.rows.index(best_row) :]
+    if reason in ("max_iter", "diverged", "stalled") and monitor.value > best_value:
+        epochs.w[:rows] = best.reshape(-1)
+        monitor.rows.append(best_row)
+    return monitor.result(solution(), done, reason, {"table": epochs.table})
+
+
+#: Measurements in a row above the start before a fit is called diverged.
+RETRIES = 8

@@ -1,0 +1,246 @@
+"""Dual coordinate descent: linear convergence at the price of plain SGD, for L2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import xlogy
+
+from fastopt._design import WORK
+from fastopt._kernels import dual
+from fastopt._validation import fail
+from fastopt.objective import Objective, raw_prediction
+from fastopt.solvers.monitor import Checks, Monitor, Reporter, Result
+
+__all__ = ["sdca"]
+
+Float64 = NDArray[np.float64]
+
+#: Losses whose one-variable dual problem the kernel solves.
+LOSSES = tuple(dual.LOSSES)
+
+
+class Epochs:
+    """Epochs of dual coordinate descent on an Objective.
+
+    Parameters
+    ----------
+    objective : Objective
+        With one output, a loss of `LOSSES`, L2 > 0 and no L1.
+    tol : float
+        What the gradient's norm is to be brought to: intercepts are found to a thousandth of it.
+
+    Attributes
+    ----------
+    w : ndarray of float64, (n_features + 1,)
+        ``1 / (l2 n) sum_i s_i a_i x_i`` and the intercept, whatever X's dtype.
+    state : ndarray of float64, (n_samples, 2)
+        The dual variables as the kernel keeps them.
+    center : float
+        The intercept's last value at an epoch's end.
+
+    Notes
+    -----
+    An intercept without penalty puts the constraint ``sum_i s_i a_i = 0`` on the dual. It is met by the method of
+    multipliers, which in the primal is the proximal point method on b alone: an epoch works on
+    ``F(w, b) + l2 / (2 c2) (b - center)^2``, which makes b a column of value sqrt(c2) like any other; then the center
+    moves to b, and the minimum is F's own. c2 is 10,000 l2, so that the term is nothing against the curvature of F in
+    b, but at most a tenth of the rows' mean square: of 100, 1,000 and 10,000, constant or growing, the best on text,
+    one-hot and pixel data for alpha from 1/n to 1e-3. Measurements find the best b for their w (`best_intercept`), and
+    the center goes there.
+    """
+
+    def __init__(self, objective: Objective, tol: float = 1e-6) -> None:
+        self.objective, self.tol = objective, tol
+        n, design = objective.n_samples, objective.design
+        self.design = design if design.distinct else design.merged()
+        self.squares = self.design.row_norms_squared
+        self.unit = 1 / (objective.l2 * n)
+        self.c2 = 0.0
+        if objective.fit_intercept:
+            self.c2 = min(1e4 * objective.l2, 0.1 * (float(self.squares.mean()) or 1.0))
+        self.w: Float64 = np.zeros(objective.n_features + 1)
+        self.state: Float64 = np.zeros((n, 2))
+        self.center = 0.0
+        if objective.loss.name == "log_loss":
+            self.state[:, 1] = -20.0  # the logit that goes with a = 0, as far as Newton's steps care
+        if objective.fit_intercept:
+            self.w[-1] = self.center = self._first_intercept()
+        kind = dual.LOSSES[objective.loss.name]
+        self._kernel = dual.Dual(kind, self.unit, objective.y, objective.weights, self.squares, self.state)
+        self._kernel.c2 = self.c2
+
+    def _first_intercept(self) -> float:
+        """The best intercept of w = 0 (near it for the hinge losses)."""
+        y, s = self.objective.y, self.objective.weights
+        mean = float(np.average(y, weights=s if len(s) else None))
+        if self.objective.loss.name != "log_loss":
+            return mean
+        return float(np.log1p(mean) - np.log1p(-mean)) if abs(mean) < 1 else 0.0
+
+    def run(self, order: NDArray[np.intp]) -> float:
+        """Visits the rows in this order, moves the center, and returns an estimate of the gradient's norm."""
+        call: Callable[..., float] = dual.sparse if self.design.sparse else dual.dense
+        moved, n = 0.0, len(order)
+        at_once = max(1, int(WORK * n / max(self.design.n_stored, n)))
+        for start in range(0, n, at_once):
+            moved += call(self._kernel, *self.design.arrays, self.w, order, start, min(start + at_once, n))
+        b = float(self.w[-1])  # center + c2 / (l2 n) sum_i s_i a_i, and so again from the new center
+        self.w[-1], self.center = 2 * b - self.center, b
+        return self.objective.l2 * float(np.sqrt(moved))
+
+    def _slopes(self, z: Float64) -> tuple[Float64, Float64]:
+        """First and second derivatives of the losses at z, without weights."""
+        y, name = self.objective.y, self.objective.loss.name
+        if name == "squared_error":
+            return z - y, np.ones_like(z)
+        if name == "log_loss":
+            p = 1 / (1 + np.exp(np.clip(y * z, -700, 700)))
+            return -y * p, p * (1 - p)
+        inside = y * z < 1
+        if name == "hinge":
+            return -y * inside, np.zeros_like(z)
+        return -2.0 * (y - z) * inside, np.where(inside, 2.0, 0.0)
+
+    def best_intercept(self) -> float:
+        """The b that minimises F for this w, by Newton's steps that never raise the size of F's slope in b."""
+        s: Any = self.objective.weights if len(self.objective.weights) else 1.0
+        b = float(self.w[-1])
+        z = raw_prediction(self.design, np.append(self.w[:-1], 0.0), 1, True)[:, 0]
+        first, second = self._slopes(z + b)
+        slope, curve = float(np.mean(s * first)), float(np.mean(s * second))
+        for _ in range(30):
+            if abs(slope) <= 1e-3 * self.tol or not curve > 0:
+                break
+            step = slope / curve
+            first, second = self._slopes(z + (b - step))
+            new = float(np.mean(s * first))
+            if not abs(new) < abs(slope):
+                break
+            b, slope, curve = b - step, new, float(np.mean(s * second))
+        return b
+
+    def recenter(self, b: float) -> None:
+        """Counts the intercept's size from b from now on."""
+        self.w[-1], self.center = b + float(self.w[-1]) - self.center, b
+
+    def start_from(self, w: Float64) -> None:
+        """Dual variables that fit w: the negative slopes there; w becomes what they stand for."""
+        y, name = self.objective.y, self.objective.loss.name
+        z = self.objective.raw_prediction(w)[:, 0]
+        a = -self._slopes(z)[0]
+        self.state[:, 0] = a if name == "squared_error" else y * a
+        self.state[:, 1] = -y * z
+        weighted = a * self.objective.weights if len(self.objective.weights) else a
+        self.w[:-1] = self.unit * self.design.transposed_product(weighted)
+        if self.objective.fit_intercept:
+            self.center = float(w[-1])
+            self.w[-1] = self.center + self.c2 * self.unit * float(weighted.sum())
+
+    def dual_value(self) -> float:
+        """A lower bound of F's minimum: the dual's value at a, made feasible."""
+        name, y = self.objective.loss.name, self.objective.y
+        s: Any = self.objective.weights if len(self.objective.weights) else 1.0
+        a = self.state[:, 0] if name == "squared_error" else y * self.state[:, 0]
+        weighted, lengths = s * a, np.sqrt(self.squares)
+        norm = float(np.linalg.norm(self.w[:-1]))
+        if self.objective.fit_intercept:
+            # w moves by no more than the sum of the changed rows' lengths.
+            if name == "squared_error":
+                shift = float(np.mean(weighted))
+                a, moved = a - shift, abs(shift) * float(np.mean(s * lengths))
+            else:
+                positive, negative = weighted[y > 0].sum(), -weighted[y < 0].sum()
+                heavy = (y > 0) if positive > negative else (y < 0)
+                keep = min(positive, negative) / max(positive, negative, 1e-300)
+                moved = (1 - keep) * float(np.sum((np.abs(weighted) * lengths)[heavy])) / len(y)
+                a = np.where(heavy, keep * a, a)
+            norm += moved / self.objective.l2
+        p = a if name == "squared_error" else y * a
+        if name == "log_loss":
+            conjugate = xlogy(p, p) + xlogy(1 - p, 1 - p)
+        elif name == "squared_error":
+            conjugate = p * p / 2 - p * y
+        else:
+            conjugate = (p * p / 4 if name == "squared_hinge" else 0.0) - p
+        return float(-np.mean(s * conjugate)) - 0.5 * self.objective.l2 * norm**2
+
+
+def sdca(
+    objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int,
+    rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0,
+) -> Result:  # fmt: skip
+    """Minimises F with L2 from w by dual coordinate descent, until the gradient's norm over all data is at most tol.
+
+    An epoch costs what one of plain SGD does. Its own steps estimate the gradient's norm; all the data are gone
+    through for a measurement only when the estimate says converged, and at epochs 4, 8, 16, ... (`Checks`).
+    The hinge has no gradient to measure at its kinks: there ``sqrt(2 l2 gap)`` stands for the norm, gap being the
+    duality gap, an upper bound of ``l2 ||w - w*||``.
+
+    Returns
+    -------
+    Result
+        ``history["duality_gap"]`` holds an upper bound of F(w) - min F for every measurement.
+
+    References
+    ----------
+    Shalev-Shwartz, Zhang, "Stochastic dual coordinate ascent methods for regularized loss minimization", JMLR 14,
+    2013, section 2. Yu, Huang, Lin, "Dual coordinate descent methods for logistic regression and maximum entropy
+    models", Machine Learning 85, 2011, section 4 (the logistic loss's variables). Bertsekas, "Constrained optimization
+    and Lagrange multiplier methods", 1982, chapter 2 (the intercept).
+    """
+    if not objective.l2 > 0 or objective.l1:
+        fail("alpha", "> 0, with l1_ratio 0, for the solver 'sdca'", objective.alpha, "Use solver='saga' or 'lbfgs'.")
+    monitor = Monitor(objective, tol, verbose)
+    smooth = objective.loss.name != "hinge"
+    start = np.asarray(w, dtype=np.float64)
+    epochs = Epochs(objective, tol)
+    dtype, rows = objective.design.dtype, objective.shape[0]
+    gaps: list[float] = []
+
+    def solution() -> NDArray[Any]:
+        w = epochs.w[:rows].astype(dtype).reshape(objective.shape)
+        if objective.fit_intercept:
+            w[-1] = b = epochs.best_intercept() if smooth else epochs.w[-1]
+            epochs.recenter(float(b))
+        return w
+
+    def check(at: NDArray[Any], epoch: int) -> bool:
+        value, gradient = objective.value_and_gradient(at)
+        norm = float(np.linalg.norm(gradient))
+        gap = max(value - epochs.dual_value(), 0.0)
+        gaps.append(gap)
+        return monitor.record(value, norm if smooth else (2 * objective.l2 * gap) ** 0.5, epoch)
+
+    reason, done = "max_iter", 0
+    if start.any():
+        epochs.start_from(start.reshape(-1) if objective.fit_intercept else np.append(start, 0.0))
+    found = start.astype(dtype).reshape(objective.shape)
+    if check(found, 0):
+        reason = "tol"
+    checks = Checks(tol, monitor.grad_norm)
+    kept = (found, 0)
+    try:
+        while reason != "tol" and done < max_iter:
+            estimate = epochs.run(np.asarray(rng.permutation(objective.n_samples), dtype=np.intp))
+            done += 1
+            if checks.wanted(done, estimate) or done == max_iter:
+                found = solution()
+                converged = check(found, done)
+                kept = (found, done)
+                checks.measured(done, estimate, monitor.grad_norm)
+                if converged:
+                    reason = "tol"
+                elif checks.stalled:
+                    reason = "stalled"
+                    break
+    except KeyboardInterrupt:
+        reason, found = "interrupted", kept[0]
+        done = kept[1]
+        del monitor.rows[sum(row[0] <= done for row in monitor.rows) :]
+    result = monitor.result(found, done, reason, {"a": epochs.state})
+    result.history["duality_gap"] = np.array(gaps[: len(monitor.rows)])
+    return result

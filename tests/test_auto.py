@@ -1,0 +1,91 @@
+"""solver="auto": which solver, what happens when it stalls, and what is told of it."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.preprocessing import scale
+
+from fastopt import LogisticRegression
+from fastopt._design import Design
+from fastopt.objective import Objective
+from fastopt.solvers import auto as module
+from fastopt.solvers.auto import auto, choose
+from fastopt.solvers.lbfgs import lbfgs
+from fastopt.solvers.table import SOLVERS, Solver
+
+
+def objective(n, d, *, density=1.0, n_outputs=1, alpha=None, factor=1.0, **options):
+    rng = np.random.default_rng(0)
+    if density < 1:
+        X = scipy.sparse.random_array((n, d), density=density, format="csr", rng=rng)
+        X.data *= factor / np.sqrt(density * d / 3)  # rows of length `factor`
+    else:
+        X = factor * rng.standard_normal((n, d)) / np.sqrt(d)
+    y = rng.integers(0, n_outputs, n).astype(float) if n_outputs > 1 else rng.choice([-1.0, 1.0], n)
+    loss = "multinomial" if n_outputs > 1 else "log_loss"
+    alpha = 1 / n if alpha is None else alpha
+    return Objective(Design.from_array(X), y, loss=loss, alpha=alpha, n_outputs=n_outputs, **options)
+
+
+@pytest.mark.parametrize(
+    ("F", "first"),
+    [
+        (lambda: objective(50_000, 30), "newton"),
+        (lambda: objective(300, 40, n_outputs=3), "newton"),
+        (lambda: objective(30_000, 20_000, density=0.001), "sdca"),
+        (lambda: objective(30_000, 20_000, density=0.001, factor=4.0), "saga"),
+        (lambda: objective(2_000, 20_000, density=0.001, factor=4.0), "sdca"),
+        (lambda: objective(30_000, 20_000, density=0.001, factor=1e4), "lbfgs"),
+        (lambda: objective(30_000, 20_000, density=0.001, alpha=0.0), "lbfgs"),
+        (lambda: objective(2_000, 400, n_outputs=4), "lbfgs"),
+        (lambda: objective(2_000, 30, l1_ratio=0.5), "saga"),
+    ],
+)
+def test_choice(F, first):
+    F = F()
+    names = choose(F)
+    assert names[0] == first
+    assert len(set(names)) == len(names)
+    assert all(not SOLVERS[name].obstacle(F) for name in names)
+
+
+@pytest.mark.parametrize("data", [load_breast_cancer, load_digits])
+@pytest.mark.parametrize("layout", [np.asarray, scipy.sparse.csr_array])
+@pytest.mark.parametrize("C", [1e-2, 1.0, 1e2])
+def test_converges_by_default(data, layout, C):
+    X, y = data(return_X_y=True)
+    model = LogisticRegression(C=C).fit(layout(scale(X)), y)
+    assert model.converged_
+    assert model.stop_reason_ == "tol"
+    assert model.grad_norm_ <= 1e-4
+    assert model.solver_ in SOLVERS
+
+
+def stalls(objective, w, *, tol, max_iter, verbose=0):
+    """Two iterations of L-BFGS, then no more progress."""
+    result = lbfgs(objective, w, tol=0.0, max_iter=2, verbose=verbose)
+    result.stop_reason = "stalled"
+    return result
+
+
+def test_the_next_goes_on_where_one_stalls(monkeypatch):
+    F = objective(300, 20)
+    monkeypatch.setitem(SOLVERS, "sdca", Solver(stalls))
+    monkeypatch.setattr(module, "choose", lambda F: ["sdca", "lbfgs"])
+    name, result = auto(F, F.zeros(), tol=1e-6, max_iter=100, rng=np.random.default_rng(0))
+    assert name == "sdca+lbfgs"
+    assert result.stop_reason == "tol"
+    assert np.linalg.norm(F.gradient(result.w)) <= 1e-6
+    assert result.history["epoch"].tolist() == list(range(result.n_iter + 1))
+    assert (np.diff(result.history["objective"]) < 0).all()
+    assert (np.diff(result.history["seconds"]) >= 0).all()
+    name, result = auto(F, F.zeros(), tol=1e-6, max_iter=2, rng=np.random.default_rng(0))
+    assert (name, result.stop_reason, result.n_iter) == ("sdca", "stalled", 2)  # no iteration is left
+
+
+def test_the_same_random_state_gives_the_same_bits():
+    F = objective(3_000, 5_000, density=0.004)
+    one, other = (auto(F, F.zeros(), tol=1e-4, max_iter=50, rng=np.random.default_rng(1)) for _ in range(2))
+    assert one[0] == other[0] == "sdca"
+    np.testing.assert_array_equal(one[1].w, other[1].w)

@@ -1,0 +1,207 @@
+"""solver="newton" and the variables of "lbfgs": Hessians, samples, steps, and convergence where float32 is not enough."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+from cases import LAYOUTS, assert_close, problem
+from scipy.optimize import approx_fprime
+
+from fastopt import reference
+from fastopt._design import Design
+from fastopt.losses import LOSSES
+from fastopt.objective import RUN, Objective
+from fastopt.solvers.lbfgs import Scaled, lbfgs
+from fastopt.solvers.newton import Curvature, Descent, newton
+
+SMOOTH = [name for name, loss in LOSSES.items() if np.isfinite(loss.max_curvature)]
+SOLVERS = pytest.mark.parametrize("solver", [newton, lbfgs])
+
+
+def logistic(n=3000, d=6, dtype=np.float64, seed=0, n_outputs=1, **options):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d))
+    z = X @ rng.standard_normal((d, max(n_outputs, 2))) + rng.gumbel(size=(n, max(n_outputs, 2)))
+    y = z.argmax(axis=1).astype(float)
+    options = {"alpha": 1e-3, "loss": "multinomial" if n_outputs > 1 else "log_loss"} | options
+    y = y if n_outputs > 1 else 2 * y - 1
+    return Objective(Design.from_array(X.astype(dtype)), y, n_outputs=n_outputs, **options)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_hessian_is_its_products(loss, layout, weighted, fit_intercept):
+    """Column by column; the products are compared with finite differences in test_objective."""
+    p = problem(loss, layout, weighted=weighted, fit_intercept=fit_intercept)
+    F = p.objective(alpha=0.3)
+    w = 0.1 * np.random.default_rng(0).standard_normal(p.shape)
+    columns = [F.hessian_product(w, e.reshape(p.shape)).ravel() for e in np.eye(w.size)]
+    assert_close(F.hessian(w), np.array(columns), 1e-13)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_hessian_in_blocks_and_in_float32(n_outputs, monkeypatch):
+    F = logistic(n_outputs=n_outputs)
+    w = np.random.default_rng(0).standard_normal(F.shape)
+    whole = F.hessian(w)
+    assert_close(F.hessian(w, np.float32), whole, 1e-5)
+    monkeypatch.setattr("fastopt.objective.BLOCK", 700 * w.size)
+    assert_close(F.hessian(w), whole, 1e-13)
+    assert_close(whole, approx_fprime(w.ravel(), lambda v: F.gradient(v)), 1e-5)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_column_moments(sparse, dtype):
+    p = problem("log_loss", "csr32" if sparse else "dense", dtype, weighted=True)
+    X = Design.from_array(p.X)
+    F = Objective(X.merged() if hasattr(X, "merged") and not X.distinct else X, p.y, sample_weight=p.sample_weight)
+    s = p.sample_weight / p.sample_weight.sum()
+    mean, square = F.column_moments()
+    assert_close(mean, s @ p.dense, 1e-12)
+    assert_close(square, s @ p.dense**2, 1e-12)
+
+
+@pytest.mark.parametrize("size", [RUN, 100, 999, 2990, 5000])
+def test_samples_are_spread_evenly(size):
+    """Every part of the rows is in it as often as it should be, no row twice; the same at every call."""
+    n = 3000
+    F = Objective(Design.from_array(np.arange(float(n))[:, None]), np.ones(n))
+    rows = F.sample(size).design.values[:, 0]
+    assert len(np.unique(rows)) == len(rows)
+    assert size - RUN < len(rows) <= size or len(rows) == n < size + RUN * n / size or len(rows) == n < size
+    np.testing.assert_array_equal(rows, F.sample(size).design.values[:, 0])
+    if size >= 999:
+        counts = np.histogram(rows, bins=10, range=(0, n))[0]
+        assert counts.max() - counts.min() <= 2 * RUN
+
+
+@SOLVERS
+@pytest.mark.parametrize("n_outputs", [1, 3])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_the_optimum(solver, n_outputs, fit_intercept):
+    """By the reference's gradient, from zeros and from elsewhere; F's rounding ends lbfgs's line search before 1e-9."""
+    tol = {newton: 1e-9, lbfgs: 1e-7}[solver]
+    F = logistic(n_outputs=n_outputs, fit_intercept=fit_intercept)
+    starts = [F.zeros(), np.random.default_rng(1).standard_normal(F.shape)]
+    for start in starts:
+        result = solver(F, start, tol=tol, max_iter=300)
+        assert result.stop_reason == "tol"
+        g = reference.gradient(
+            F.design.values, F.y, result.w, loss=F.loss.name, alpha=F.alpha, fit_intercept=fit_intercept
+        )
+        assert np.linalg.norm(g) <= 1.01 * tol
+        assert result.grad_norm == pytest.approx(np.linalg.norm(g), abs=1e-13)
+
+
+@SOLVERS
+@pytest.mark.parametrize("loss", [name for name in SMOOTH if LOSSES[name].targets != "multiclass"])
+def test_every_smooth_loss(solver, loss):
+    p = problem(loss, n=200)
+    result = solver(p.objective(alpha=0.1), np.zeros(p.shape), tol=1e-7, max_iter=300)
+    assert result.stop_reason == "tol"
+    assert np.linalg.norm(reference.gradient(p.dense, p.y, result.w, alpha=0.1, **p.terms)) <= 1.01e-7
+
+
+def test_few_passes_on_many_rows(monkeypatch):
+    """The first steps are taken on samples, the others with a sample's curvature: that is what makes it fast."""
+    F, rows, hessian_rows = logistic(n=64_000, d=10), [], []
+    value_and_gradient, hessian = Objective.value_and_gradient, Objective.hessian
+
+    def count(self, w):
+        rows.append(self.n_samples)
+        return value_and_gradient(self, w)
+
+    def count_hessian(self, w, dtype=None):
+        hessian_rows.append(self.n_samples)
+        return hessian(self, w, dtype)
+
+    monkeypatch.setattr(Objective, "value_and_gradient", count)
+    monkeypatch.setattr(Objective, "hessian", count_hessian)
+    result = newton(F, F.zeros(), tol=1e-6, max_iter=50)
+    assert result.stop_reason == "tol"
+    assert sum(rows) <= 7 * F.n_samples
+    assert sum(hessian_rows) <= F.n_samples
+
+
+def test_a_sample_that_misleads_is_dropped():
+    """Rows sorted so that their runs tell nothing of the whole: never worse than the start."""
+    F = logistic(n=20_000, d=3)
+    F.y[:] = np.where(np.arange(20_000) % 2 == 0, 1.0, -1.0)  # the kernels read the same array
+    result = newton(F, F.zeros(), tol=1e-8, max_iter=50)
+    assert result.stop_reason == "tol"
+    assert result.objective <= np.log(2)
+
+
+@SOLVERS
+@pytest.mark.parametrize("layout", [np.asarray, scipy.sparse.csr_array])
+def test_raw_scales_in_float32(solver, layout):
+    """Columns of 1e-4 to 1e4 with means of some deviations: converged all the same, in float64 where it must be."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2000, 9)) + 3 * rng.standard_normal(9)
+    y = np.where(X @ rng.standard_normal(9) + rng.logistic(size=2000) > 0, 1.0, -1.0)
+    X = (X * np.logspace(-4, 4, 9)).astype(np.float32)
+    F = Objective(Design.from_array(layout(X)), y, alpha=1 / 2000)
+    tol = {newton: 1e-6, lbfgs: 1e-3}[solver]  # in units of the columns
+    result = solver(F, F.zeros(), tol=tol, max_iter=300)
+    assert result.stop_reason == "tol"
+    assert np.linalg.norm(reference.gradient(X.astype(float), y, result.w.astype(float), alpha=1 / 2000)) <= 1.01 * tol
+    easy = logistic(dtype=np.float32)
+    assert solver(easy, easy.zeros(), tol=1e-5, max_iter=300).w.dtype == np.float32
+
+
+def test_newton_does_not_mind_linear_changes_of_the_columns():
+    """Without penalty, X A takes no more than the digits that a gradient 1,000 times longer asks for."""
+    one, other = logistic(alpha=0.0), logistic(alpha=0.0)
+    A = np.random.default_rng(3).standard_normal((6, 6)) * np.logspace(-3, 3, 6)
+    other = Objective(Design.from_array(one.design.values @ A), one.y)
+    few, same = (newton(F, F.zeros(), tol=1e-8, max_iter=100) for F in (one, other))
+    assert same.stop_reason == "tol"
+    assert same.n_iter <= few.n_iter + 4
+    assert_close(A @ same.w[:-1], few.w[:-1], 1e-6)
+
+
+def test_singular_curvature():
+    """A column twice and one of zeros, without penalty: a step that solves H p = -g where it can be solved."""
+    X = np.random.default_rng(0).standard_normal((300, 3))
+    X = np.column_stack([X, X[:, 0], np.zeros(300)])
+    y = np.where(X[:, 1] + np.random.default_rng(1).logistic(size=300) > 0, 1.0, -1.0)
+    F = Objective(Design.from_array(X), y)
+    w = np.zeros(F.shape)
+    g = F.gradient(w)
+    p = Curvature(F, w, 300, np.float64).solve(g)
+    assert_close(F.hessian_product(w, p), g, 1e-9)
+    result = newton(F, w, tol=1e-10, max_iter=50)
+    assert result.stop_reason == "tol"
+    assert np.abs(result.w).max() < 10
+
+
+def test_no_step_raises_F():
+    """From far off, where whole Newton steps diverge."""
+    F = logistic(alpha=1e-6)
+    descent = Descent(F, np.full(F.shape, 30.0))
+    values = [descent.value]
+    while descent.step() and len(values) < 50 and np.linalg.norm(descent.gradient) > 1e-10:
+        values.append(descent.value)
+    assert (np.diff(values) <= 1e-12).all()
+    assert np.linalg.norm(descent.gradient) <= 1e-8
+
+
+@pytest.mark.parametrize("n_outputs", [1, 3])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_scaled_variables(n_outputs, fit_intercept):
+    """There and back; the gradient is F's in u; the curvature at 0 is the same for each of them."""
+    rng = np.random.default_rng(0)
+    X = (rng.standard_normal((500, 4)) + [0, 5, -5, 1]) * [1e-3, 1, 30, 1e4]
+    y = rng.integers(0, n_outputs, 500).astype(float) if n_outputs > 1 else rng.choice([-1.0, 1.0], 500)
+    loss = "multinomial" if n_outputs > 1 else "log_loss"
+    F = Objective(Design.from_array(X), y, loss=loss, alpha=1e-3, n_outputs=n_outputs, fit_intercept=fit_intercept)
+    V, w = Scaled(F), rng.standard_normal(F.shape) / np.append([1e-3, 1, 30, 1e4], [1] * fit_intercept)[:, None]
+    u = V.start(w)
+    assert_close(V.parameters(u), w, 1e-12)
+    numeric = approx_fprime(u, lambda u: F.value(V.parameters(u)), 1e-7)
+    assert_close(V.gradient(F.gradient(w)), numeric, 1e-4)
+    if n_outputs == 1:
+        zero = np.zeros(u.size)
+        H = approx_fprime(zero, lambda u: V.gradient(F.gradient(V.parameters(u))), 1e-5)
+        np.testing.assert_allclose(H.diagonal(), 1.0, rtol=1e-3)

@@ -1,0 +1,271 @@
+"""Dual coordinate descent: the reference's steps, scikit-learn's minimisers, bounds that hold, honest ends."""
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.sparse
+from cases import assert_close, problem
+from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.linear_model import LogisticRegression as Peer
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import scale
+from sklearn.svm import LinearSVC
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from fastopt import LogisticRegression, reference
+from fastopt._design import Design
+from fastopt._kernels import dual
+from fastopt.objective import Objective
+from fastopt.solvers import sdca as module
+from fastopt.solvers.sdca import LOSSES, Epochs, sdca
+
+LOSS = pytest.mark.parametrize("loss", LOSSES)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@parametrize_with_checks([LogisticRegression(solver="sdca", tol=1e-10, max_iter=1000)])
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+# --- the kernel -------------------------------------------------------------------------------------------------------
+
+
+@LOSS
+@pytest.mark.parametrize("layout", ["dense", "csr32", "csr64"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("weighted", "c2"), [(False, 0.0), (True, 0.25)])
+def test_every_visit_is_the_references(loss, layout, dtype, weighted, c2):
+    p = problem(loss, layout, dtype, weighted=weighted)
+    n, d = p.dense.shape
+    design = Design.from_array(p.X).merged()
+    s = np.empty(0) if p.sample_weight is None else p.sample_weight / p.sample_weight.mean()
+    order = np.random.default_rng(3).permutation(np.tile(np.arange(n), 2))
+    w, state = np.zeros(d + 1), reference.sdca_init(n, loss)
+    mine, my_state = w.copy(), state.copy()
+    squares = design.row_norms_squared
+    assert_close(squares, (p.dense**2).sum(axis=1), 1e-14)
+    kernel = dual.Dual(dual.LOSSES[loss], 1 / (0.01 * n), p.y, s, squares, my_state)
+    kernel.c2 = c2
+    call = dual.sparse if design.sparse else dual.dense
+    for i in range(len(order)):
+        w, state = reference.sdca_epoch(
+            p.dense, p.y, w, state, l2=0.01, loss=loss, c2=c2, sample_weight=p.sample_weight, order=order[i : i + 1]
+        )
+        call(kernel, *design.arrays, mine, order, i, i + 1)
+        assert_close(mine, w, 1e-10)
+        assert_close(my_state, state, 1e-9)
+
+
+@LOSS
+@pytest.mark.parametrize("q", [1e-6, 1.0, 1e3, 1e9])
+@pytest.mark.parametrize("z", [-1e4, -3.0, 0.0, 0.7, 1e4])
+def test_a_visit_never_lowers_the_dual(loss, q, z):
+    """D(a) = -conj(-a) - z (a - old) - q (a - old)^2 / 2 at the new a against the old one; visits converge to dloss."""
+    conjugates = {
+        "squared_error": lambda a, y: a * a / 2 - a * y,
+        "hinge": lambda a, y: -a,
+        "squared_hinge": lambda a, y: a * a / 4 - a,
+        "log_loss": lambda a, y: module.xlogy(a, a) + module.xlogy(1 - a, 1 - a),
+    }
+    for y in (-1.0, 1.0):
+        a, logit, at = 0.0, -20.0, z
+        sign = 1.0 if loss == "squared_error" else y
+        for _ in range(60):
+            new, logit = reference.sdca_visit(y, at, q, a, logit, loss)
+            gain = conjugates[loss](a, y) - conjugates[loss](new, y) - sign * at * (new - a) - q * (new - a) ** 2 / 2
+            assert gain >= -1e-9 * max(1.0, abs(at), q)
+            at += q * sign * (new - a)
+            a = new
+        slope = reference.LOSSES[loss][1](y, at)
+        if loss != "hinge":
+            assert sign * a == pytest.approx(-slope, rel=1e-6, abs=1e-7)
+        else:
+            assert 0 <= a <= 1
+            assert abs(y * at - 1) < 1e-6 or a == (y * at < 1)
+
+
+# --- the minimum ------------------------------------------------------------------------------------------------------
+
+
+def breast_cancer():
+    X, y = load_breast_cancer(return_X_y=True)
+    return scale(X), np.where(y == 1, 1.0, -1.0)
+
+
+def solve(X, y, loss="log_loss", *, alpha=0.01, tol=1e-9, max_iter=3000, **options):
+    F = Objective(Design.from_array(X), y, loss=loss, alpha=alpha, **options)
+    return F, sdca(F, F.zeros(), tol=tol, max_iter=max_iter, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize("C", [0.01, 0.3])
+def test_logistic_minimum_is_newton_choleskys(C, fit_intercept, weighted):
+    X, y = breast_cancer()
+    s = np.random.default_rng(0).integers(0, 4, len(y)).astype(float) if weighted else None
+    options = {"C": C, "fit_intercept": fit_intercept}
+    ours = LogisticRegression(solver="sdca", tol=1e-8, max_iter=5000, **options).fit(X, y, s)
+    peer = Peer(solver="newton-cholesky", tol=1e-12, max_iter=200, **options).fit(X, y, s)
+    assert ours.converged_
+    np.testing.assert_allclose(ours.coef_, peer.coef_, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(ours.intercept_, peer.intercept_, rtol=0, atol=1e-6)
+
+
+def test_logistic_minimum_is_liblinears():
+    X, y = breast_cancer()
+    ours = LogisticRegression(solver="sdca", C=0.1, tol=1e-9, max_iter=5000, fit_intercept=False).fit(X, y)
+    peer = Peer(solver="liblinear", C=0.1, tol=1e-12, max_iter=10000, fit_intercept=False).fit(X, y)
+    np.testing.assert_allclose(ours.coef_, peer.coef_, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
+def test_svm_minimum_is_liblinears(loss):
+    X, y = breast_cancer()
+    n, C = len(y), 0.01
+    _, ours = solve(X, y, loss, alpha=1 / (C * n), fit_intercept=False, tol=1e-8 if loss == "hinge" else 1e-9)
+    peer = LinearSVC(loss=loss, C=C, dual=True, fit_intercept=False, tol=1e-9, max_iter=10_000).fit(X, y)
+    assert ours.converged
+    np.testing.assert_allclose(ours.w[:, 0], peer.coef_[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_squared_minimum_is_ridges(weighted):
+    X, _ = breast_cancer()
+    rng = np.random.default_rng(1)
+    y = X @ rng.standard_normal(X.shape[1]) + 3 + rng.standard_normal(len(X))
+    s = rng.random(len(y)) if weighted else np.ones(len(y))
+    _, ours = solve(X, y, "squared_error", alpha=0.1, sample_weight=s)
+    peer = Ridge(alpha=0.1 * s.sum(), solver="cholesky").fit(X, y, s)
+    assert ours.converged
+    np.testing.assert_allclose(ours.w[:-1, 0], peer.coef_, rtol=0, atol=1e-6)
+    assert ours.w[-1, 0] == pytest.approx(peer.intercept_, abs=1e-6)
+
+
+def test_hinge_with_a_free_intercept():
+    """Against scipy on the smooth, constrained dual; the gap bounds the distance."""
+    X, y = breast_cancer()
+    X, y = X[:60, :5], y[:60]
+    F, ours = solve(X, y, "hinge", alpha=0.1, tol=1e-6)
+    K = (y[:, None] * X) @ (y[:, None] * X).T / (0.1 * len(y))
+
+    def dual_problem(a):
+        return (a @ K @ a / 2 - a.sum()) / len(y), (K @ a - 1) / len(y)
+
+    found = scipy.optimize.minimize(
+        dual_problem, np.full(60, 0.5), jac=True, bounds=[(0, 1)] * 60, method="SLSQP",
+        constraints={"type": "eq", "fun": lambda a: a @ y, "jac": lambda a: y}, options={"ftol": 1e-15, "maxiter": 999},
+    )  # fmt: skip
+    assert ours.converged
+    assert F.value(ours.w) == pytest.approx(-found.fun, abs=1e-7)
+
+
+@LOSS
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_csr_equals_dense_and_no_duplicate_matters(loss, fit_intercept):
+    terms = {"alpha": 0.05, "fit_intercept": fit_intercept, "max_iter": 12, "tol": 0.0}
+    p = problem(loss, "csr64", weighted=True)
+    dense = solve(p.dense, p.y, loss, sample_weight=p.sample_weight, **terms)[1]
+    sparse = solve(p.X, p.y, loss, sample_weight=p.sample_weight, **terms)[1]
+    assert_close(sparse.w, dense.w, 1e-10)
+
+
+@LOSS
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_the_gap_bounds_the_distance_to_the_minimum(loss, fit_intercept):
+    X, y = breast_cancer()
+    _, best = solve(X, y, loss, fit_intercept=fit_intercept, tol=1e-7 if loss == "hinge" else 1e-10)
+    for epochs in (1, 2, 5):
+        _, early = solve(X, y, loss, fit_intercept=fit_intercept, tol=0.0, max_iter=epochs)
+        gap = early.history["duality_gap"]
+        assert len(gap) == len(early.history["epoch"])
+        assert (gap >= early.history["objective"] - best.objective - 1e-12).all()
+    assert best.history["duality_gap"][-1] < 1e-4 * best.history["duality_gap"][0]
+
+
+# --- ends -------------------------------------------------------------------------------------------------------------
+
+
+@LOSS
+def test_converged_is_measured(loss):
+    X, y = breast_cancer()
+    _, result = solve(X, y, loss, tol=1e-4)
+    assert result.converged
+    assert result.stop_reason == "tol"
+    assert result.objective == pytest.approx(reference.objective(X, y, result.w, loss=loss, alpha=0.01), rel=1e-12)
+    if loss != "hinge":
+        norm = np.linalg.norm(reference.gradient(X, y, result.w, loss=loss, alpha=0.01))
+        assert result.grad_norm == pytest.approx(norm, rel=1e-6)
+        assert norm <= 1e-4
+
+
+def test_the_data_are_gone_through_for_few_measurements():
+    X, y = breast_cancer()
+    _, result = solve(X, y, tol=0.0, max_iter=100)
+    assert result.history["epoch"].tolist() == [0, 4, 8, 16, 32, 64, 100]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_float32_and_conditioning(dtype):
+    X, y = breast_cancer()
+    X = (X * np.logspace(0, -3, X.shape[1])).astype(dtype)
+    F, result = solve(X, y, alpha=1e-3, tol=1e-5)
+    assert result.converged
+    assert result.w.dtype == dtype
+    peer = Peer(solver="newton-cholesky", C=1 / (1e-3 * len(y)), tol=1e-10).fit(X.astype(float), y)
+    np.testing.assert_allclose(result.w[:-1, 0], peer.coef_[0], rtol=0, atol=2e-2 * np.abs(peer.coef_).max())
+    assert F.value(np.append(peer.coef_, peer.intercept_)) == pytest.approx(result.objective, rel=1e-6)
+
+
+def test_separable_data_and_next_to_no_penalty():
+    X, y = load_iris(return_X_y=True)
+    X, y = X[:100], np.where(y[:100] == 1, 1.0, -1.0)
+    _, result = solve(X, y, alpha=1e-8, tol=1e-3, max_iter=2000)
+    assert np.isfinite(result.w).all()
+    assert result.converged
+    assert (np.sign(X @ result.w[:-1, 0] + result.w[-1, 0]) == y).all()
+
+
+def test_a_warm_start_at_the_minimum_stays():
+    X, y = breast_cancer()
+    model = LogisticRegression(solver="sdca", warm_start=True, C=0.1, tol=1e-6, max_iter=1000).fit(X, y)
+    coef = model.coef_
+    assert model.fit(X, y).n_iter_.tolist() == [0]
+    np.testing.assert_array_equal(model.coef_, coef)
+    model.set_params(C=0.11).fit(X, y)
+    assert model.converged_
+
+
+def test_ctrl_c_keeps_what_was_measured(monkeypatch):
+    X, y = breast_cancer()
+    run = Epochs.run
+
+    def interrupted(self, order):
+        if interrupted.left == 0:
+            raise KeyboardInterrupt
+        interrupted.left -= 1
+        return run(self, order)
+
+    monkeypatch.setattr(Epochs, "run", interrupted)
+    for epochs, kept in ((0, 0), (6, 4)):
+        interrupted.left = epochs
+        F, result = solve(X, y, tol=0.0)
+        assert result.stop_reason == "interrupted"
+        assert result.n_iter == kept == result.history["epoch"][-1]
+        assert result.objective == F.value(result.w)
+        assert len(result.history["duality_gap"]) == len(result.history["epoch"])
+
+
+@pytest.mark.parametrize("options", [{"alpha": 0.0}, {"alpha": 0.1, "l1_ratio": 0.5}, {"alpha": 0.1, "l1_ratio": 1.0}])
+def test_what_it_cannot_do(options):
+    X, y = breast_cancer()
+    with pytest.raises(ValueError, match=r"^alpha must be > 0, with l1_ratio 0, for the solver 'sdca'; got "):
+        solve(X, y, **options)
+
+
+def test_the_estimators_errors_name_who_can():
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match=r"3 outputs at once; got 'sdca'\. Only binary .* Use 'lbfgs'\.$"):
+        LogisticRegression(solver="sdca").fit(X, y)
+    with pytest.raises(ValueError, match=r"F without an L2 penalty; got 'sdca'\. Use 'lbfgs' or 'saga'\.$"):
+        LogisticRegression(solver="sdca", C=np.inf).fit(X[:100], y[:100])
