@@ -289,7 +289,7 @@ class Epochs:
             call, params = lazy_kernel.epoch, (self._params, self._records, self._small)
             lazy_kernel.pack(self._plan, *params)
         share = max(1.0, design.n_stored * self.objective.n_outputs / max(n_steps, 1))
-        at_once = max(1, int(WORK / share))
+        at_once = max(1, int(WORK / share) // (16 if lazy else 1))  # an entry's lazy step costs some ten times as much
         for start in range(0, n_steps, at_once):
             call(self._plan, *design.arrays, *params, self._scores, start, min(start + at_once, n_steps))
         if lazy:
