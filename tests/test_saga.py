@@ -24,7 +24,7 @@ LOSS = pytest.mark.parametrize("loss", SMOOTH)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@parametrize_with_checks([LogisticRegression(solver="saga", tol=1e-11, max_iter=1000)])
+@parametrize_with_checks([LogisticRegression(solver="saga", tol=1e-11, max_iter=2000)])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
 

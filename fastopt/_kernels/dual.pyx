@@ -45,7 +45,7 @@ cdef inline double sigmoid(double u) noexcept nogil:
 cdef inline double ascend_logistic(double y, double z, double q, double *state) noexcept nogil:
     """Solves u + q sigmoid(u) = q p - y z for p's new logit u by Newton's steps until a tenth of the error is left.
 
-    The root is kept bracketed: for large q Newton's steps alone would jump to and fro.
+    The root is kept bracketed: for large q Newton's steps alone would jump from end to end.
     """
     cdef double p = state[0], u = state[1], h = u + y * z, goal = q * p - y * z
     cdef double low = goal - q - 1, high = goal + 1   # a first step may end at the bound itself, give or take rounding

@@ -174,7 +174,7 @@ def saga(
             checks.measured(done, estimate, norm)
             if value <= best_value:
                 best_value, best, best_row = value, solution(), monitor.rows[-1]
-            else:
+            elif value > best_value + 1e-12 * abs(start):  # by more than F's rounding
                 scale /= 2
             if converged:
                 reason = "tol"
