@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+#: Not tests: a target for a fuzzer, and scikit-learn's own tests with our estimators in place.
+collect_ignore_glob = ["fuzz/*", "stand_in.py"]
+
 # The same examples in every run: a red suite is then red for the next one who looks. The slow machine is not a bug.
 settings.register_profile("same", derandomize=True, deadline=None, database=None)
 settings.load_profile("same")

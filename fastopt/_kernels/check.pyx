@@ -14,7 +14,8 @@ def csr(const real[::1] values, const index[::1] columns, const offset[::1] indp
         Py_ssize_t begin, Py_ssize_t end):
     """(fault, row, entry, distinct): the first fault of rows begin .. end - 1, 0 if none, and where.
 
-    `distinct` if every row's columns rise. `indptr` has more than `end` elements, all before `begin` sound. Entries beyond indptr[-1] are not part of the matrix and are not read.
+    `distinct` if every row's columns rise. `indptr` has more than `end` elements, all before `begin` sound. Entries
+    beyond indptr[-1] are not part of the matrix and are not read.
     """
     cdef Py_ssize_t row, k, length = min(values.shape[0], columns.shape[0])
     cdef Py_ssize_t start, stop

@@ -1,7 +1,8 @@
 """exp that vectorises: within 2 ulp in the dtype, between the smallest normal number and the largest finite one.
 
-Beyond that range the value is the one at its end (never 0 nor inf); NaN stays NaN. x = n log 2 + r with |r| <= log(2) / 2,
-n log 2 taken off in two parts (Cody and Waite), the series of exp(r), and n added to the exponent's bits.
+Beyond that range the value is the one at its end (never 0 nor inf); NaN stays NaN. x = n log 2 + r with
+|r| <= log(2) / 2, n log 2 taken off in two parts (Cody and Waite), the series of exp(r), and n added to the exponent's
+bits.
 """
 from fastopt._kernels.portable cimport real
 

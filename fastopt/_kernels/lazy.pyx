@@ -1,9 +1,9 @@
 """Lazy epochs on CSR rows: a step costs what the batch's nonzeros cost, whatever the number of columns.
 
 A batch is a small dense problem of its own. What belongs to a column lies together in `records` (one cache line for
-most rules): w, the rule's slots, its own L2 where it has one, and the number of steps taken, its stamp. The batch's columns, each once, are taken
-from there into contiguous arrays (`small`), where they take their idle steps, and where predict, slope, scatter and
-update run as on dense data; then they are put back. `pack` fills the records when an epoch begins, `unpack` brings
+most rules): w, the rule's slots, its own L2 where it has one, and the number of steps taken, its stamp. The batch's
+columns, each once, are taken from there into contiguous arrays (`small`), where they take their idle steps, and where
+predict, slope, scatter and update run as on dense data; then they are put back. `pack` fills the records when an epoch begins, `unpack` brings
 every column up to date when it ends.
 """
 from libc.math cimport INFINITY, sqrt
@@ -176,7 +176,7 @@ cdef void put(Plan plan, Py_ssize_t n, real *records, Py_ssize_t stride, real **
 
 
 cdef Py_ssize_t take_row(Plan plan, Py_ssize_t step, const index *columns, const index *rows, real *records,
-                                Py_ssize_t stride, real **p, real *l2) noexcept nogil:
+                         Py_ssize_t stride, real **p, real *l2) noexcept nogil:
     """The columns of a batch of one row, all different; returns how many they are."""
     cdef Py_ssize_t row = plan.order[step], k = rows[row], n = rows[row + 1] - k, t
     cdef real *record
@@ -211,16 +211,17 @@ cdef Py_ssize_t take_row(Plan plan, Py_ssize_t step, const index *columns, const
 cdef Py_ssize_t take_batch(Plan plan, Py_ssize_t step, Py_ssize_t b, const real *x, const index *columns,
                            const index *rows, real *records, Py_ssize_t stride, real **p, real *l2) noexcept nogil:
     """The columns of a batch, each once; `local` says for each entry which of them it is. Returns their number."""
-    cdef Py_ssize_t i, row, n = 0, lo = step * plan.batch_size
+    cdef Py_ssize_t i, m, k, n = 0, lo = step * plan.batch_size
     cdef int32_t *local = &plan.local[0]
     for i in range(lo, lo + b):
         look_ahead(plan, i, x, columns, rows, records, stride)
-        row = plan.order[i]
+        k = rows[plan.order[i]]
+        m = rows[plan.order[i] + 1] - k
         if plan.n_outputs == 1:
-            n = take_entries(plan, step, columns + rows[row], rows[row + 1] - rows[row], n, local, records, stride, p, l2)
+            n = take_entries(plan, step, columns + k, m, n, local, records, stride, p, l2)
         else:
-            n = take_outputs(plan, step, columns + rows[row], rows[row + 1] - rows[row], n, local, records, stride, p, l2)
-        local += rows[row + 1] - rows[row]
+            n = take_outputs(plan, step, columns + k, m, n, local, records, stride, p, l2)
+        local += m
     return n
 
 
@@ -291,8 +292,8 @@ cdef Py_ssize_t take_outputs(Plan plan, Py_ssize_t step, const index *columns, P
 
 
 cdef void look_ahead(Plan plan, Py_ssize_t i, const real *x, const index *columns, const index *rows,
-                            const real *records, Py_ssize_t stride) noexcept nogil:
-    """Asks for what later rows will need: their entries are in the second-level cache when their records are asked for."""
+                     const real *records, Py_ssize_t stride) noexcept nogil:
+    """Asks for what later rows will need: their entries are in the second-level cache before their records are."""
     cdef Py_ssize_t row, k, n = plan.order.shape[0], size = stride * sizeof(real)
     cdef const char *record
     if i + FAR_AHEAD < n:
@@ -312,7 +313,7 @@ cdef void look_ahead(Plan plan, Py_ssize_t i, const real *x, const index *column
 
 
 cdef void predict(Plan plan, Py_ssize_t lo, Py_ssize_t b, const real *x, const index *rows, const real *intercept,
-                         const real *w, real *z) noexcept nogil:
+                  const real *w, real *z) noexcept nogil:
     cdef Py_ssize_t i, k, n, K = plan.n_outputs
     cdef const int32_t *local = &plan.local[0]
     for i in range(lo, lo + b):
@@ -328,7 +329,7 @@ cdef void predict(Plan plan, Py_ssize_t lo, Py_ssize_t b, const real *x, const i
 
 
 cdef void scatter(Plan plan, Py_ssize_t lo, Py_ssize_t b, const real *x, const index *rows, const real *z,
-                         real *g) noexcept nogil:
+                  real *g) noexcept nogil:
     """g += sum over the batch of slope times row."""
     cdef Py_ssize_t i, k, n, K = plan.n_outputs
     cdef const int32_t *local = &plan.local[0]

@@ -27,7 +27,8 @@ cdef class Plan:
         self.distinct = distinct
         self.scale = 1.0
 
-    def begin(self, const Py_ssize_t[::1] order, const double[:, ::1] table, const double[::1] hyper, Py_ssize_t first_step):
+    def begin(self, const Py_ssize_t[::1] order, const double[:, ::1] table, const double[::1] hyper,
+              Py_ssize_t first_step):
         """A new epoch: rows in this order; `table[1 + s]` holds the scalars of its step s, or one row those of all."""
         self.order, self.table, self.hyper = order, table, hyper
         self.width = table.shape[1] if table.shape[0] > 1 else 0

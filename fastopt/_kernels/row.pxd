@@ -15,8 +15,8 @@ cdef enum:
 cdef extern from *:
     """
     #include <string.h>
-    /* The dot product by vectors of 64 bytes whatever the level (the compiler cuts them where registers are narrower), so
-       that every level adds in the same order; the rest by halves. A plain loop would be added up one by one, since
+    /* The dot product by vectors of 64 bytes whatever the level (the compiler cuts them where registers are narrower),
+       so that every level adds in the same order; the rest by halves. A plain loop would be added up one by one, since
        sums must not be reordered, and "omp simd" is 1.3 times slower on rows of 50. */
     #if defined(__has_builtin)
     #if __has_builtin(__builtin_shufflevector) && __has_builtin(__builtin_convertvector)

@@ -1,8 +1,8 @@
 """Idle steps of many coordinates at once.
 
-Where a rule goes on moving without gradients (Adam and its kin), a coordinate that waits is kept at the point to which it
-would move if no gradient ever came: w minus its tail, the sum of all steps to come (`settle`). `catch_up` adds the tail
-as it is after the steps that it waited: of the learning rates only the current ones are needed, and no branch.
+Where a rule goes on moving without gradients (Adam and its kin), a coordinate that waits is kept at the point to which
+it would move if no gradient ever came: w minus its tail, the sum of all steps to come (`settle`). `catch_up` adds the
+tail as it is after the steps that it waited: of the learning rates only the current ones are needed, and no branch.
 """
 from libc.math cimport INFINITY, log, sqrt
 from libc.stdint cimport int32_t
@@ -95,7 +95,7 @@ cdef inline void shrink(const double *hyper, const double *table, Py_ssize_t ste
 
 cdef inline void add_tails(int kind, const double *hyper, const double *row, real sign, Py_ssize_t n,
                            real **p) noexcept nogil:
-    """w += sign * tail: sum_{i >= 1} beta_1^i gain_i m / (root_i + eps), by 3-node Gauss quadrature (`tail` in rule.pxd)."""
+    """w += sign * tail: sum_{i >= 1} beta_1^i gain_i m / (root_i + eps), by `tail` of rule.pxd."""
     cdef Py_ssize_t j
     cdef real *w = p[0]
     cdef const real *m = p[1]

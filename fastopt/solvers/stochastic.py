@@ -283,7 +283,8 @@ class Epochs:
             self._run_around(self.around, order, table, hyper, n_steps)
             return
         self._plan.begin(order, table, hyper, t0)
-        design, params = self.objective.design, (self._params,)
+        design = self.objective.design
+        params: tuple[Any, ...] = (self._params,)
         call: Callable[..., None] = sparse.epoch if design.sparse else dense.epoch
         if lazy:
             call, params = lazy_kernel.epoch, (self._params, self._records, self._small)
@@ -293,7 +294,7 @@ class Epochs:
         for start in range(0, n_steps, at_once):
             call(self._plan, *design.arrays, *params, self._scores, start, min(start + at_once, n_steps))
         if lazy:
-            lazy_kernel.unpack(self._plan, *params, n_steps)
+            lazy_kernel.unpack(self._plan, self._params, self._records, self._small, n_steps)
         sparse.finish(self._plan, self._params[0])
         self.state["t"] = t0 + n_steps
 
