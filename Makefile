@@ -5,6 +5,8 @@
 # make build   only compile                          make clean   remove what was built (.venv stays)
 # make debug-test      the suite against a build that checks every index
 # make sanitize-test   the suite under the address and undefined-behaviour sanitizers (gcc)
+# make sanitize        the fuzzed arrays, model files and malformed data under the sanitizers
+# make fuzz            10,000 fuzzed arrays instead of the suite's 500
 #
 # Each makes .venv and compiles when that is needed, and starts at once when it is not.
 #   PYTHON=python3.13            the interpreter for .venv (at least 3.11)
@@ -17,7 +19,7 @@ PY := $(VENV)/bin/python
 KERNELS := $(wildcard fastopt/_kernels/*.pyx fastopt/_kernels/*.pxd)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help bench test docs lint types format build debug-test sanitize-test clean
+.PHONY: help bench test docs lint types format build debug-test sanitize-test sanitize fuzz clean
 .DELETE_ON_ERROR:
 
 help:
@@ -106,6 +108,14 @@ sanitize-test: $(VENV)/.installed
 	cd build/sanitize && PYTHONPATH=$$PWD PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
 	    $(abspath $(PY)) -m pytest --capture=sys $(TEST_ARGS)
+
+# What untrusted input reaches. Tests that start processes of their own would lose the preloaded sanitizers.
+sanitize:
+	$(MAKE) sanitize-test TEST_ARGS="-q tests/test_fuzz.py tests/test_design.py tests/test_model_file.py tests/test_resume.py \
+	    -k 'not kill'"
+
+fuzz: $(VENV)/.built
+	FASTOPT_FUZZ=10000 $(PY) -m pytest --timeout=3600 tests/test_fuzz.py $(TEST_ARGS)
 
 clean:
 	rm -rf build dist *.egg-info fastopt/_kernels/*.so fastopt/_kernels/v[34] .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks $(VENV)/.built

@@ -36,9 +36,9 @@ DIRECTIVES = {
 if sys.platform == "win32":
     COMPILE, LINK, LIBRARIES = (["/Od", "/Zi"] if DEBUG else ["/O2"]), [], []
 else:
-    # The parts of -ffast-math that let sums vectorise. Never -ffast-math itself: it drops the NaN checks, and with
-    # gcc < 13 linking it sets flush-to-zero for the whole process.
-    RELAXED = ["-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "-fno-signed-zeros"]
+    # Never -ffast-math: it drops the NaN checks, and with gcc < 13 linking it sets flush-to-zero for the whole process.
+    # Nor -fassociative-math: it undoes compensated sums (the kernels' exp would lose two digits).
+    RELAXED = ["-fno-math-errno", "-fno-trapping-math", "-fno-inline-functions-called-once"]
     COMPILE = (["-O1", "-g"] if DEBUG or SANITIZE else ["-O3"]) + RELAXED
     LINK, LIBRARIES = (["-fsanitize=address,undefined"] if SANITIZE else []), ["m"]
     COMPILE += [*LINK, "-fno-omit-frame-pointer"] if SANITIZE else []

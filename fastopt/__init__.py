@@ -3,7 +3,11 @@
 from fastopt import optimizers, schedules
 from fastopt._minimize import minimize
 from fastopt._show_versions import show_versions
-from fastopt.linear_model import LogisticRegression
+from fastopt.linear_model import LogisticRegression, LogisticRegressionCV, SGDClassifier, SGDRegressor
+from fastopt.model_file import fit, load, save
 
 __version__ = "0.1.0"
-__all__ = ["LogisticRegression", "__version__", "minimize", "optimizers", "schedules", "show_versions"]
+__all__ = [
+    "LogisticRegression", "LogisticRegressionCV", "SGDClassifier", "SGDRegressor", "__version__", "fit", "load",
+    "minimize", "optimizers", "save", "schedules", "show_versions",
+]  # fmt: skip

@@ -45,7 +45,14 @@ def check_csr(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], na
     n_rows, n_columns = shape
     if len(indptr) != n_rows + 1:
         raise ValueError(f"X.indptr must have one element more than X has {names}s ({n_rows}); got {len(indptr)}.")
-    fault, row, entry, distinct = check.csr(values, indices, indptr, n_columns)
+    values, indices, indptr = (np.require(a, requirements=["C", "A"]) for a in (values, indices, indptr))
+    distinct, n_pieces = True, 1 + len(values) // (8 * WORK)
+    for piece in range(n_pieces):
+        begin, end = (n_rows * k // n_pieces for k in (piece, piece + 1))
+        fault, row, entry, rising = check.csr(values, indices, indptr, n_columns, begin, end)
+        distinct &= rising
+        if fault:
+            break
     if fault:
         found: Any = (indptr, indptr, indptr, indptr, indices, values)[fault]
         value = found[(0, 0, 0, row + 1, entry, entry)[fault]]
@@ -94,11 +101,13 @@ class Design:
             raise ValueError(f"X must be two-dimensional; got {dimensions}. {remedy}")
         if sparse:
             return cls._from_sparse(X)
-        if X.dtype not in (np.float32, np.float64) or not X.dtype.isnative:
-            X = X.astype(np.float64)
+        kept = X.dtype in (np.float32, np.float64)
         scattered = X.shape[1] > 1 and X.strides[1] != X.itemsize
-        if scattered or X.strides[0] % X.itemsize or not X.flags.aligned:
-            X = np.ascontiguousarray(X)
+        if not kept or not X.dtype.isnative or scattered or X.strides[0] % X.itemsize or not X.flags.aligned:
+            rows = np.empty(X.shape, X.dtype.newbyteorder("=") if kept else np.float64)
+            for start, stop in Design(rows, None, None, X.shape).pieces():  # NumPy's own loops do not see Ctrl-C
+                rows[start:stop] = X[start:stop]
+            X = rows
         return cls(X, None, None, X.shape)
 
     @classmethod
@@ -107,7 +116,7 @@ class Design:
         values, indices, indptr = X.data, X.indices, X.indptr
         if values.dtype not in (np.float32, np.float64) or not values.dtype.isnative:
             values = values.astype(np.float64)
-        values, indices, indptr = map(np.ascontiguousarray, (values, indices, indptr))
+        values, indices, indptr = (np.require(a, requirements=["C", "A"]) for a in (values, indices, indptr))
         distinct = check_csr(values, indices, indptr, X.shape)
         if indptr.dtype != indices.dtype:
             narrow = indices.dtype == np.int32 and len(values) <= np.iinfo(np.int32).max
@@ -116,6 +125,18 @@ class Design:
         if len(values) == 0:  # the kernels take the address of the first element
             values, indices = np.zeros(1, values.dtype), np.zeros(1, indices.dtype)
         return cls(values, indices, indptr, (int(X.shape[0]), int(X.shape[1])), distinct)
+
+    @property
+    def finite(self) -> bool:
+        """Whether no stored value is NaN or infinite."""
+        if self.indptr is not None:  # `check_csr` has seen to it
+            return True
+        for start, stop in self.pieces():
+            piece = self.values[start:stop]
+            with np.errstate(over="ignore", invalid="ignore"):
+                if not np.isfinite(piece.sum(dtype=np.float64)) and not np.isfinite(piece).all():
+                    return False
+        return True
 
     @property
     def sparse(self) -> bool:
@@ -185,6 +206,7 @@ class Design:
     @cached_property
     def _column_sums(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Entries of each column of a CSR matrix, and the sum of their squares, in one pass."""
+        assert self.indices is not None
         counts, squares = np.zeros(self.shape[1], np.int64), np.zeros(self.shape[1])
         check.columns(self.values, self.indices, self.n_stored, counts, squares)
         return counts, squares
@@ -213,7 +235,10 @@ class Design:
     def row_norms_squared(self) -> NDArray[np.float64]:
         """Squared Euclidean length of each row, (n_samples,) (duplicate entries taken as they stand)."""
         if self.indptr is None:
-            squares: NDArray[np.float64] = np.einsum("ij,ij->i", self.values, self.values, dtype=np.float64)
+            squares = np.empty(self.shape[0])
+            for start, stop in self.pieces():
+                rows = self.values[start:stop]
+                np.einsum("ij,ij->i", rows, rows, dtype=np.float64, out=squares[start:stop])
             return squares
         out = np.empty(self.shape[0])
         check.squares(self.values, self.indptr, out)

@@ -198,7 +198,8 @@ class Objective:
     def hessian(self, w: NDArray[Any], dtype: DTypeLike | None = None) -> Float64:
         """Hessian of F (of its smooth part, with L1) at w, (size, size) for parameters flat.
 
-        By BLAS, O(n size^2) work: for few columns. Products are of `dtype` (None: X's own), over blocks of rows; their sums are float64.
+        By BLAS, O(n size^2) work: for few columns. Products are of `dtype` (None: X's own), over blocks of rows; their
+        sums are float64.
         """
         width, K = self.shape
         z = self.raw_prediction(w)
@@ -272,6 +273,8 @@ class Objective:
 
 def raw_prediction(design: Design, w: Float64, n_outputs: int, fit_intercept: bool) -> Float64:
     """Xw + b of every row of a design, (n_samples, n_outputs)."""
+    if w.shape != ((design.shape[1] + fit_intercept) * n_outputs,):
+        raise ValueError(f"w must have {n_outputs} x {design.shape[1] + fit_intercept} elements; got {w.shape}.")
     out = np.empty((design.shape[0], n_outputs))
     terms = passes.Terms(0, 0.0, _NONE, _NONE, design.shape[1], n_outputs, fit_intercept)
     kernel: Callable[..., None] = passes.sparse_predict if design.sparse else passes.dense_predict

@@ -155,7 +155,8 @@ class Optimizer:
         flat_g = self._clip(_like("g", g, flat))
         t = int(state["t"]) + 1
         row = self._row(t, self.rate(t - 1), state)
-        _step.dense(_step.RULES[self._kernel], self._hyper_array, row, flat, flat_g, *slots)
+        a, b, c = slots
+        _step.dense(_step.RULES[self._kernel], self._hyper_array, row, flat, flat_g, a, b, c)
         if self.ema_momentum is not None:
             _step.average(flat, state["ema"].reshape(-1), self.ema_momentum if t > 1 else 0.0)
         state["t"] = t
@@ -176,15 +177,17 @@ class Optimizer:
         dtype = g.dtype.char
         if dtype not in _EMPTY:
             return False
-        kernel, empty = _step.DENSE[dtype], _EMPTY[dtype]
+        kernel: Any = _step.DENSE[dtype]
+        empty: Any = _EMPTY[dtype]
         before = {key: state[key] for key in self._scalars()} if self._has_scalars else None
         try:
             t = int(state["t"]) + 1
-            kernel(
-                kind, hyper, self._row(t, self.rate(t - 1), state), w, g, empty if a is None else state[a],
-                empty if b is None else state[b], empty if c is None else state[c],
-            )  # fmt: skip
-        except (TypeError, ValueError, KeyError, BufferError):
+            x = empty if a is None else state[a]
+            y, z = empty if b is None else state[b], empty if c is None else state[c]
+            if not (w.flags.aligned and g.flags.aligned and x.flags.aligned and y.flags.aligned and z.flags.aligned):
+                return False
+            kernel(kind, hyper, self._row(t, self.rate(t - 1), state), w, g, x, y, z)
+        except (TypeError, ValueError, KeyError, AttributeError, BufferError):
             if before is not None:
                 state.update(before)
             return False
@@ -312,6 +315,15 @@ class Optimizer:
 
     #: Whether weight decay is part of the rule's own step.
     _decays_itself: ClassVar[bool] = False
+    @property
+    def l1_waits(self) -> bool:
+        """Whether the solvers' L1 on CSR acts on touched coordinates alone, as L2 does.
+
+        Weighted by the inverse share of batches that touch them. Else every coordinate steps: past gradients move w
+        between touches.
+        """
+        return False
+
     #: Whether L2 on CSR is what it is on dense data; else it acts on touched coordinates, by the share of batches.
     exact_l2: ClassVar[bool] = False
 
@@ -428,6 +440,8 @@ def _flat(w: Array) -> Array:
         raise TypeError(f"w must be a NumPy array of float32 or float64; got {got!s}. Use numpy.asarray(w, float).")
     if not w.flags.c_contiguous or not w.flags.writeable:
         raise ValueError("w must be C-contiguous and writeable; got one that is not. Use numpy.array(w, order='C').")
+    if not w.flags.aligned:
+        raise ValueError("w must be aligned; got an array at an odd address. Use numpy.array(w).")
     return w.reshape(-1)
 
 
@@ -437,7 +451,9 @@ def _like(name: str, a: Any, w: Array, *, written: bool = False) -> Array:
         raise ValueError(f"{name} must be an array like w ({w.dtype} of {w.size} elements); got {got}.")
     if written and not (a.flags.c_contiguous and a.flags.writeable):
         raise ValueError(f"{name} must be C-contiguous and writeable; got an array that is not.")
-    return np.ascontiguousarray(a).reshape(-1)
+    if written and not a.flags.aligned:
+        raise ValueError(f"{name} must be aligned; got an array at an odd address.")
+    return np.require(a, requirements=["C", "A"]).reshape(-1)
 
 
 def _expand(indices: Any, w: Array) -> NDArray[np.int64]:
@@ -450,7 +466,7 @@ def _expand(indices: Any, w: Array) -> NDArray[np.int64]:
         bad = int(rows.min()) if rows.min() < 0 else int(rows.max())
         raise ValueError(f"indices must be in [0, {n}); got {bad}.")
     width = w.size // max(n, 1)
-    flat = rows.astype(np.int64, copy=False)
+    flat = np.require(rows, np.int64, ["C", "A"])
     return flat if width == 1 else (flat[:, None] * width + np.arange(width)).reshape(-1)
 
 
@@ -458,7 +474,7 @@ def _sparse_gradient(g: tuple[Any, Any], w: Array) -> tuple[NDArray[np.int64], A
     """Flat positions, each once, and their gradients."""
     if len(g) != 2:
         raise ValueError(f"g must be an array or a pair (indices, values); got a tuple of {len(g)}.")
-    columns, values = _expand(g[0], w), np.ascontiguousarray(g[1])
+    columns, values = _expand(g[0], w), np.require(g[1], requirements=["C", "A"])
     if values.size != columns.size or values.dtype != w.dtype:
         got = f"{values.dtype} of {values.size}"
         raise ValueError(f"g's values must be {w.dtype} of {columns.size} elements; got {got}.")
@@ -466,7 +482,7 @@ def _sparse_gradient(g: tuple[Any, Any], w: Array) -> tuple[NDArray[np.int64], A
     if len(columns) > 1 and not (columns[1:] > columns[:-1]).all():
         columns, inverse = np.unique(columns, return_inverse=True)
         values = np.bincount(inverse, weights=values, minlength=len(columns)).astype(w.dtype)
-    return np.ascontiguousarray(columns), values
+    return np.require(columns, requirements=["C", "A"]), values
 
 
 @dataclass(frozen=True, repr=False)
@@ -806,6 +822,11 @@ class Adagrad(Optimizer):
     def _start(self, slot: str, w: Array) -> Any:
         return self.initial_accumulator_value if slot == "a" else super()._start(slot, w)
 
+    @property
+    def l1_waits(self) -> bool:
+        """Yes."""
+        return True
+
     def _hyper(self) -> tuple[float, ...]:
         return (self.epsilon,)
 
@@ -867,6 +888,11 @@ class RMSprop(Optimizer):
     @property
     def _positions(self) -> tuple[int, ...]:
         return tuple("vum".index(slot) for slot in self.slots)
+
+    @property
+    def l1_waits(self) -> bool:
+        """Without momentum."""
+        return not self.momentum
 
     def _hyper(self) -> tuple[float, ...]:
         return (self.rho, self.momentum, self.epsilon, float(self.centered))
@@ -1032,6 +1058,11 @@ class Adadelta(Optimizer):
         """``("a", "d")``."""
         return ("a", "d")
 
+    @property
+    def l1_waits(self) -> bool:
+        """Yes."""
+        return True
+
     def _hyper(self) -> tuple[float, ...]:
         return (self.rho, self.epsilon)
 
@@ -1062,7 +1093,8 @@ class Ftrl(Optimizer):
     Notes
     -----
     Without a gradient z and n rest and w follows from them and the last learning rate: CSR steps are exact at
-    O(nonzeros), but with l2_shrinkage, where every coordinate steps. L2 of the solvers on CSR as in `Adam`.
+    O(nonzeros), but with l2_shrinkage, where every coordinate steps. L2 of the solvers on CSR as in `Adam`. Their L1,
+    of strength l1, adds t l1 to l1_regularization_strength in step t, one l1 for each step: exact on CSR, too.
 
     References
     ----------
@@ -1107,6 +1139,11 @@ class Ftrl(Optimizer):
     def _start(self, slot: str, w: Array) -> Any:
         return self.initial_accumulator_value if slot == "n" else super()._start(slot, w)
 
+    @property
+    def l1_waits(self) -> bool:
+        """Exactly."""
+        return True
+
     def _hyper(self) -> tuple[float, ...]:
         l2, shrinkage = self.l2_regularization_strength, self.l2_shrinkage_regularization_strength
         return (-self.learning_rate_power, self.l1_regularization_strength, 2 * l2, shrinkage, self.beta)
@@ -1114,7 +1151,7 @@ class Ftrl(Optimizer):
     def _columns(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
         if not (lr if type(lr) is float else np.all(lr)):
             raise ValueError("learning_rate must be > 0 at every step of Ftrl, which divides by it; got 0.0.")
-        return (lr,)
+        return (lr, t)
 
     def _keep_start(self, w: Array, state: State, scale: float) -> None:
         quadratic = state["n"] ** -self.learning_rate_power + self.beta
@@ -1233,6 +1270,11 @@ class _ScheduleFree(Optimizer):
 
     def _v_gain(self, t: Any) -> Any:
         return 1.0 if type(t) is int else np.ones_like(t)
+
+    @property
+    def l1_waits(self) -> bool:
+        """Yes: z rests between touches."""
+        return True
 
     def _idles(self, alpha: float, constant_rate: bool) -> bool:
         return not self.weight_decay

@@ -1,4 +1,4 @@
-"""Pictures, with matplotlib (``pip install fastopt[plot]``): paths of iterates over a function's contours."""
+"""Pictures, with matplotlib (``pip install fastopt[plot]``): paths of iterates over contours, the course of fits."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastopt._validation import check_integer, fail
+from fastopt._validation import check_choice, check_integer, fail
 
-__all__ = ["paths"]
+__all__ = ["convergence", "paths"]
 
 #: Of the iterates' extent, left free around them on each side.
 MARGIN = 0.15
@@ -97,6 +97,94 @@ def paths(
     if labels is not None and lines:
         ax.legend(loc="best", framealpha=0.9)
     return ax
+
+
+def convergence(
+    *estimators: Any,
+    y: str = "objective",
+    x: str = "epoch",
+    labels: Sequence[str] | None = None,
+    best: float | None = None,
+    ax: Any = None,
+) -> Any:
+    """Draws how fits went: the gap of F, or the norm of its gradient, against epochs or seconds.
+
+    Parameters
+    ----------
+    *estimators : fitted estimators, or dicts like their `history_`
+        One curve each.
+    y : "objective" or "grad_norm", default "objective"
+        The objective less `best`, or the gradient's norm; both on a logarithmic scale. Values that are not measured
+        (NaN) are left out.
+    x : "epoch" or "seconds", default "epoch"
+    labels : sequence of str or None
+        For the legend; None: the solver's or optimizer's name, else the class's.
+    best : float or None
+        F's minimum; None: the lowest value of all curves, whose own point is then left out. Only compare fits that
+        minimise the same F.
+    ax : matplotlib.axes.Axes or None
+        Where to draw; None: a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    ValueError
+        If an estimator is not fitted, or without one.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.preprocessing import scale
+    >>> from fastopt import LogisticRegression, plot
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> fits = [LogisticRegression(solver=s, C=0.1, tol=1e-2, random_state=0).fit(scale(X), y) for s in ("gd", "lbfgs")]
+    >>> ax = plot.convergence(*fits, y="grad_norm")
+    >>> ax.figure.savefig("convergence.svg")  # doctest: +SKIP
+    """
+    check_choice("y", y, ("objective", "grad_norm"))
+    check_choice("x", x, ("epoch", "seconds"))
+    if not estimators:
+        raise ValueError("convergence must be given at least one fitted estimator; got none.")
+    if labels is not None and len(labels) != len(estimators):
+        fail("labels", f"one name for each of {len(estimators)} fits", labels)
+    curves = [_curve(one, x, y) for one in estimators]
+    if y == "objective":
+        known = [curve[1].min() for curve in curves if curve.shape[1]]
+        lowest = best if best is not None else min(known, default=0.0)
+        curves = [curve - np.array([[0.0], [lowest]]) for curve in curves]
+    pyplot = _pyplot()
+    if ax is None:
+        ax = pyplot.subplots(layout="constrained")[1]
+    names = labels if labels is not None else [_name(one) for one in estimators]
+    for curve, name in zip(curves, names, strict=True):
+        shown = curve[:, curve[1] > 0]
+        ax.plot(*shown, "-o", markersize=3 if shown.shape[1] <= 100 else 0, linewidth=1.2, label=name)
+    ax.set(yscale="log", xlabel={"epoch": "epochs", "seconds": "seconds"}[x])
+    ax.set_ylabel("F - lowest F" if y == "objective" else "norm of F's gradient")
+    ax.legend(loc="best", framealpha=0.9)
+    return ax
+
+
+def _curve(fitted: Any, x: str, y: str) -> NDArray[np.float64]:
+    """Rows x and y of a fit, where y was measured."""
+    history = fitted if hasattr(fitted, "keys") else getattr(fitted, "history_", None)
+    if history is None:
+        raise ValueError(f"convergence must be given fitted estimators; got {fitted!r}. Call its fit first.")
+    curve = np.array([history[x], history[y]], dtype=np.float64)
+    return curve[:, np.isfinite(curve).all(axis=0)]
+
+
+def _name(fitted: Any) -> str:
+    for attribute in ("solver_", "optimizer"):
+        name = getattr(fitted, attribute, None)
+        if name is not None:
+            return str(getattr(name, "name", name))
+    return type(fitted).__name__
 
 
 def _pyplot() -> Any:

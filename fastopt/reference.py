@@ -36,12 +36,15 @@ __all__ = [
     "init",
     "objective",
     "polyak",
+    "proximal_step",
     "python_epoch",
     "python_init",
     "saga_epoch",
     "sdca_epoch",
     "sdca_init",
     "sdca_visit",
+    "sgd_epoch",
+    "soft_threshold",
     "step",
 ]
 
@@ -949,11 +952,12 @@ def epoch(
     learning_rates: Value = None,
     t0: int = 0,
     on_step: Callable[[int, Any, State], object] | None = None,
+    l1_ratio: float = 0.0,
 ) -> tuple[Value, State, int]:
     """One pass of minibatch steps, each of which moves every coordinate, on dense and on CSR data alike.
 
-    The gradient of a batch of b rows is ``1/b sum_i s'_i dloss_i x_i + alpha w`` with ``s' = s / mean(s)``; the last
-    batch may be shorter.
+    The gradient of a batch of b rows is ``1/b sum_i s'_i dloss_i x_i + alpha (1 - l1_ratio) w`` with ``s' = s /
+    mean(s)``; the last batch may be shorter. L1 is a proximal step in the rule's own metric (`proximal_step`).
 
     Parameters
     ----------
@@ -1036,15 +1040,207 @@ def epoch(
             if fit_intercept:
                 g[d] = r.sum(axis=0)
         if alpha:
-            g[:d] += alpha * w[:d]
+            g[:d] += alpha * (1.0 - l1_ratio) * w[:d]
         t += 1
         lr = (
             decayed(hyper["learning_rate"], t, hyper["decay"]) if learning_rates is None else learning_rates[t - 1 - t0]
         )
-        w, state = _step(row, w, g, state, t, lr, hyper)
+        if alpha * l1_ratio:
+            l1 = np.full((len(w), 1), alpha * l1_ratio)
+            l1[d:] = 0.0
+            w, state = proximal_step(row, w, g, state, t, float(lr), hyper, l1)
+        else:
+            w, state = _step(row, w, g, state, t, lr, hyper)
         if on_step is not None:
             on_step(t, w, state)
     return w, state, t
+
+
+def proximal_step(
+    rule: Rule, w: Value, g: Value, state: State, t: int, lr: float, hyper: Hyper, l1: Value
+) -> tuple[Value, State]:
+    """A step of a rule, then `soft_threshold` by l1 times the factor that the rule has for a lasting gradient.
+
+    At a fixed point of the rule without L1 the gradient is zero; here it is within l1 of zero where w is zero, and -l1
+    sign(w) elsewhere. Velocities are those of the iterates after the threshold (Nesterov's is zero where that is
+    zero, so that w is zero beside x). Two rules differ: FTRL has L1 in its
+    formula, t l1 in step t; Lion, whose steps have one size, takes the subgradient of least norm, and no step of it
+    crosses zero or leaves it where that is zero.
+
+    References
+    ----------
+    Ochs, Chen, Brox, Pock, "iPiano: Inertial proximal algorithm for nonconvex optimization", 2014, Algorithm 1.
+    Beck, Teboulle, "A fast iterative shrinkage-thresholding algorithm", 2009, eqs. (4.1)-(4.3), for Nesterov. McMahan,
+    "Follow-the-regularized-leader and mirror descent", AISTATS 2011, for FTRL. Andrew, Gao, "Scalable training of
+    L1-regularized log-linear models", ICML 2007, for Lion's orthants.
+    """
+    before = w
+    if rule.step is ftrl_step:
+        hyper = hyper | {"l1_regularization_strength": hyper["l1_regularization_strength"] + t * l1}
+        return _step(rule, w, g, state, t, lr, hyper)
+    if rule.step is lion_step:
+        g = np.where(w != 0, g + l1 * np.sign(w), soft_threshold(g, l1))
+    w, state = _step(rule, w, g, state, t, lr, hyper)
+    mu = hyper.get("momentum", 0.0)
+    if rule.step is lion_step:
+        crosses = (before * w < 0) | ((before == 0) & (g == 0))
+        return np.where(crosses & (l1 > 0), 0.0, w), state
+    if rule.step in _DECAYS_ITSELF:
+        beta: Value = hyper.get("beta_1", mu)
+        z = soft_threshold(state["z"], l1 * _factor(rule, state, t, lr, hyper))
+        x = (w - (1.0 - beta) * state["z"]) / beta + _share(state, t, lr, hyper) * (z - state["z"])
+        return (1.0 - beta) * z + beta * x, state | {"z": z}
+    if rule.step is sgd_step and mu and hyper["nesterov"]:
+        x = w - mu * state["u"]
+        moved = soft_threshold(x, lr * l1)
+        u = np.where((moved == 0) & (l1 > 0), 0.0, state["u"] + (moved - x))
+        return moved + mu * u, {"u": u}
+    moved = soft_threshold(w, l1 * _factor(rule, state, t, lr, hyper))
+    if "u" in state and rule.step is not adamax_step:  # RMSprop subtracts its velocity
+        state = state | {"u": state["u"] + (moved - w) * (-1.0 if rule.step is rmsprop_step else 1.0)}
+    return moved, state
+
+
+def _share(state: State, t: int, lr: float, hyper: Hyper) -> float:
+    """c of the schedule-free rules' last step."""
+    return float(float(t) ** hyper["r"] * state["lr_max"] ** hyper["weight_lr_power"] / state["weight_sum"])
+
+
+def _factor(rule: Rule, state: State, t: int, lr: float, hyper: Hyper) -> Value:
+    """What the last step multiplied a gradient by that lasts."""
+    epsilon = hyper.get("epsilon", 0.0)
+    if rule.step in _DECAYS_ITSELF and t <= hyper["warmup_steps"]:
+        lr = lr * t / hyper["warmup_steps"]
+    if rule.step is adagrad_step:
+        return lr / (state["a"] + epsilon) ** 0.5
+    if rule.step is rmsprop_step:
+        spread = _max(state["v"] - state["m"] ** 2, 0.0) if hyper["centered"] else state["v"]
+        return lr / (spread + epsilon) ** 0.5
+    if rule.step is adam_step:
+        v = state["v_max"] if hyper["amsgrad"] else state["v"]
+        return lr * (1.0 - hyper["beta_2"] ** t) ** 0.5 / (1.0 - hyper["beta_1"] ** t) / (v**0.5 + epsilon)
+    if rule.step is nadam_step:
+        b1, product = hyper["beta_1"], state["u_product"]
+        u, u_next = b1 * (1.0 - 0.5 * 0.96**t), b1 * (1.0 - 0.5 * 0.96 ** (t + 1))
+        gain = u_next / (1.0 - product * u_next) + (1.0 - u) / (1.0 - product)
+        return lr * gain / ((state["v"] / (1.0 - hyper["beta_2"] ** t)) ** 0.5 + epsilon)
+    if rule.step is adamax_step:
+        return lr / (1.0 - hyper["beta_1"] ** t) / (state["u"] + epsilon)
+    if rule.step is adadelta_step:
+        return lr * (state["d"] + epsilon) ** 0.5 / (state["a"] + epsilon) ** 0.5
+    if rule.step is schedule_free_adamw_step:
+        return lr / ((state["v"] / (1.0 - hyper["beta_2"] ** t)) ** 0.5 + epsilon)
+    return lr
+
+
+# --- scikit-learn's SGD ---------------------------------------------------------------------------
+
+
+def sgd_epoch(
+    X: Value,
+    y: Value,
+    w: Value,
+    state: State | None,
+    *,
+    learning_rates: Value,
+    loss: Loss = "log_loss",
+    alpha: float = 0.0,
+    l1_ratio: float = 0.0,
+    step_weight: Value = None,
+    fit_intercept: bool = True,
+    order: Value = None,
+    batch_size: int = 1,
+    l1: str = "proximal",
+    average: int = 0,
+    passive: str | None = None,
+    bound: float = 1.0,
+    guarded: bool = False,
+    t0: int = 0,
+    on_step: Callable[[int, Any, State], object] | None = None,
+) -> tuple[Value, State, Value]:
+    """One pass of plain SGD steps with what scikit-learn has around them, every coordinate moved in each step.
+
+    ``w = (1 - lr alpha (1 - l1_ratio)) w - lr g``, then L1, then the average.
+
+    Parameters
+    ----------
+    X : (n, d) array
+    y : (n,) or (n, n_outputs) array
+    w : (d + fit_intercept, n_outputs) array
+    state : dict or None
+        "average"; "l1_paid" and "l1_owed" of the truncated gradient. None: zeros.
+    learning_rates : (n_steps,) array
+    loss, alpha, l1_ratio, fit_intercept, order, t0, on_step
+        As in `epoch` and `objective`.
+    step_weight : (n,) or (n, n_outputs) array or None
+        What each row's step is multiplied by.
+    l1 : str
+        "proximal": `soft_threshold` by ``lr alpha l1_ratio``. "truncated": each coordinate pays, towards zero and no
+        further, what L1 has asked of all so far less what it has paid.
+    average : int
+        The first step (from 1) whose w is part of the mean; 0: none.
+    passive : str or None
+        "pa1" or "pa2": step sizes ``min(bound, loss / ||x||^2)`` and ``loss / (||x||^2 + 1 / (2 bound))``.
+    guarded : bool
+        Slopes cut to [-1e12, 1e12]; the factor of L2 never below 0.
+
+    Returns
+    -------
+    w, state, sums
+        New values; the sums over rows of losses and of penalties, each at the w of its step, (2, n_outputs).
+
+    References
+    ----------
+    Tsuruoka, Tsujii, Ananiadou, ACL 2009, section 3.2 and Figure 2. Crammer et al., JMLR 7, 2006, eq. (15).
+    """
+    value, dloss = _pair(loss)
+    n, d = X.shape
+    k = w.shape[1]
+    order = np.arange(n) if order is None else order
+    weights = np.ones((n, 1)) if step_weight is None else np.asarray(step_weight).reshape(n, -1)
+    state = {"average": _zeros(w), "l1_paid": _zeros(w), "l1_owed": 0.0} if state is None else dict(state)
+    sums, l2, strength = np.zeros((2, k)), alpha * (1.0 - l1_ratio), alpha * l1_ratio
+    for s, start in enumerate(range(0, len(order), batch_size)):
+        rows, lr, t = order[start : start + batch_size], learning_rates[s], t0 + s + 1
+        z = X[rows] @ w[:d] + (w[d] if fit_intercept else 0.0)
+        losses = _pointwise(value, y[rows], z).reshape(len(rows), -1)
+        slopes = _pointwise(dloss, y[rows], z).reshape(len(rows), -1)
+        sums[0, : losses.shape[1]] += losses.sum(axis=0)
+        sums[1] += len(rows) * (0.5 * l2 * (w[:d] ** 2).sum(axis=0) + strength * abs(w[:d]).sum(axis=0))
+        if passive is None:
+            moves = -lr * (np.clip(slopes, -1e12, 1e12) if guarded else slopes)
+        else:
+            norms = (X[rows] ** 2).sum(axis=1, keepdims=True)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                sizes = losses / (norms + 0.5 / bound) if passive == "pa2" else np.minimum(bound, losses / norms)
+            sizes = np.where((passive == "pa1") & (norms == 0), 0.0, sizes)
+            targets = y[rows].reshape(len(rows), -1)
+            moves = sizes * (targets if loss in ("hinge", "perceptron") else np.where(targets < z, -1.0, 1.0))
+        moves = weights[rows] * moves / len(rows)
+        factor = 1.0 - lr * l2
+        w = w.copy()
+        w[:d] = (max(factor, 0.0) if guarded else factor) * w[:d] + X[rows].T @ moves
+        if fit_intercept:
+            w[d] += moves.sum(axis=0)
+        if l1 == "proximal":
+            w[:d] = soft_threshold(w[:d], lr * strength)
+        elif strength:
+            owed = state["l1_owed"] = state["l1_owed"] + lr * strength
+            paid, before = state["l1_paid"].copy(), w[:d].copy()
+            w[:d] = np.where(before > 0, np.maximum(before - (owed + paid[:d]), 0.0), before)
+            w[:d] = np.where(before < 0, np.minimum(before + (owed - paid[:d]), 0.0), w[:d])
+            paid[:d] += w[:d] - before
+            state["l1_paid"] = paid
+        if 0 < average <= t:
+            state["average"] = polyak(state["average"], w, t, average)
+        if on_step is not None:
+            on_step(t, w, dict(state))
+    return w, state, sums
+
+
+def soft_threshold(w: Value, by: Value) -> Value:
+    """w moved towards zero by `by`, and no further: the proximal operator of ``by |w|_1``."""
+    return _sign(w) * _max(abs(w) - by, 0.0)
 
 
 # --- one row at a time, with a memory for each row ---------------------------------------------------
@@ -1088,11 +1284,11 @@ def sdca_visit(y: float, z: float, q: float, a: float, logit: float, loss: str) 
     if loss == "hinge":
         return max(min(a + (1.0 - y * z) / max(q, 1e-300), 1.0), 0.0), 0.0
     goal, p, u = q * a - y * z, a, logit
-    low, high, h = goal - q, goal, logit + y * z
+    low, high, h = goal - q - 1.0, goal + 1.0, logit + y * z
     enough = 0.1 * abs(h)
     for _ in range(40):
         u -= h / (1.0 + q * p * (1.0 - p))
-        if not low <= u <= high:
+        if not low < u < high:
             u = 0.5 * (low + high)
         p = 1.0 / (1.0 + _exp(-u))
         h = u + q * p - goal
@@ -1172,8 +1368,8 @@ def saga_epoch(
 ) -> tuple[Value, Value, Value]:
     """One pass of SAGA's proximal steps.
 
-    ``w = prox_{B l1}(w - A r x - B (g + l2 w))``, ``g = g + (new - old) x / n`` with A the column's step, B = A over its
-    share of the rows, new the row's slope ``s' dloss``, old the one in the table, ``r = (new - old) / (1 + q s'
+    ``w = prox_{B l1}(w - A r x - B (g + l2 w))``, ``g = g + (new - old) x / n`` with A the column's step, B = A over
+    its share of the rows, new the row's slope ``s' dloss``, old the one in the table, ``r = (new - old) / (1 + q s'
     ddloss)`` and ``q = sum A x^2``.
 
     Parameters

@@ -91,7 +91,7 @@ def csr(values, indices, indptr, shape):
 
 
 @functools.cache
-def trajectory(name, loss, alpha, batch_size, epochs=None, options=(), **kwargs):
+def trajectory(name, loss, alpha, batch_size, epochs=None, options=(), l1_ratio=0.0, **kwargs):
     """(order, ws, states): the reference's parameters and states before the first step and after each one, float64."""
     p = problem(loss, **kwargs)
     epochs = epochs or (3 if name == "gd" or batch_size == len(p.y) else 1)  # enough steps to see the state
@@ -109,7 +109,7 @@ def trajectory(name, loss, alpha, batch_size, epochs=None, options=(), **kwargs)
     for one in np.split(order, epochs):
         w, state, t = reference.epoch(
             p.dense, p.y, w, state, rule=name, hyper=hyper, alpha=alpha, order=one, t0=t, on_step=on_step,
-            batch_size="full" if name == "gd" else batch_size, **p.terms,
+            batch_size="full" if name == "gd" else batch_size, l1_ratio=l1_ratio, **p.terms,
         )  # fmt: skip
     return order, ws, states
 

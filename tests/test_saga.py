@@ -1,5 +1,7 @@
 """SAGA: the reference's steps, scikit-learn's minimisers with and without L1, and honest ends."""
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -22,7 +24,7 @@ LOSS = pytest.mark.parametrize("loss", SMOOTH)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@parametrize_with_checks([LogisticRegression(solver="saga", max_iter=1000)])
+@parametrize_with_checks([LogisticRegression(solver="saga", tol=1e-11, max_iter=1000)])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
@@ -125,8 +127,8 @@ def test_l1_minimum_is_scikit_learns_saga(sparse, l1_ratio):
     ours = LogisticRegression(solver="saga", C=0.1, l1_ratio=l1_ratio, tol=1e-8, max_iter=5000)
     ours.fit(scipy.sparse.csr_array(X) if sparse else X, y)
     peer = Peer(solver="saga", C=0.1, l1_ratio=l1_ratio, tol=1e-12, max_iter=20000, random_state=0)
-    with np.testing.suppress_warnings() as ignore:
-        ignore.filter(FutureWarning)  # 1.6 wants penalty="elasticnet" beside l1_ratio, 1.8 deprecates it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of the releases that want a penalty="elasticnet" beside it
         peer.fit(X, y)
     assert ours.converged_
     assert 0 < (ours.coef_ == 0).sum() < X.shape[1]
@@ -150,7 +152,7 @@ def test_squared_minimum_is_coordinate_descents(l1_ratio):
 @pytest.mark.parametrize("sparse", [False, True])
 def test_every_smooth_loss_converges(loss, sparse):
     p = problem(loss, "csr32" if sparse else "dense", weighted=True)
-    F, result = solve(p.X, p.y, loss, alpha=0.1, sample_weight=p.sample_weight, tol=1e-6)
+    _, result = solve(p.X, p.y, loss, alpha=0.1, sample_weight=p.sample_weight, tol=1e-6)
     assert result.converged
     terms = {"loss": loss, "alpha": 0.1, "sample_weight": p.sample_weight}
     assert np.linalg.norm(reference.gradient(p.dense, p.y, result.w, **terms)) <= 1.001e-6
@@ -180,7 +182,7 @@ def test_unscaled_columns(scales, sparse):
 
 def test_float32():
     X, y = breast_cancer()
-    F, result = solve(X.astype(np.float32), y, tol=1e-5)
+    _, result = solve(X.astype(np.float32), y, tol=1e-5)
     assert result.converged
     assert result.w.dtype == np.float32
     assert np.linalg.norm(reference.gradient(X.astype(np.float32), y, result.w.astype(float), alpha=0.01)) <= 1.1e-5
@@ -197,7 +199,7 @@ def test_separable_data_without_a_penalty():
 def test_a_column_that_no_row_has_goes_to_zero():
     X, y = breast_cancer()
     X = np.column_stack([np.where(X > 0.3, X, 0.0), np.zeros(len(y))])
-    F, result = solve(scipy.sparse.csr_array(X), y, w=np.full((X.shape[1] + 1, 1), 0.5), tol=1e-6)
+    _, result = solve(scipy.sparse.csr_array(X), y, w=np.full((X.shape[1] + 1, 1), 0.5), tol=1e-6)
     assert result.converged
     assert result.w[-2, 0] == 0
 

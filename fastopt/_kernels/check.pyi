@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 def csr(
-    values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any], n_columns: int
+    values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any], n_columns: int, begin: int, end: int
 ) -> tuple[int, int, int, bool]: ...
 def squares(values: NDArray[Any], indptr: NDArray[Any], out: NDArray[np.float64]) -> None: ...
 def columns(

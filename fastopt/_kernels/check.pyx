@@ -10,19 +10,20 @@ cdef enum:
     SOUND, FIRST, FALLS, BEYOND, COLUMN, FINITE
 
 
-def csr(const real[::1] values, const index[::1] columns, const offset[::1] indptr, Py_ssize_t n_columns):
-    """(fault, row, entry, distinct): the first fault, 0 if none, and where; `distinct` if every row's columns rise.
+def csr(const real[::1] values, const index[::1] columns, const offset[::1] indptr, Py_ssize_t n_columns,
+        Py_ssize_t begin, Py_ssize_t end):
+    """(fault, row, entry, distinct): the first fault of rows begin .. end - 1, 0 if none, and where.
 
-    `indptr` has at least one element. Entries beyond indptr[-1] are not part of the matrix and are not read.
+    `distinct` if every row's columns rise. `indptr` has more than `end` elements, all before `begin` sound. Entries beyond indptr[-1] are not part of the matrix and are not read.
     """
-    cdef Py_ssize_t row, k, n_rows = indptr.shape[0] - 1, length = min(values.shape[0], columns.shape[0])
+    cdef Py_ssize_t row, k, length = min(values.shape[0], columns.shape[0])
     cdef Py_ssize_t start, stop
     cdef bint distinct = True, in_range, rising, finite
     cdef double largest = largest_of(values)
     if indptr[0] != 0:
         return FIRST, 0, 0, False
     with nogil:
-        for row in range(n_rows):
+        for row in range(begin, end):
             start = indptr[row]
             stop = indptr[row + 1]
             if stop < start:

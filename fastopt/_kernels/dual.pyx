@@ -47,12 +47,13 @@ cdef inline double ascend_logistic(double y, double z, double q, double *state) 
 
     The root is kept bracketed: for large q Newton's steps alone would jump to and fro.
     """
-    cdef double p = state[0], u = state[1], h = u + y * z, goal = q * p - y * z, low = goal - q, high = goal
+    cdef double p = state[0], u = state[1], h = u + y * z, goal = q * p - y * z
+    cdef double low = goal - q - 1, high = goal + 1   # a first step may end at the bound itself, give or take rounding
     cdef double enough = 0.1 * fabs(h), old = p
-    cdef int k
-    for k in range(40):
+    cdef int _
+    for _ in range(40):
         u -= h / (1 + q * p * (1 - p))
-        if not low <= u <= high:
+        if not low < u < high:
             u = 0.5 * (low + high)
         p = sigmoid(u)
         h = u + q * p - goal

@@ -41,3 +41,4 @@ def sparse_moments(
     t: Terms, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any], moments: NDArray[np.float64],
     start: int, stop: int,
 ) -> None: ...  # fmt: skip
+def exponential(x: NDArray[Any]) -> None: ...

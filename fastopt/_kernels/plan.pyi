@@ -10,6 +10,7 @@ class Plan:
     rule: int
     loss_parameter: float
     alpha: float
+    l1: float
     scale: float
     clipnorm: float
     clipvalue: float
@@ -23,7 +24,6 @@ class Plan:
     ema_row: int
     first_step: int
     intercept: bool
-    lazy: bool
     eager: bool
     distinct: bool
     clips: bool
@@ -31,14 +31,14 @@ class Plan:
     def __init__(
         self, loss: int, loss_parameter: float, alpha: float, y: NDArray[np.float64], weights: NDArray[np.float64],
         n_features: int, n_outputs: int, intercept: bool, batch_size: int, l2: NDArray[np.float64],
-        stamp: NDArray[np.int32], touched: NDArray[np.intp], distinct: bool,
+        touched: NDArray[np.intp], first: NDArray[np.int32], local: NDArray[np.int32], distinct: bool,
     ) -> None: ...  # fmt: skip
     def begin(
-        self, order: NDArray[np.intp], table: NDArray[np.float64], hyper: NDArray[np.float64], lazy: bool,
-        first_step: int,
-    ) -> None: ...  # fmt: skip
+        self, order: NDArray[np.intp], table: NDArray[np.float64], hyper: NDArray[np.float64], first_step: int
+    ) -> None: ...
     def use(
         self, rule: int, intercept_hyper: NDArray[np.float64], slot_rows: NDArray[np.intp], eager: bool,
         clipnorm: float, clipvalue: float, ema_row: int, ema_momentum: float,
     ) -> None: ...  # fmt: skip
+    def shrink_by(self, l1: float, l1s: NDArray[np.float64]) -> None: ...
     def reset(self) -> None: ...

@@ -15,22 +15,21 @@ LOSSES = {"log_loss": LOG_LOSS, "multinomial": MULTINOMIAL, "squared_error": SQU
 cdef class Plan:
     """Who is minimised, in which order, with which steps."""
     def __init__(self, int loss, double loss_parameter, double alpha, const double[::1] y,
-                 const double[::1] weights, n_features, n_outputs, bint intercept, batch_size, l2, stamp, touched,
-                 bint distinct):
+                 const double[::1] weights, n_features, n_outputs, bint intercept, batch_size, l2, touched, first,
+                 local, bint distinct):
         self.loss, self.loss_parameter, self.alpha = loss, loss_parameter, alpha
         self.y, self.weights, self.l2 = y, weights, l2
         self.n_features, self.n_outputs, self.intercept = n_features, n_outputs, intercept
         self.n_targets = 1 if loss == MULTINOMIAL else n_outputs
         self.n_weights = n_outputs if weights.shape[0] > y.shape[0] // self.n_targets else min(weights.shape[0], 1)
         self.batch_size = batch_size
-        self.stamp, self.touched = stamp, touched
+        self.touched, self.first, self.local = touched, first, local
         self.distinct = distinct
         self.scale = 1.0
 
-    def begin(self, const Py_ssize_t[::1] order, const double[:, ::1] table, const double[::1] hyper, bint lazy,
-              Py_ssize_t first_step):
+    def begin(self, const Py_ssize_t[::1] order, const double[:, ::1] table, const double[::1] hyper, Py_ssize_t first_step):
         """A new epoch: rows in this order; `table[1 + s]` holds the scalars of its step s, or one row those of all."""
-        self.order, self.table, self.hyper, self.lazy = order, table, hyper, lazy
+        self.order, self.table, self.hyper = order, table, hyper
         self.width = table.shape[1] if table.shape[0] > 1 else 0
         self.first_step = first_step
 
@@ -41,7 +40,10 @@ cdef class Plan:
         self.clipnorm, self.clipvalue, self.ema_row, self.ema_momentum = clipnorm, clipvalue, ema_row, ema_momentum
         self.clips = clipnorm < INFINITY or clipvalue < INFINITY
 
+    def shrink_by(self, double l1, l1s):
+        """The rule's proximal steps: l1, and on CSR where columns wait l1 of each column (else empty)."""
+        self.l1, self.l1s = l1, l1s
+
     def reset(self):
         """Forgets an epoch that was left half-way: the parameters are to be put back by the caller."""
         self.scale = 1.0
-        self.stamp[:] = 0

@@ -3,6 +3,7 @@
 `read`     fills the struct from the hyperparameters and this step's row of the table (fastopt/optimizers.py writes
            both: `_hyper()` and `_columns(t, lr)`, in the order used here; row[0] is the factor of decoupled decay).
 `advance`  one step of one coordinate with gradient g; w and the state slots a, b, c are written in place.
+`proximal` the L1 part of that step, after it.
 `idle`     steps first+1 .. last, all with zero gradient, at once: exact, and O(1) in their number where a closed form
            is known. Rows of the table are steps, and also powers: row k holds what k steps do.
 The branch is resolved at compile time (`Rule` is fused), so loops over `advance` vectorise.
@@ -103,7 +104,7 @@ cdef inline Rule read(Rule r, const double *h, const double *row) noexcept nogil
     elif Rule is Adadelta:
         r.lr, r.rho, r.eps = row[1], h[0], h[1]
     elif Rule is Ftrl or Rule is FtrlPower:     # l2: the terms of the quadratic that no gradient changes
-        r.per_lr, r.power, r.l1, r.l2, r.shrinkage = 1 / row[1], h[0], h[1], h[2] + h[4] / row[1], h[3]
+        r.per_lr, r.power, r.l1, r.l2, r.shrinkage = 1 / row[1], h[0], h[1] + h[5] * row[2], h[2] + h[4] / row[1], h[3]
     elif Rule is Lion:
         r.lr, r.beta_1, r.beta_2 = row[1], h[0], h[1]
     elif Rule is ScheduleFreeSgd:
@@ -188,6 +189,72 @@ cdef inline void advance(Rule r, real *w, real g, real *a, real *b, real *c) noe
         b[0] = v
         g = g / (<real>sqrt(v * <real>r.v_gain) + <real>r.eps)
         schedule_free(w, g, a, <real>r.lr, <real>r.c, <real>r.beta, <real>r.decay)
+
+
+cdef inline real towards_zero(real x, real by) noexcept nogil:
+    cdef real left = (x if x > 0 else -x) - by
+    left = left if left > 0 else <real>0
+    return left if x > 0 else -left
+
+
+cdef inline real with_l1(Rule r, real l1, real w, real g) noexcept nogil:
+    """The gradient that `advance` takes where there is L1: g, and for Lion, whose steps have one size whatever the
+    gradient's, the subgradient of least norm."""
+    if Rule is Lion:
+        if w == 0:
+            return towards_zero(g, l1)
+        return g + l1 if w > 0 else g - l1
+    return g
+
+
+cdef inline void proximal(Rule r, real l1, real g, real before, real *w, real *a, real *b, real *c) noexcept nogil:
+    """w moves towards zero by l1 times what `advance` multiplies a lasting gradient by, so that the fixed points are
+    F's. A velocity takes part in the move (Ochs, Chen, Brox, Pock, "iPiano", 2014, algorithm 1)."""
+    cdef real old = w[0], v, x
+    if Rule is Sgd:
+        w[0] = towards_zero(old, <real>(r.lr * l1))
+    elif Rule is Momentum:
+        w[0] = towards_zero(old, <real>(r.lr * l1))
+        a[0] += w[0] - old
+    elif Rule is Nesterov:              # w is the iterate x and mu u beyond it
+        x = old - <real>r.mu * a[0]
+        v = towards_zero(x, <real>(r.lr * l1))
+        # At zero the velocity ends: w is then zero, too.
+        a[0] = a[0] + (v - x) if v != 0 else <real>0
+        w[0] = v + <real>r.mu * a[0]
+    elif Rule is Adagrad:
+        w[0] = towards_zero(old, <real>r.lr * l1 / <real>sqrt(a[0] + <real>r.eps))
+    elif Rule is Rmsprop:
+        v = a[0]
+        if r.centered:
+            v -= c[0] * c[0]
+            v = v if v > 0 else <real>0
+        w[0] = towards_zero(old, <real>r.lr * l1 / <real>sqrt(v + <real>r.eps))
+        if r.mu != 0:
+            b[0] -= w[0] - old
+    elif Rule is Adam:
+        v = c[0] if r.amsgrad else b[0]
+        w[0] = towards_zero(old, <real>r.gain * l1 / (<real>sqrt(v) + <real>r.eps))
+    elif Rule is Nadam:
+        w[0] = towards_zero(
+            old, <real>(r.m_gain + r.g_gain) * l1 / (<real>sqrt(b[0]) * <real>r.root_gain + <real>r.eps))
+    elif Rule is Adamax:
+        w[0] = towards_zero(old, <real>r.gain * l1 / (b[0] + <real>r.eps))
+    elif Rule is Adadelta:
+        w[0] = towards_zero(old, <real>r.lr * l1 * <real>sqrt(b[0] + <real>r.eps) / <real>sqrt(a[0] + <real>r.eps))
+    elif Rule is Lion:                  # no step passes zero, and none leaves it against L1
+        if before * old < 0 or (before == 0 and g == 0):
+            w[0] = 0
+    elif Rule is ScheduleFreeSgd:
+        proximal_z(w, a, <real>(r.lr * l1), <real>r.c, <real>r.beta)
+    elif Rule is ScheduleFreeAdamw:
+        proximal_z(w, a, <real>r.lr * l1 / (<real>sqrt(b[0] * <real>r.v_gain) + <real>r.eps), <real>r.c, <real>r.beta)
+
+
+cdef inline void proximal_z(real *y, real *z, real by, real c, real beta) noexcept nogil:
+    cdef real change = towards_zero(z[0], by) - z[0]
+    z[0] += change
+    y[0] += (<real>1 - beta + c * beta) * change
 
 
 cdef inline void schedule_free(real *y, real direction, real *z, real lr, real c, real beta, real decay) noexcept nogil:

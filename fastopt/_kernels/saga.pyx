@@ -8,11 +8,12 @@ the column's count, which makes a step on the row's columns alone the full step 
 
 The order of the rows is an input.
 """
-from libc.math cimport exp, fabs
+from libc.math cimport exp
 
 from fastopt._kernels.loss cimport LOG_LOSS, curvature_of, slope_of, value_of
 from fastopt._kernels.portable cimport index, prefetch, real
-from fastopt._kernels.row cimport AHEAD, FAR_AHEAD, axpy, dot, prefetch_row, prefetch_sparse_row, sparse_axpy, sparse_dot
+from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, axpy, dot, prefetch_row, prefetch_sparse_row, sparse_axpy,
+                                   sparse_dot)
 
 
 cdef class Saga:

@@ -11,7 +11,7 @@ DENSE: dict[str, Callable[..., None]]
 
 def dense(
     kind: int, hyper: NDArray[np.float64], row: tuple[float, ...], w: NDArray[Any], g: NDArray[Any],
-    a: NDArray[Any], b: NDArray[Any], c: NDArray[Any],
+    a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], l1: float = 0,
 ) -> None: ...  # fmt: skip
 def average(w: NDArray[Any], ema: NDArray[Any], momentum: float) -> None: ...
 def touch(

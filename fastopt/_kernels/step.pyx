@@ -23,8 +23,8 @@ cdef inline void point(real[::1] w, real[::1] a, real[::1] b, real[::1] c, real 
 
 
 def dense(int kind, const double[::1] hyper, tuple row, real[::1] w, const real[::1] g,
-          real[::1] a, real[::1] b, real[::1] c):
-    """w and the slots a, b, c take one step with gradient g, in place; an unused slot is an empty array.
+          real[::1] a, real[::1] b, real[::1] c, double l1=0):
+    """w and the slots a, b, c take one step with gradient g and its L1 part; an unused slot is an empty array.
 
     `row` is the step's row of the kernels' table. Sizes must agree; nothing is written otherwise.
     """
@@ -41,7 +41,7 @@ def dense(int kind, const double[::1] hyper, tuple row, real[::1] w, const real[
         scalars[i] = row[i]
     point(w, a, b, c, p)
     with nogil:
-        update_all(kind, &hyper[0], scalars, p, &g[0], 0, scalars[0], n)
+        update_all(kind, &hyper[0], scalars, p, &g[0], 0, l1, scalars[0], n)
 
 
 # By the arrays' dtype: cheaper to call than `dense`, which has to find out.
@@ -84,4 +84,4 @@ def sparse(int kind, const double[::1] hyper, const double[::1] row, const int64
         for k in range(columns.shape[0]):
             for s in range(MAX_SLOTS + 1):
                 q[s] = p[s] + columns[k]
-            update_all(kind, &hyper[0], &row[0], q, &g[k], 0, row[0], 1)
+            update_all(kind, &hyper[0], &row[0], q, &g[k], 0, 0, row[0], 1)

@@ -9,19 +9,27 @@ from fastopt._kernels.portable cimport real
 from fastopt._kernels.rule cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, FTRL, FTRL_POWER, LION, MOMENTUM, NADAM,
                                     NESTEROV, RMSPROP, SCHEDULE_FREE_SGD, SGD, Adadelta, Adagrad, Adam, Adamax, Ftrl,
                                     FtrlPower, Lion, Momentum, Nadam, Nesterov, Rmsprop, Rule, ScheduleFreeAdamw,
-                                    ScheduleFreeSgd, Sgd, advance, idle, read)
+                                    ScheduleFreeSgd, Sgd, advance, idle, proximal, read, with_l1)
 
 
 cdef inline void rule_all(Rule tag, const double *hyper, const double *row, real **p, const real *g,
-                          double l2, double keep, Py_ssize_t n) noexcept nogil:
-    """One step of n coordinates with gradient g + l2 w, after w's decoupled decay by the factor `keep`."""
+                          double l2, double l1, double keep, Py_ssize_t n) noexcept nogil:
+    """One step of n coordinates with gradient g + l2 w, after w's decoupled decay by the factor `keep`; then L1."""
     cdef Py_ssize_t j
     cdef Rule r = read(tag, hyper, row)
     cdef real *w = p[0]
     cdef real *a = p[1]
     cdef real *b = p[2]
     cdef real *c = p[3]
-    cdef real gj
+    cdef real gj, before
+    if l1 > 0:
+        for j in range(n):
+            before = w[j]
+            gj = with_l1(r, <real>l1, before, g[j] + <real>l2 * before)
+            w[j] *= <real>keep
+            advance(r, &w[j], gj, &a[j], &b[j], &c[j])
+            proximal(r, <real>l1, gj, before, &w[j], &a[j], &b[j], &c[j])
+        return
     for j in range(n):
         gj = g[j] + <real>l2 * w[j]
         w[j] *= <real>keep
@@ -29,7 +37,7 @@ cdef inline void rule_all(Rule tag, const double *hyper, const double *row, real
 
 
 cdef inline void update_all(int kind, const double *hyper, const double *row, real **p, const real *g,
-                            double l2, double keep, Py_ssize_t n) noexcept nogil:
+                            double l2, double l1, double keep, Py_ssize_t n) noexcept nogil:
     cdef Sgd sgd
     cdef Momentum momentum
     cdef Nesterov nesterov
@@ -45,33 +53,33 @@ cdef inline void update_all(int kind, const double *hyper, const double *row, re
     cdef ScheduleFreeSgd schedule_free_sgd
     cdef ScheduleFreeAdamw schedule_free_adamw
     if kind == SGD:
-        rule_all(sgd, hyper, row, p, g, l2, keep, n)
+        rule_all(sgd, hyper, row, p, g, l2, l1, keep, n)
     elif kind == MOMENTUM:
-        rule_all(momentum, hyper, row, p, g, l2, keep, n)
+        rule_all(momentum, hyper, row, p, g, l2, l1, keep, n)
     elif kind == NESTEROV:
-        rule_all(nesterov, hyper, row, p, g, l2, keep, n)
+        rule_all(nesterov, hyper, row, p, g, l2, l1, keep, n)
     elif kind == ADAGRAD:
-        rule_all(adagrad, hyper, row, p, g, l2, keep, n)
+        rule_all(adagrad, hyper, row, p, g, l2, l1, keep, n)
     elif kind == RMSPROP:
-        rule_all(rmsprop, hyper, row, p, g, l2, keep, n)
+        rule_all(rmsprop, hyper, row, p, g, l2, l1, keep, n)
     elif kind == ADAM:
-        rule_all(adam, hyper, row, p, g, l2, keep, n)
+        rule_all(adam, hyper, row, p, g, l2, l1, keep, n)
     elif kind == NADAM:
-        rule_all(nadam, hyper, row, p, g, l2, keep, n)
+        rule_all(nadam, hyper, row, p, g, l2, l1, keep, n)
     elif kind == ADAMAX:
-        rule_all(adamax, hyper, row, p, g, l2, keep, n)
+        rule_all(adamax, hyper, row, p, g, l2, l1, keep, n)
     elif kind == ADADELTA:
-        rule_all(adadelta, hyper, row, p, g, l2, keep, n)
+        rule_all(adadelta, hyper, row, p, g, l2, l1, keep, n)
     elif kind == FTRL:
-        rule_all(ftrl, hyper, row, p, g, l2, keep, n)
+        rule_all(ftrl, hyper, row, p, g, l2, l1, keep, n)
     elif kind == FTRL_POWER:
-        rule_all(ftrl_power, hyper, row, p, g, l2, keep, n)
+        rule_all(ftrl_power, hyper, row, p, g, l2, l1, keep, n)
     elif kind == LION:
-        rule_all(lion, hyper, row, p, g, l2, keep, n)
+        rule_all(lion, hyper, row, p, g, l2, l1, keep, n)
     elif kind == SCHEDULE_FREE_SGD:
-        rule_all(schedule_free_sgd, hyper, row, p, g, l2, keep, n)
+        rule_all(schedule_free_sgd, hyper, row, p, g, l2, l1, keep, n)
     else:
-        rule_all(schedule_free_adamw, hyper, row, p, g, l2, keep, n)
+        rule_all(schedule_free_adamw, hyper, row, p, g, l2, l1, keep, n)
 
 
 cdef inline void idle_each(Rule tag, const double *hyper, const double *table, Py_ssize_t step, const int64_t *columns,
@@ -87,6 +95,8 @@ cdef inline void idle_each(Rule tag, const double *hyper, const double *table, P
 cdef inline void idle_columns(int kind, const double *hyper, const double *table, Py_ssize_t step,
                               const int64_t *columns, Py_ssize_t n, int32_t *stamp, real **p) noexcept nogil:
     """The n columns (0 .. n - 1 where there is no list) take their idle steps up to `step`."""
+    if (kind == SGD or kind == ADAGRAD) and hyper[9] == 0 and columns == NULL:
+        return                          # they rest
     cdef Sgd sgd
     cdef Momentum momentum
     cdef Nesterov nesterov

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastopt._validation import fail
 from fastopt.objective import Objective
-from fastopt.solvers.monitor import Result
+from fastopt.solvers.monitor import Reporter, Result
 from fastopt.solvers.table import SOLVERS, able
 
 __all__ = ["auto", "choose"]
@@ -81,7 +81,7 @@ def hessian_passes(objective: Objective) -> float:
 
 def auto(
     objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int,
-    rng: np.random.RandomState | np.random.Generator, verbose: int = 0,
+    rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0,
 ) -> tuple[str, Result]:  # fmt: skip
     """Minimises F from w by the solver that `choose` names first; where it stalls, the next goes on.
 

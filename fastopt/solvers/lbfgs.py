@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from fastopt.objective import Objective
-from fastopt.solvers.monitor import Monitor, Result
+from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
 
 __all__ = ["lbfgs"]
 
 Float64 = NDArray[np.float64]
 
 
-def lbfgs(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, verbose: int = 0) -> Result:
+def lbfgs(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, verbose: int | Reporter = 0) -> Result:
     """Minimises F from w by L-BFGS with 10 corrections, until the Euclidean norm of the gradient is at most tol.
 
     The steps are taken in other variables (`Scaled`), which leaves F, its minimiser and the gradient's norm that
@@ -26,6 +26,9 @@ def lbfgs(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, v
 
     All arithmetic is float64, also on float32 data: in float32 the line search fails long before 1e-6. The result is
     rounded to X's type if its gradient's norm remains within tol.
+
+    With L1 the variables are u = p - n, p and n >= 0, where F is smooth: L1 is a multiple of p + n. Zeros are exact. A
+    run cannot be taken up again bit for bit: scipy does not hand out the corrections.
 
     References
     ----------
@@ -37,16 +40,35 @@ def lbfgs(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, v
     last: dict[str, Any] = {}
     reason = "max_iter"
 
-    def function(u: Float64) -> tuple[float, Float64]:
-        x = variables.parameters(u)
-        value, gradient = objective.value_and_gradient(x)
-        last.update(u=u.copy(), w=x, value=value, norm=float(np.linalg.norm(gradient)))
-        return value, variables.gradient(gradient)
+    l1, penalised = objective.l1, objective.n_features * objective.n_outputs
 
-    def callback(u: Float64) -> None:
-        if not np.array_equal(last["u"], u):
-            function(u)
-        converged = monitor.record(last["value"], last["norm"], state["n_iter"] + 1)
+    def joined(x: Float64) -> Float64:
+        """u of x, which with L1 holds the positive parts, the intercepts and the negative parts."""
+        if not l1:
+            return x
+        u = x[: start.size].copy()
+        u[:penalised] -= x[start.size :]
+        return u
+
+    def function(x: Float64) -> tuple[float, Float64]:
+        w = variables.parameters(joined(x))
+        value, gradient = objective.smooth_value_and_gradient(w)
+        flat, g = w.reshape(-1)[:penalised], gradient.reshape(-1)
+        least = np.concatenate([objective.penalty.subgradient(flat, g[:penalised]), g[penalised:]])
+        total = value + l1 * float(np.abs(flat).sum()) if l1 else value
+        last.update(x=x.copy(), w=w, value=total, norm=norm(least))
+        gradient = variables.gradient(gradient)
+        if not l1:
+            return value, gradient
+        costs = l1 * np.repeat(variables.scale[: objective.n_features, 0], objective.n_outputs)
+        gradient = np.concatenate([gradient, costs - gradient[:penalised]])
+        gradient[:penalised] += costs
+        return value + float(costs @ x[:penalised] + costs @ x[start.size :]), gradient
+
+    def callback(x: Float64) -> None:
+        if not np.array_equal(last["x"], x):
+            function(x)
+        converged = monitor.record(last["value"], last["norm"], state["n_iter"] + 1, math.nan, last["w"])
         state.update(w=last["w"], n_iter=state["n_iter"] + 1)
         if converged:
             raise StopIteration
@@ -58,8 +80,16 @@ def lbfgs(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, v
         options = {"maxiter": max_iter, "maxfun": 20 * max_iter + 20, "gtol": 0.0, "ftol": 0.0, "maxls": 50}
         try:
             variables = Scaled(objective)
-            u = variables.start(start)
-            found = optimize.minimize(function, u, jac=True, method="L-BFGS-B", options=options, callback=callback)
+            x0, bounds = variables.start(start), None
+            if l1:
+                positive, low = x0.copy(), np.zeros(x0.size + penalised)
+                positive[:penalised] = np.maximum(x0[:penalised], 0.0)
+                low[penalised : x0.size] = -np.inf
+                x0 = np.concatenate([positive, np.maximum(-x0[:penalised], 0.0)])
+                bounds = optimize.Bounds(low, np.inf)
+            found = optimize.minimize(
+                function, x0, jac=True, method="L-BFGS-B", bounds=bounds, options=options, callback=callback
+            )
             if monitor.grad_norm <= tol:
                 reason = "tol"
             elif state["n_iter"] < max_iter and found.status != 1:

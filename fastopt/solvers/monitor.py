@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fastopt.objective import Objective
 
-__all__ = ["Checks", "Monitor", "Result"]
+__all__ = ["Checks", "Monitor", "Reporter", "Result", "norm"]
 
 #: What `stop_reason_` may be, and what it means.
 STOP_REASONS = {
@@ -58,6 +58,59 @@ class Result:
         return self.stop_reason == "tol"
 
 
+class Reporter:
+    """Tells how a fit goes on.
+
+    Parameters
+    ----------
+    verbose : int
+        1 prints a line per epoch; 2 shows a progress bar, if tqdm is installed, else the lines.
+    total : int or None
+        Epochs at most, for the bar.
+    on_epoch : callable or None
+        ``on_epoch(epoch, w)``, after each epoch and, with 0, before the first; w is None where a solver has none to
+        show, and is not to be kept.
+    printer : callable
+        Takes the lines.
+    """
+
+    def __init__(
+        self, verbose: int = 0, *, total: int | None = None,
+        on_epoch: Callable[[int, NDArray[Any] | None], None] | None = None, printer: Callable[[str], None] = print,
+    ) -> None:  # fmt: skip
+        self.verbose, self.on_epoch, self.printer = verbose, on_epoch, printer
+        self._bar = _progress_bar(total) if verbose >= 2 else None
+
+    def epoch(self, epoch: int, text: str, w: NDArray[Any] | None = None) -> None:
+        """After an epoch: what there is to say, and the parameters."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(epoch - self._bar.n)
+        elif self.verbose:
+            self.printer(f"epoch {epoch:4d}  {text}")
+        if self.on_epoch is not None:
+            self.on_epoch(epoch, w)
+
+    def close(self) -> None:
+        """The bar's last state stays on the screen."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _progress_bar(total: int | None) -> Any:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return None
+    return tqdm(total=total, unit="epoch")
+
+
+def norm(gradient: NDArray[np.float64]) -> float:
+    """Euclidean norm; infinite, without a warning, where its square is."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.linalg.norm(gradient))
+
+
 class Monitor:
     """Measures F and its gradient over all the data, keeps the history, and says when to stop.
 
@@ -66,29 +119,30 @@ class Monitor:
     objective : Objective
     tol : float
         Largest Euclidean norm of F's gradient that counts as converged.
-    verbose : int
-        1 prints a line per check.
+    verbose : int or Reporter
+        Who is told of each check.
     """
 
-    def __init__(
-        self, objective: Objective, tol: float, verbose: int = 0, printer: Callable[[str], None] = print
-    ) -> None:
-        self.objective, self.tol, self.verbose, self.printer = objective, tol, verbose, printer
+    def __init__(self, objective: Objective, tol: float, verbose: int | Reporter = 0) -> None:
+        self.objective, self.tol = objective, tol
+        self.reporter = verbose if isinstance(verbose, Reporter) else Reporter(verbose)
         self.rows: list[tuple[int, float, float, float, float]] = []
         self.start = time.perf_counter()
 
     def check(self, w: NDArray[Any], epoch: int, learning_rate: float = math.nan) -> bool:
         """Measures at w after `epoch` epochs; True if converged."""
         value, gradient = self.objective.value_and_gradient(w)
-        return self.record(value, float(np.linalg.norm(gradient)), epoch, learning_rate)
+        return self.record(value, norm(gradient), epoch, learning_rate, w)
 
-    def record(self, value: float, grad_norm: float, epoch: int, learning_rate: float = math.nan) -> bool:
-        """Takes a measurement made elsewhere; True if converged."""
+    def record(
+        self, value: float, grad_norm: float, epoch: int, learning_rate: float = math.nan,
+        w: NDArray[Any] | None = None,
+    ) -> bool:  # fmt: skip
+        """Takes a measurement made elsewhere, at w; True if converged."""
         seconds = time.perf_counter() - self.start
         self.rows.append((epoch, seconds, value, grad_norm, learning_rate))
-        if self.verbose:
-            rate = "" if math.isnan(learning_rate) else f"  learning rate {learning_rate:.3g}"
-            self.printer(f"epoch {epoch:4d}  {seconds:8.2f} s  F {value:.8g}  |gradient| {grad_norm:.3g}{rate}")
+        rate = "" if math.isnan(learning_rate) else f"  learning rate {learning_rate:.3g}"
+        self.reporter.epoch(epoch, f"{seconds:8.2f} s  F {value:.8g}  |gradient| {grad_norm:.3g}{rate}", w)
         return grad_norm <= self.tol
 
     def forget_last(self) -> None:
@@ -110,11 +164,11 @@ class Monitor:
         rounded = w.reshape(self.objective.shape).astype(self.objective.design.dtype)
         if rounded.dtype != w.dtype:
             value, gradient = self.objective.value_and_gradient(rounded)
-            norm = float(np.linalg.norm(gradient))
-            if stop_reason == "tol" and norm > self.tol:
+            size = norm(gradient)
+            if stop_reason == "tol" and size > self.tol:
                 return self.result(w.reshape(self.objective.shape), n_iter, stop_reason)
             epoch, seconds, _, _, rate = self.rows[-1]
-            self.rows[-1] = (epoch, seconds, value, norm, rate)
+            self.rows[-1] = (epoch, seconds, value, size, rate)
         return self.result(rounded, n_iter, stop_reason)
 
     def result(self, w: NDArray[Any], n_iter: int, stop_reason: str, state: dict[str, Any] | None = None) -> Result:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastopt._design import WORK
 from fastopt._kernels import saga as kernel
 from fastopt.objective import Objective
-from fastopt.solvers.monitor import Checks, Monitor, Result
+from fastopt.solvers.monitor import Checks, Monitor, Reporter, Result
 
 __all__ = ["saga"]
 
@@ -115,7 +115,7 @@ class Epochs:
 
 def saga(
     objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int,
-    rng: np.random.RandomState | np.random.Generator, verbose: int = 0,
+    rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0,
 ) -> Result:  # fmt: skip
     """Minimises F from w by SAGA until the (sub)gradient's norm over all the data is at most tol.
 
@@ -136,7 +136,7 @@ def saga(
     rows = objective.shape[0]
 
     def solution() -> NDArray[Any]:
-        return epochs.w[:rows].reshape(objective.shape).copy()
+        return np.array(epochs.w[:rows]).reshape(objective.shape)
 
     epochs.w[:rows] = np.asarray(w).reshape(-1)
     warm = bool(epochs.w.any())

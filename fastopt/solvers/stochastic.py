@@ -3,23 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastopt._design import WORK
-from fastopt._kernels import dense, plan, sparse, step
+from fastopt._kernels import dense, plain, plan, sparse, step
+from fastopt._kernels import lazy as lazy_kernel
 from fastopt._kernels.step import RULES, SLOTS
+from fastopt._validation import check_choice, check_integer, check_positive
 from fastopt.objective import Objective
 from fastopt.optimizers import GradientDescent, Optimizer
-from fastopt.solvers.monitor import Monitor, Result
+from fastopt.solvers import resume
+from fastopt.solvers.monitor import Monitor, Reporter, Result
 
-__all__ = ["Epochs", "stochastic"]
+__all__ = ["Around", "Epochs", "stochastic"]
 
 #: Stamps of idle coordinates are int32: in an epoch of more steps every coordinate takes each of them.
 MOST_STEPS = 2**31 - 2
+#: Columns that the lazy kernel packs at once, and bytes of a cache line.
+BLOCK, LINE = 256, 64
+
+
+#: Steps at a time of those that keep a history for the columns that wait: bounds its memory.
+HISTORY_STEPS = 2**19
+
+#: The kernels' numbers of the step sizes that the rows choose themselves.
+PASSIVE = {"pa1": 1, "pa2": 2}
+
+
+@dataclass(frozen=True)
+class Around:
+    """What goes around a plain SGD step; all of it on is scikit-learn's step.
+
+    Parameters
+    ----------
+    average : int >= 0, default 0
+        ``state["average"]`` is the mean of the iterates from this step on (counted from 1), and `Epochs.solution` once
+        there is one; 0 is off. On CSR at O(nonzeros).
+    l1 : "proximal" or "truncated", default "proximal"
+        How L1 acts after each step. "proximal": ``w_j`` moves towards zero by ``lr alpha l1_ratio``, and no further.
+        "truncated": ``w_j`` pays, towards zero and no further, what L1 has asked so far, the sum of
+        ``lr alpha l1_ratio``, less what it has paid; ``state["l1_owed"]`` and ``state["l1_paid"]`` go on over epochs.
+        Both wait on CSR until a row touches the column, and give the iterates of dense data.
+    passive : "pa1", "pa2" or None, default None
+        The step of a row is ``min(bound, loss / ||x||^2)`` or ``loss / (||x||^2 + 1 / (2 bound))`` along y x (sign(y -
+        z) x in regression), whatever the learning rate, which then only scales the penalty. `||x||` is without the
+        intercept.
+    bound : float > 0, default 1.0
+    guarded : bool, default False
+        Slopes are cut to +-1e12, and w is never shrunk by L2 beyond zero.
+    raw_weights : bool, default False
+        Sample weights multiply steps as they are, instead of divided by their mean.
+    measures : bool, default False
+        `Epochs.sums` holds the last epoch's sums of losses and of penalties, each at the w of its step, for every
+        output, without another pass. Losses are not weighted. On CSR, penalties do not see L1 that still waits.
+
+    References
+    ----------
+    Tsuruoka, Tsujii, Ananiadou, "Stochastic gradient descent training for L1-regularized log-linear models with
+    cumulative penalty", ACL 2009, section 3.2. Xu, "Towards optimal one pass large scale learning with averaged
+    stochastic gradient descent", 2011. Crammer et al., "Online passive-aggressive algorithms", JMLR 7, 2006, eq. (15).
+    Duchi, Singer, "Efficient online and batch learning using forward backward splitting", JMLR 10, 2009, section 5.
+    """
+
+    average: int = 0
+    l1: str = "proximal"
+    passive: str | None = None
+    bound: float = 1.0
+    guarded: bool = False
+    raw_weights: bool = False
+    measures: bool = False
+
+    def __post_init__(self) -> None:
+        check_integer("average", self.average, low=0)
+        check_choice("l1", self.l1, ("proximal", "truncated"))
+        if self.passive is not None:
+            check_choice("passive", self.passive, PASSIVE)
+        check_positive("bound", self.bound)
 
 
 class Epochs:
@@ -38,12 +101,16 @@ class Epochs:
     lazy : bool or None
         Whether CSR steps leave coordinates that a batch does not touch for later. None: where that is exact for the
         rule and cheaper, by nonzeros per batch against n_features.
+    around : Around or None
+        What goes around plain SGD steps; for SGD without momentum, clipping and moving average alone.
 
     Attributes
     ----------
     w : ndarray (n_features + fit_intercept, n_outputs), X's dtype
     state : dict
         The optimizer's state, its arrays shaped like w.
+    sums : ndarray of float64, (2, n_outputs)
+        Sums of the last epoch's losses and penalties, under ``Around(measures=True)``.
 
     Notes
     -----
@@ -54,13 +121,25 @@ class Epochs:
     def __init__(
         self, objective: Objective, optimizer: Optimizer, batch_size: int | str = 1, *,
         w: NDArray[Any] | None = None, state: dict[str, Any] | None = None, lazy: bool | None = None,
+        around: Around | None = None,
     ) -> None:  # fmt: skip
         self.objective, self.optimizer = objective, optimizer
         n, d, design = objective.n_samples, objective.n_features, objective.design
         full = batch_size == "full" or isinstance(optimizer, GradientDescent)
         self.batch_size = n if full else min(int(batch_size), n)
-        self.full = self.batch_size == n
+        self.full = self.batch_size == n and around is None
+        clips = optimizer.clipnorm is not None or optimizer.clipvalue is not None
+        # Plain SGD scatters straight into w, unless something goes around its steps.
+        plain_sgd = optimizer._kernel == "sgd" and not clips and optimizer.ema_momentum is None
+        if around is None and plain_sgd and objective.l1 and not self.full:
+            around = Around()
+        elif around is not None:
+            self._check_around(around, plain_sgd)
+        self.around = around
         arrays = optimizer._arrays
+        if around is not None:
+            arrays += ("average",) * (around.average > 0) + ("l1_paid",) * (around.l1 == "truncated")
+        self._arrays = arrays
         self._params = np.zeros((len(arrays) + 2, objective.shape[0] * objective.n_outputs), dtype=design.dtype)
         self.w = self._params[0].reshape(objective.shape)
         if w is not None:
@@ -71,10 +150,7 @@ class Epochs:
         self.forget()
         if state is not None:
             self._restore_state(state)
-        clips = optimizer.clipnorm is not None or optimizer.clipvalue is not None
-        # Plain SGD scatters straight into w, unless something goes around its steps.
-        plain = optimizer._kernel == "sgd" and not clips and optimizer.ema_momentum is None
-        self._may_wait = design.sparse and not self.full and not plain
+        self._may_wait = design.sparse and not self.full and not plain_sgd
         if lazy is None:
             # Bringing a touched coordinate up to date costs some 24 times a coordinate of a step of all: measured for
             # Adam, momentum and RMSprop on 50,000 columns, where both ways cost the same at 32 rows of 75 nonzeros.
@@ -82,34 +158,80 @@ class Epochs:
             self._may_wait = self._may_wait and 24 * per_batch < d
         elif not lazy:
             self._may_wait = False
-        l2, stamp, touched = np.empty(0), np.empty(0, np.int32), np.empty(0, np.intp)
+        # FTRL has L1 in its own formula: its step t has t times the strength of one step.
+        self._ftrl = optimizer._kernel.startswith("ftrl")
+        if objective.l1 and not optimizer.l1_waits:
+            self._may_wait = False
+        l2, l1s, touched = np.empty(0), np.empty(0), np.empty(0, np.intp)
+        first, local = np.empty(0, np.int32), np.empty(0, np.int32)
+        K = objective.n_outputs
         if self._may_wait:
             assert design.indptr is not None
-            stamp = np.zeros(d, np.int32)
-            longest = int(np.diff(design.indptr).max(initial=0))
-            touched = np.empty(max(1, min(d, longest * self.batch_size)), np.intp)
+            entries = int(np.diff(design.indptr).max(initial=0)) * self.batch_size
+            most = max(BLOCK, min(d, entries) + 1)  # one more: where the kernel writes what it does not keep
+            touched, first, local = np.empty(most, np.intp), np.empty(most * K, np.int32), np.empty(entries, np.int32)
+            self._small = np.empty((SLOTS + 3, most * K), design.dtype)
+            share = touch_shares(design.column_counts, n, self.batch_size)
             if objective.l2 and not optimizer.exact_l2:
-                share = touch_shares(design.column_counts, n, self.batch_size)
                 l2 = np.divide(objective.l2, share, out=np.zeros(d), where=share > 0)
+            if objective.l1 and not self._ftrl:
+                l1s = np.divide(objective.l1, share, out=np.zeros(d), where=share > 0)
+            if len(l2) or objective.l1:
                 self.w[:d][design.column_counts == 0] = 0  # never touched: its minimiser is zero
+            self._records = records(d, (len(optimizer.slots) + 1) * K + bool(len(l2)) + 1, design.dtype)
+        weights = objective.weights
+        if around is not None and around.raw_weights:
+            weights = objective.sample_weight.ravel()
         self._scores = np.empty((1 if self.full else self.batch_size, objective.n_outputs), dtype=design.dtype)
         self._plan = plan.Plan(
-            objective.kernel_loss, objective.loss.parameter, objective.l2, objective.y.ravel(), objective.weights, d,
-            objective.n_outputs, objective.fit_intercept, self.batch_size, l2, stamp, touched,
+            objective.kernel_loss, objective.loss.parameter, objective.l2, objective.y.ravel(), weights, d,
+            K, objective.fit_intercept, self.batch_size, l2, touched, first, local,
             design.distinct,
         )  # fmt: skip
         slot_rows = np.zeros(SLOTS + 1, np.intp)  # 0: an unused slot aliases w
         for i, position in enumerate(optimizer._positions):
             slot_rows[1 + position] = 1 + i
-        ema = (len(arrays), optimizer.ema_momentum) if optimizer.ema_momentum is not None else (0, 0.0)
+        ema = (len(optimizer._arrays), optimizer.ema_momentum) if optimizer.ema_momentum is not None else (0, 0.0)
         self._plan.use(
-            RULES[optimizer._kernel], replace(optimizer, weight_decay=None)._hyper_array, slot_rows, not plain,
+            RULES[optimizer._kernel], replace(optimizer, weight_decay=None)._hyper_array, slot_rows, not plain_sgd,
             optimizer.clipnorm or np.inf, optimizer.clipvalue or np.inf, *ema,
         )  # fmt: skip
+        self._plan.shrink_by(0.0 if self._ftrl else objective.l1, l1s)
+        if around is not None:
+            self._prepare(around)
+
+    def _check_around(self, around: Around, plain_sgd: bool) -> None:
+        if not plain_sgd:
+            raise ValueError(f"around must be None for all but plain SGD; got {around!r} with {self.optimizer!r}.")
+        if around.passive is not None and self.objective.loss.targets == "multiclass":
+            raise ValueError(f"passive must be None for the loss 'multinomial'; got {around.passive!r}.")
+
+    def _prepare(self, around: Around) -> None:
+        """The kernels' view of what goes around the steps."""
+        design, l1 = self.objective.design, self.objective.l1
+        rows = {name: 1 + self._arrays.index(name) for name in ("average", "l1_paid") if name in self._arrays}
+        truncated = around.l1 == "truncated" and l1 > 0
+        d, several = self.objective.n_features, l1 > 0 and (around.average > 0 or truncated)
+        self._keeps_history = design.sparse and several
+        seen = np.zeros(d if design.sparse and l1 > 0 and not several else 0)
+        self._sums = np.zeros((4, self.objective.n_outputs))  # losses, penalties, and v's squares and sizes
+        norms = design.row_norms_squared if around.passive is not None else np.empty(0)
+        self._extras = plain.Extras(
+            l1, truncated, PASSIVE.get(around.passive or "", 0), float(around.bound), around.guarded, around.measures,
+            rows.get("average", 0), rows.get("l1_paid", 0), np.asarray(norms, dtype=np.float64), self._sums, seen,
+            np.zeros(d if self._keeps_history else 0, np.int32),
+        )  # fmt: skip
+
+    @property
+    def sums(self) -> NDArray[np.float64]:
+        """Sums of the last epoch's losses and penalties, (2, n_outputs)."""
+        return self._sums[:2].copy()
 
     @property
     def solution(self) -> NDArray[Any]:
         """The parameters to use: w, or the average of the rules that keep one."""
+        if self.around is not None and 0 < self.around.average <= self.state["t"]:
+            return np.asarray(self.state["average"])
         return self.optimizer.averaged(self.w, self.state)
 
     @property
@@ -148,39 +270,100 @@ class Epochs:
                 self._full_step(float(rates[t]))
             return
         lazy = self._may_wait and n_steps <= MOST_STEPS and self.optimizer.idles_exactly(self.objective.l2, constant)
-        if constant and not lazy and n_steps and self.optimizer.same_every_step:
+        same = self.optimizer.same_every_step and not (self._ftrl and self.objective.l1)
+        if constant and not lazy and n_steps and same:
             rates = rates[:1]
         table, hyper = self.optimizer.table(t0, rates, self.state, lazy=lazy, alpha=self.objective.l2, rate=rate)
+        hyper = self._with_l1(hyper)
         if len(rates) < n_steps:
             table = table[1:]
         if not np.isfinite(table[:, -1]).all():  # decay by a factor <= 0 has no logarithm
             lazy = False
-        if lazy:
-            self._params[-1] = 0  # where an epoch that is not lazy left its last gradient
-        self._plan.begin(order, table, hyper, lazy, t0)
-        design = self.objective.design
+        if self.around is not None:
+            self._run_around(self.around, order, table, hyper, n_steps)
+            return
+        self._plan.begin(order, table, hyper, t0)
+        design, params = self.objective.design, (self._params,)
         call: Callable[..., None] = sparse.epoch if design.sparse else dense.epoch
+        if lazy:
+            call, params = lazy_kernel.epoch, (self._params, self._records, self._small)
+            lazy_kernel.pack(self._plan, *params)
         share = max(1.0, design.n_stored * self.objective.n_outputs / max(n_steps, 1))
         at_once = max(1, int(WORK / share))
         for start in range(0, n_steps, at_once):
-            call(self._plan, *design.arrays, self._params, self._scores, start, min(start + at_once, n_steps))
-        sparse.finish(self._plan, self._params, n_steps)
+            call(self._plan, *design.arrays, *params, self._scores, start, min(start + at_once, n_steps))
+        if lazy:
+            lazy_kernel.unpack(self._plan, *params, n_steps)
+        sparse.finish(self._plan, self._params[0])
         self.state["t"] = t0 + n_steps
+
+    def _run_around(
+        self, around: Around, order: NDArray[np.intp], table: NDArray[np.float64], hyper: NDArray[np.float64],
+        n_steps: int,
+    ) -> None:  # fmt: skip
+        """The steps of an epoch with something around them."""
+        objective, t0 = self.objective, int(self.state["t"])
+        penalised = self.w[: objective.n_features].astype(np.float64)
+        self._sums[:2] = 0
+        self._sums[2], self._sums[3] = (penalised**2).sum(axis=0), np.abs(penalised).sum(axis=0)
+        if around.average:
+            self.state["average"] *= max(0, t0 - around.average + 1)
+        call: Callable[..., None] = plain.sparse_epoch if objective.design.sparse else plain.dense_epoch
+        at_once = max(1, int(WORK / max(1.0, objective.design.n_stored * objective.n_outputs / max(n_steps, 1))))
+        for first in range(0, n_steps, HISTORY_STEPS):
+            steps = min(HISTORY_STEPS, n_steps - first)
+            rows = order[first * self.batch_size : (first + steps) * self.batch_size]
+            part = table[first : first + steps + 1] if len(table) > 1 else table
+            self._plan.begin(rows, part, hyper, t0 + first)
+            history = np.empty((steps + 1 if self._keeps_history else 1, plain.HISTORY))
+            averaged = around.average - 1 - t0 - first if around.average else steps
+            self._extras.begin(history, self.state.get("l1_owed", 0.0), averaged)
+            for start in range(0, steps, at_once):
+                stop = min(start + at_once, steps)
+                call(self._plan, self._extras, *objective.design.arrays, self._params, self._scores, start, stop)
+            if objective.design.sparse:
+                plain.finish(self._plan, self._extras, self._params, steps)
+            self._sums[2] *= self._plan.scale**2
+            self._sums[3] *= self._plan.scale
+            sparse.finish(self._plan, self._params[0])
+            if "l1_owed" in self.state:
+                self.state["l1_owed"] = self._extras.owed
+        self.state["t"] = t0 + n_steps
+        if around.average:
+            self.state["average"] /= max(1, t0 + n_steps - around.average + 1)
 
     def _full_step(self, learning_rate: float) -> None:
         """One step against the gradient of F itself, summed in float64; the intercept does not decay."""
         rule, flat, cut = self.optimizer, self._params[0], self.objective.n_features * self.objective.n_outputs
-        g = rule._clip(self.objective.gradient(self.w).astype(flat.dtype).reshape(-1))
+        g = rule._clip(self.objective.smooth_value_and_gradient(self.w)[1].astype(flat.dtype).reshape(-1))
         t = int(self.state["t"]) + 1
         row = rule._row(t, learning_rate, self.state)
         slots = rule._slot_arrays(flat, self.state)
         kind, intercept_rule = RULES[rule._kernel], replace(rule, weight_decay=None)
-        step.dense(kind, rule._hyper_array, row, flat[:cut], g[:cut], *(slot[:cut] for slot in slots))
+        hyper, l1 = self._with_l1(rule._hyper_array), 0.0 if self._ftrl else self.objective.l1
+        a, b, c = (slot[:cut] for slot in slots)
+        step.dense(kind, hyper, row, flat[:cut], g[:cut], a, b, c, l1)
         row = (1.0, *row[1:])
-        step.dense(kind, intercept_rule._hyper_array, row, flat[cut:], g[cut:], *(slot[cut:] for slot in slots))
+        a, b, c = (slot[cut:] for slot in slots)
+        step.dense(kind, intercept_rule._hyper_array, row, flat[cut:], g[cut:], a, b, c)
         if rule.ema_momentum is not None:
             step.average(flat, self.state["ema"].reshape(-1), rule.ema_momentum if t > 1 else 0.0)
         self.state["t"] = t
+
+    def _with_l1(self, hyper: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The rule's hyperparameters for penalised coordinates: FTRL's with L1 for each step."""
+        if not (self._ftrl and self.objective.l1):
+            return hyper
+        hyper = hyper.copy()
+        hyper[5] = self.objective.l1
+        return hyper
+
+    def keep_start(self, scale: float) -> None:
+        """For a rule whose steps forget w: its state becomes such that w stays, at `scale` times the learning rate."""
+        self.optimizer._keep_start(self.w, self.state, scale)
+        if self._ftrl and self.objective.l1:
+            w = self.w[: self.objective.n_features]
+            self.state["z"][: len(w)] -= np.sign(w) * self.objective.l1 * self.state["t"]
 
     def snapshot(self) -> tuple[NDArray[Any], dict[str, Any]]:
         """Copies of parameters and state, for `restore`."""
@@ -192,24 +375,36 @@ class Epochs:
         self.state |= snapshot[1]
         self._plan.reset()
 
-    def restart(self, snapshot: tuple[NDArray[Any], dict[str, Any]], scale: float) -> None:
-        """From a snapshot's parameters with a fresh state, at `scale` times the learning rate."""
-        self.restore(snapshot)
+    def restart(self, w: NDArray[Any], scale: float) -> None:
+        """From parameters w with a fresh state, at `scale` times the learning rate."""
+        self.w[...] = w
         self.forget()
-        self.optimizer._keep_start(self.w, self.state, scale)
+        self._plan.reset()
+        self.keep_start(scale)
 
     def forget(self) -> None:
         """The rule's state as before the first step; the parameters stay."""
-        for slot in self.optimizer._arrays:
+        for slot in self._arrays:
             self.state[slot][...] = self.optimizer._start(slot, self.w)
         self.state |= {"t": 0} | self.optimizer._scalars()
+        if "l1_paid" in self.state:
+            self.state["l1_owed"] = 0.0
 
     def _restore_state(self, state: dict[str, Any]) -> None:
-        for key, value in state.items():
-            if isinstance(self.state.get(key), np.ndarray):
-                self.state[key][...] = value
+        for key, value in self.state.items():
+            if isinstance(value, np.ndarray):
+                value[...] = state[key]
             else:
-                self.state[key] = value
+                self.state[key] = state[key]
+
+
+def records(n: int, width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A column's record takes a power of two up to a cache line, whole lines beyond, and begins where they begin."""
+    line = LINE // dtype.itemsize
+    width = 1 << (width - 1).bit_length() if width <= line else -(-width // line) * line
+    room = np.empty(n * width + line, dtype)
+    skip = -room.ctypes.data % LINE // dtype.itemsize
+    return room[skip : skip + n * width].reshape(n, width)
 
 
 def touch_shares(counts: NDArray[np.int64], n: int, b: int) -> NDArray[np.float64]:
@@ -226,7 +421,8 @@ def touch_shares(counts: NDArray[np.int64], n: int, b: int) -> NDArray[np.float6
 
 def stochastic(
     objective: Objective, w: NDArray[Any], optimizer: Optimizer, *, batch_size: int | str, tol: float, max_iter: int,
-    rng: np.random.RandomState | np.random.Generator, verbose: int = 0, state: dict[str, Any] | None = None,
+    rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0,
+    state: dict[str, Any] | None = None,
 ) -> Result:  # fmt: skip
     """Minimises F from w by epochs in shuffled order until the gradient's norm over all the data is at most tol.
 
@@ -235,13 +431,15 @@ def stochastic(
     size is proportional to the rate, and how soon it must fall nobody knows beforehand. Cycles begin 1.3 times higher
     as long as each one lowers F; after one that does not, from the best parameters at half the rate. Rules that
     average, and Ftrl, keep the rate; the former raise it by as much per epoch until F rises; it is halved after 3
-    epochs without a new lowest F. With all rows in each step
-    it is the momentum that overshoots: it starts anew instead. An epoch that ends not finite, or with F above its
-    start value, is undone: the best parameters so far go on with a fresh state and a rate four times smaller, up to
-    `RETRIES` times in a row.
+    epochs without a new lowest F. With all rows in each step it is the momentum that overshoots: it starts anew
+    instead. An epoch that ends not finite, or with F above its start value, is undone: the best parameters so far go on
+    with a fresh state and a rate four times smaller, up to `RETRIES` times in a row.
 
     The cycles' figures are the best of a grid on five problems of the bench times 14 rules: epochs to a relative gap
     of 1e-2 over those at the best constant rate, geometric mean 1.15 (halving after 1, 2, 3 epochs: more than 1.5).
+
+    With the `state` that an earlier run returned beside w it goes on where that run ended, as if it had not: k epochs
+    and k more are 2k epochs, bit for bit, the order of the rows included (`rng` is not used then). See `resume`.
 
     References
     ----------
@@ -249,79 +447,133 @@ def stochastic(
     section 2 (linear decay).
     O'Donoghue, Candès, "Adaptive restart for accelerated gradient schemes", 2015, section 3.2 (the momentum's restart).
     """
-    epochs = Epochs(objective, optimizer, batch_size, w=w, state=state)
+    before = resume.fitting(state, objective, optimizer, w)
+    rng = resume.generator(before) or rng
+    epochs = Epochs(objective, optimizer, batch_size, w=w if before is None else before["run"]["w"], state=before)
     averages = optimizer.averaged(epochs.w, epochs.state) is not epochs.w
     auto = optimizer.learning_rate == "auto"
-    if auto:
-        epochs.optimizer = optimizer.with_learning_rate(auto_learning_rate(objective, optimizer, epochs.batch_size))
-    scale = 1.0
-    if state is None:
-        epochs.optimizer._keep_start(epochs.w, epochs.state, scale)
     monitor = Monitor(objective, tol, verbose)
-    if monitor.check(epochs.solution, 0):
-        return monitor.result(epochs.solution.copy(), 0, "tol", epochs.state)
-    start = best_value = monitor.value
+    converged = monitor.check(epochs.solution, 0)
+    run = resume.Run.of(before, optimizer, epochs.batch_size, w, monitor.rows[0])
+    if run is None:
+        first = auto_learning_rate(objective, optimizer, epochs.batch_size) if auto and not converged else None
+        best, row = epochs.solution.copy(), monitor.rows[0]
+        start = monitor.value
+        run = resume.Run(
+            resume.settings(optimizer, epochs.batch_size), first, start, row, best, row, cycle_start=start
+        )  # fmt: skip
+    if run.learning_rate is not None:
+        epochs.optimizer = optimizer.with_learning_rate(run.learning_rate)
+    if before is None and not converged:
+        epochs.keep_start(run.scale)
     # A rate that falls means something else to rules that average, and to Ftrl, whose step depends on the last rate.
     cycles = auto and not epochs.full and not averages and optimizer._kernel != "ftrl"
-    rising, at, length, cycle_start = True, 0, 1, start
-    best, best_row = epochs.snapshot(), monitor.rows[-1]
-    reason, done, failures, rises = "max_iter", 0, 0, 0
-    whole = (best, 1, 0)  # the last whole epoch's parameters, how many measurements there were, and its number
+    reason, done, failures = "tol" if converged else "max_iter", 0, 0
+    # The last whole epoch: what goes on from it, its parameters and state, and how many measurements there were.
+    whole = (run, epochs.snapshot(), resume.random_numbers(rng), 1, 0)
     try:
-        while done < max_iter:
-            order = None if epochs.full else rng.permutation(objective.n_samples)
-            rate = scale * np.asarray(epochs.optimizer.rate(np.arange(epochs.n_steps) + float(epochs.state["t"])))
+        while not converged and done < max_iter:
+            if auto and not run.fresh and not failures:
+                run = _next_rate(run, epochs, cycles=cycles, averages=averages)
+            order = None if epochs.full else shuffled(rng, objective.n_samples)
+            steps = np.arange(epochs.n_steps) + float(epochs.state["t"])
+            rate = run.scale * np.asarray(epochs.optimizer.rate(steps))
             if cycles:
-                left = 1 - (at + (np.arange(epochs.n_steps) + 0.5) / epochs.n_steps) / length
+                left = 1 - (run.at + (np.arange(epochs.n_steps) + 0.5) / epochs.n_steps) / run.length
                 # Columns that wait know constant rates only: they fall epoch by epoch.
                 rate = rate * (left.mean() if epochs._may_wait else left)
             with np.errstate(over="ignore", invalid="ignore"):
-                epochs.run(order, None if scale == 1 and not cycles else rate)
+                epochs.run(order, None if run.scale == 1 and not cycles else rate)
                 converged = monitor.check(epochs.solution, done + 1, float(np.max(rate)))
             finite = np.isfinite(monitor.value) and np.isfinite(monitor.grad_norm)
-            if not finite or monitor.value > start * (1 + 1e-12):
+            if not finite or monitor.value > run.start * (1 + 1e-12):
                 monitor.forget_last()
-                failures, scale, rising = failures + 1, scale / 4, False
-                epochs.restart(best, scale)
+                converged, failures = False, failures + 1
+                run = replace(run, scale=run.scale / 4, row=run.best_row, rising=False)
+                epochs.restart(run.best, run.scale)
                 if failures > RETRIES:
                     reason = "diverged"
+                    whole = (run, epochs.snapshot(), resume.random_numbers(rng), len(monitor.rows), done)
                     break
                 continue
+            row, snapshot = monitor.rows[-1], epochs.snapshot()
+            rises = run.rises + 1 if monitor.value >= run.best_row[2] else 0
+            run = replace(run, rises=rises, row=row, fresh=False)
+            if monitor.value < run.best_row[2]:
+                best = epochs.solution.copy() if averages else snapshot[0][0].reshape(epochs.w.shape)
+                run.best, run.best_row = best, row
             done, failures = done + 1, 0
-            whole = (epochs.snapshot(), len(monitor.rows), done)
-            if converged:
-                reason = "tol"
-                break
-            rises = rises + 1 if monitor.value >= best_value else 0
-            if monitor.value < best_value:
-                best_value, best, best_row = monitor.value, whole[0], monitor.rows[-1]
-            if cycles and (at := at + 1) == length:
-                at, length = 0, round(LONGER * length + 0.1)
-                if best_value < cycle_start:
-                    scale *= HIGHER if rising else 1
-                else:
-                    rising, scale = False, scale / 2
-                    epochs.restart(best, scale)
-                cycle_start = best_value
-            elif auto and rises and epochs.full and "u" in optimizer.slots:
-                epochs.forget()
-            elif auto and averages and rising and not rises:
-                scale *= HIGHER
-                epochs.optimizer._keep_start(epochs.w, epochs.state, scale)
-            elif auto and not cycles and rises >= (1 if averages and rising else PATIENCE):
-                rising, rises, scale = False, 0, scale / 2
-                if averages:
-                    epochs.optimizer._keep_start(epochs.w, epochs.state, scale)
-                else:
-                    epochs.restart(best, scale)
+            whole = (run, snapshot, resume.random_numbers(rng), len(monitor.rows), done)
+        if converged:
+            reason = "tol"
     except KeyboardInterrupt:
-        epochs.restore(whole[0])
-        del monitor.rows[whole[1] :]
-        reason, done = "interrupted", whole[2]
-    if reason in ("max_iter", "diverged") and monitor.value > best_value:
-        epochs.restore(best)
-        monitor.rows.append(best_row)
-    return monitor.result(epochs.solution.copy(), done, reason, {**epochs.state})
+        reason = "interrupted"
+    run, snapshot, numbers, measurements, done = whole
+    epochs.restore(snapshot)
+    del monitor.rows[measurements:]
+    solution = epochs.solution
+    if reason in ("max_iter", "diverged") and monitor.value > run.best_row[2]:
+        solution = run.best
+        monitor.rows.append(run.best_row)
+    kept = {key: a.copy() if isinstance(a, np.ndarray) else a for key, a in epochs.state.items()}
+    kept["run"] = run.as_dict(epochs.w, solution, numbers)
+    return monitor.result(solution.copy(), done, reason, kept)
+
+
+def _next_rate(run: resume.Run, epochs: Epochs, *, cycles: bool, averages: bool) -> resume.Run:
+    """The automatic rate's course after an epoch, as `stochastic` describes it."""
+    run = replace(run)
+    if cycles:
+        run.at += 1
+        if run.at == run.length:
+            run.at, run.length = 0, round(LONGER * run.length + 0.1)
+            if run.best_row[2] < run.cycle_start:
+                run.scale *= HIGHER if run.rising else 1
+            else:
+                run.rising, run.scale = False, run.scale / 2
+                epochs.restart(run.best, run.scale)
+            run.cycle_start = run.best_row[2]
+    elif run.rises and epochs.full and "u" in epochs.optimizer.slots:
+        epochs.forget()
+    elif averages and run.rising and not run.rises:
+        run.scale *= HIGHER
+        epochs.keep_start(run.scale)
+    elif run.rises >= (1 if averages and run.rising else PATIENCE):
+        run.rising, run.rises, run.scale = False, 0, run.scale / 2
+        if averages:
+            epochs.keep_start(run.scale)
+        else:
+            epochs.restart(run.best, run.scale)
+    return run
+
+
+#: Rows that NumPy shuffles at once.
+SHUFFLE = 1 << 20
+
+
+def shuffled(rng: np.random.RandomState | np.random.Generator, n: int) -> NDArray[np.intp]:
+    """A random order of n rows, every one as likely.
+
+    Of many rows each draws one of several buckets, and the buckets are shuffled one after the other: faster than a
+    shuffle that jumps about in all the memory, and it sees Ctrl-C.
+    """
+    if n <= SHUFFLE:
+        return rng.permutation(n)
+    draw = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
+    buckets: list[list[NDArray[np.intp]]] = [[] for _ in range(min(1 << 16, 4 * -(-n // SHUFFLE)))]
+    for start in range(0, n, SHUFFLE):
+        drawn = draw(0, len(buckets), min(SHUFFLE, n - start), dtype=np.uint16)
+        rows = start + np.argsort(drawn, kind="stable")
+        ends = np.cumsum(np.bincount(drawn, minlength=len(buckets)))
+        for bucket, part in zip(buckets, np.split(rows, ends[:-1]), strict=True):
+            bucket.append(part)
+    order, done = np.empty(n, np.intp), 0
+    for bucket in buckets:
+        part = np.concatenate(bucket)
+        rng.shuffle(part)
+        order[done : done + len(part)] = part
+        done += len(part)
+    return order
 
 
 #: An automatic rate's cycles: how much longer than the last, and how much higher as long as each lowers F.
@@ -347,9 +599,10 @@ def auto_learning_rate(objective: Objective, optimizer: Optimizer, batch_size: i
     eq. (15).
     """
     n = objective.n_samples
-    norms = objective.design.row_norms_squared + objective.fit_intercept
-    if len(objective.weights):
-        norms = norms * objective.weights.reshape(n, -1).max(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = objective.design.row_norms_squared + objective.fit_intercept
+        if len(objective.weights):
+            norms = norms * objective.weights.reshape(n, -1).max(axis=1)
     if not np.isfinite(norms).all():
         return 0.0
     curvature = objective.loss.max_curvature

@@ -62,7 +62,7 @@ class Solver:
 
 #: Every solver that is not an update rule by the name that the estimators' `solver` takes.
 SOLVERS: dict[str, Solver] = {
-    "lbfgs": Solver(lbfgs, outputs=True, kinks=True),
+    "lbfgs": Solver(lbfgs, outputs=True, l1=True, kinks=True),
     "newton": Solver(newton, outputs=True),
     "sdca": Solver(sdca, shuffles=True, needs_l2=True, losses=DUAL_LOSSES),
     "saga": Solver(saga, shuffles=True, l1=True),

@@ -1,24 +1,33 @@
-"""The estimators: scikit-learn's names outside, the compiled solvers inside."""
+"""Logistic regression."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model._base import SparseCoefMixin
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastopt import optimizers
-from fastopt._design import Design, checked_csr
+from fastopt._design import WORK, Design
 from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
-from fastopt.objective import Objective, raw_prediction
+from fastopt.linear_model._base import (
+    FRAMES,
+    LinearModel,
+    generator,
+    read,
+    read_targets,
+    unchanged_on_error,
+    weights_of,
+    with_callbacks,
+)  # fmt: skip
+from fastopt.objective import Objective
 from fastopt.solvers.auto import auto
 from fastopt.solvers.monitor import STOP_REASONS, Result
 from fastopt.solvers.stochastic import stochastic
@@ -29,30 +38,27 @@ __all__ = ["LogisticRegression"]
 Array = NDArray[Any]
 
 
-def _read(estimator: BaseEstimator, X: Any, *, reset: bool) -> Design:
-    """X validated: its structure first if it is sparse, since nothing may be read through an unsound one."""
-    sparse = hasattr(X, "indptr") or hasattr(X, "tocsr")
-    if isinstance(X, np.ndarray) and X.ndim == 1:
-        remedy = "Reshape your data: X.reshape(-1, 1) if it is one feature, X.reshape(1, -1) if it is one sample."
-        raise ValueError(f"X must be two-dimensional; got 1 dimension. {remedy}")
-    design = None
-    if sparse and np.ndim(X) == 2 and X.dtype.kind in "biuf":
-        X = checked_csr(X)
-        design = Design.from_array(X)
-    checked = validate_data(
-        estimator, X, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32], reset=reset,
-        order="C", ensure_all_finite=design is None,
-    )  # fmt: skip
-    if design is not None and checked.dtype == design.dtype:
-        return design
-    return Design.from_array(checked)
+def _in_pieces(function: Callable[[Array], Array], rows: Array) -> Array:
+    """The function of an array's rows, piece by piece: between two of them Ctrl-C is seen."""
+    if rows.size <= WORK // 16:
+        return function(rows)
+    size = max(1, WORK // 16 * len(rows) // rows.size)
+    return np.concatenate([function(rows[start : start + size]) for start in range(0, len(rows), size)])
 
 
-class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
+def _log_probabilities(z: Array) -> Array:
+    if z.ndim == 1:
+        return np.asarray(-np.logaddexp(0, np.column_stack([z, -z])))
+    z = z - z.max(axis=1, keepdims=True)
+    return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
+
+
+class LogisticRegression(ClassifierMixin, LinearModel):
     """Logistic regression, binary or softmax, on dense and CSR data, by any update rule or a finisher.
 
-    Minimises ``F(w, b) = sum_i s_i loss(y_i, x_i.w + b) / sum_i s_i + alpha / 2 ||w||_2^2`` with
-    ``alpha = 1 / (C sum_i s_i)``: scikit-learn's objective divided by ``C sum_i s_i``, the same minimiser. The loss is
+    Minimises ``F(w, b) = sum_i s_i loss(y_i, x_i.w + b) / sum_i s_i + alpha ((1 - l1_ratio)/2 ||w||_2^2 + l1_ratio
+    ||w||_1)`` with ``alpha = 1 / (C sum_i s_i)``: scikit-learn's objective divided by ``C sum_i s_i``, the same
+    minimiser. The loss is
     ``log(1 + exp(-y z))`` for two classes and ``logsumexp(z) - z_y`` for more; s_i is the sample's weight times its
     class's. The intercept b is not penalised.
 
@@ -60,15 +66,16 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
     ----------
     C : float > 0, default 1.0
         Inverse strength of the penalty, as in scikit-learn.
-    l1_ratio : float, default 0.0
-        Share of L1 in the penalty, ``alpha ((1 - l1_ratio) / 2 ||w||_2^2 + l1_ratio ||w||_1)``. Above 0 only with
-        ``solver="saga"``.
+    l1_ratio : float in [0, 1], default 0.0
+        Share of L1 in the penalty: 1.0 is the lasso's, 0.0 is L2 alone. With L1 coefficients become exactly zero, by
+        every solver.
     tol : float >= 0, default 1e-4
-        Converged means: the Euclidean norm of F's gradient, measured on all the data, is at most `tol`.
+        Converged means: the Euclidean norm of F's gradient (with L1 of its subgradient of least norm), measured on all
+        the data, is at most `tol`.
     fit_intercept : bool, default True
     class_weight : dict, "balanced" or None, default None
-    random_state : int, RandomState, Generator or None, default None
-        Order of the rows.
+    random_state : int, RandomState, Generator, SeedSequence or None, default None
+        Order of the rows. None draws fresh entropy: NumPy's global state is never touched.
     solver : str or Optimizer, default "auto"
         "auto" takes the fastest of the following for the data, see `fastopt.solvers.auto.choose`, and the next where
         that gets stuck: "newton" (Cholesky factors, for few columns of any scale), "lbfgs" (scipy's L-BFGS-B on the
@@ -86,9 +93,16 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
     max_iter : int >= 1, default 100
         Epochs, or iterations of "lbfgs".
     verbose : int, default 0
-        1 prints a line per epoch.
+        1 prints a line per epoch; 2 shows a progress bar, if tqdm is installed.
     warm_start : bool, default False
-        Start from the last fit's coefficients.
+        Start from the last fit's coefficients, with update rules from where it ended: k epochs, pickle or
+        `fastopt.save`, and k epochs more are 2k epochs, bit for bit. The order of the rows goes on as well, so that
+        `random_state` counts in the first fit only. What `optimizer_state_` holds is dropped where it no longer fits:
+        all of it if the rule, X's dtype or `fit_intercept` changed, or somebody changed the coefficients; the course of
+        the learning rate, but not the rule's state, if F is another (other data or C), the learning rate or the batch
+        size. The coefficients are dropped if the classes or the number of features changed. "lbfgs" starts anew from
+        the coefficients: scipy's routine does not hand out its curvature pairs, so that no fit of it can be taken up
+        again.
     n_jobs : int or None, default None
         Ignored by the solvers that there are: they use one thread.
 
@@ -103,8 +117,10 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
     n_features_in_, feature_names_in_
         As in scikit-learn.
     history_ : dict of arrays
-        epoch, seconds, objective, grad_norm, learning_rate: one element per measurement, the first before any step.
-        "sdca" adds duality_gap, an upper bound of F's distance to its minimum.
+        epoch, seconds, objective, grad_norm, learning_rate: one element per measurement, the first before any step (of
+        a warm start where the last fit's epochs ended). Where F rose at the end, the last is that of the best
+        parameters, which are returned; its epoch is below 0 if they are of a fit before. "sdca" adds duality_gap, an
+        upper bound of F's distance to its minimum.
     objective_, grad_norm_ : float
         F and its gradient's norm at the coefficients.
     converged_ : bool
@@ -114,7 +130,9 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
     solver_ : str
         The solver that ran, or those that ran one after the other, joined by "+".
     optimizer_state_ : dict
-        State of the update rule after the last step.
+        What a warm start goes on from: the update rule's state after the last whole epoch and, under "run", the
+        parameters there, the learning rate's course, the best parameters so far and the state of the random numbers.
+        Plain arrays, numbers and strings. Empty after "lbfgs".
 
     Raises
     ------
@@ -159,13 +177,13 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
         if isinstance(self.solver, str) and self.solver in SOLVERS:
             tags.classifier_tags.multi_class = SOLVERS[self.solver].outputs
         return tags
 
     # ------------------------------------------------------------------------------------------------------- fitting
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
         """Fits the model.
 
@@ -183,27 +201,19 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         -------
         self
         """
-        before = vars(self).copy()
-        try:
+        with unchanged_on_error(self):
             self._fit(X, y, sample_weight)
-        except Exception:  # what was refused has changed nothing; Ctrl-C keeps the last whole epoch
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
         if not self.converged_:
-            warnings.warn(self._advice(), ConvergenceWarning, stacklevel=2)
+            warnings.warn(self._advice(), ConvergenceWarning, stacklevel=FRAMES)
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         optimizer = self._check_parameters()
-        design = _read(self, X, reset=True)
+        rng = generator(self.random_state)
+        design = read(self, X, reset=True)
+        data = X, y, sample_weight
         y, classes = self._encode(y, design.shape[0])
-        weights = None
-        if sample_weight is not None:
-            rows = np.empty((design.shape[0], 1))
-            weights = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
-            if not weights.sum() > 0:
-                raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
+        weights = weights_of(sample_weight, design.shape[0])
         if self.class_weight is not None:
             per_class = compute_class_weight(self.class_weight, classes=classes, y=classes[y], sample_weight=weights)
             if not (np.isfinite(per_class) & (per_class >= 0)).all() or not per_class.any():
@@ -214,40 +224,39 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         objective = Objective(
             design, np.where(y == 1, 1.0, -1.0) if binary else y.astype(np.float64),
             loss="log_loss" if binary else "multinomial", alpha=1 / (self.C * total), sample_weight=weights,
-            fit_intercept=self.fit_intercept, n_outputs=1 if binary else len(classes), l1_ratio=self.l1_ratio,
+            fit_intercept=self.fit_intercept, n_outputs=1 if binary else len(classes), l1_ratio=float(self.l1_ratio),
         )  # fmt: skip
+        if optimizer is None and self.solver != "auto" and (obstacle := SOLVERS[self.solver].obstacle(objective)):
+            binary_only = "" if binary else "Only binary classification is supported. "
+            others = " or ".join(map(repr, able(objective)))
+            fail("solver", f"one that can minimise {obstacle}", self.solver, f"{binary_only}Use {others}.")
         w, state = self._start(objective, classes)
-        rng = self.random_state if isinstance(self.random_state, np.random.Generator) else None
-        options: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "verbose": self.verbose}
-        if self.solver == "auto":
-            self.solver_, result = auto(objective, w, rng=rng or check_random_state(self.random_state), **options)
-        elif optimizer is None:
-            self.solver_ = str(self.solver)
-            solver = SOLVERS[self.solver_]
-            if obstacle := solver.obstacle(objective):
-                binary_only = "Only binary classification is supported. " if objective.n_outputs > 1 else ""
-                others = " or ".join(map(repr, able(objective))) or "an update rule"
-                fail("solver", f"one that can minimise {obstacle}", self.solver, f"{binary_only}Use {others}.")
-            if solver.shuffles:
-                options["rng"] = rng or check_random_state(self.random_state)
-            result = solver.run(objective, w, **options)
-        else:
-            result = stochastic(
-                objective, w, optimizer, batch_size=self._batch_size(design), state=state,
-                rng=rng or check_random_state(self.random_state), **options,
-            )  # fmt: skip
-            self.solver_ = self.solver if isinstance(self.solver, str) else optimizer.name
+        batch_size = self._batch_size(design)
         self.classes_ = classes
-        self._keep(result)
+        with self._reporter(self.max_iter, data, self._fitted) as reporter:
+            if self.solver == "auto":
+                self.solver_, result = auto(
+                    objective, w, tol=self.tol, max_iter=self.max_iter, verbose=reporter, rng=rng
+                )  # fmt: skip
+            elif optimizer is None:
+                self.solver_ = str(self.solver)
+                solver = SOLVERS[self.solver_]
+                options = {"rng": rng} if solver.shuffles else {}
+                result = solver.run(
+                    objective, w, tol=self.tol, max_iter=self.max_iter, verbose=reporter, **options
+                )  # fmt: skip
+            else:
+                result = stochastic(
+                    objective, w, optimizer, batch_size=batch_size, tol=self.tol, max_iter=self.max_iter, rng=rng,
+                    verbose=reporter, state=state,
+                )  # fmt: skip
+                self.solver_ = self.solver if isinstance(self.solver, str) else optimizer.name
+            self._keep(result)
 
     def _check_parameters(self) -> optimizers.Optimizer | None:
         """Validates the constructor's parameters; the update rule, or None for a finisher."""
         check_positive("C", self.C, finite=False)
         check_real("l1_ratio", self.l1_ratio, low=0, high=1)
-        sparsifies = isinstance(self.solver, str) and self.solver in SOLVERS and SOLVERS[self.solver].l1
-        if self.l1_ratio != 0 and not sparsifies:
-            names = " or ".join(repr(name) for name, solver in SOLVERS.items() if solver.l1)
-            fail("l1_ratio", f"0.0 for the solver {self.solver!r}", self.l1_ratio, f"Use solver={names}.")
         check_real("tol", self.tol, low=0)
         check_bool("fit_intercept", self.fit_intercept)
         check_bool("warm_start", self.warm_start)
@@ -270,7 +279,7 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
 
     def _encode(self, y: Any, n_samples: int) -> tuple[NDArray[np.intp], Array]:
         """Class numbers of y, and the classes."""
-        y = validate_data(self, X="no_validation", y=y)
+        y = read_targets(self, y)
         check_classification_targets(y)
         if len(y) != n_samples:
             raise ValueError(f"y must have as many elements as X has rows ({n_samples}); got {len(y)}.")
@@ -292,7 +301,7 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         return int(self.batch_size)
 
     def _start(self, objective: Objective, classes: Array) -> tuple[Array, dict[str, Any] | None]:
-        """Parameters to start from: zeros, or the last fit's."""
+        """Parameters to start from, and the state to go on with: zeros and none, or the last fit's."""
         w = objective.zeros()
         if not self.warm_start or not hasattr(self, "coef_"):
             return w, None
@@ -302,15 +311,20 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
         w[: objective.n_features] = coef.T
         if objective.fit_intercept:
             w[-1] = self.intercept_
-        return w, None
+        return w, getattr(self, "optimizer_state_", None)
+
+    def _fitted(self, w: Array) -> dict[str, Array]:
+        """Coefficients and intercepts of a solver's parameters."""
+        d = self.n_features_in_
+        w = w.reshape(d + self.fit_intercept, -1)
+        intercept = w[d].copy() if self.fit_intercept else np.zeros(w.shape[1], w.dtype)
+        return {"coef_": np.ascontiguousarray(w[:d].T), "intercept_": intercept}
 
     def _keep(self, result: Result) -> None:
         """Sets the fitted attributes; passes Ctrl-C on."""
-        d = self.n_features_in_
-        self.coef_: Array = np.ascontiguousarray(result.w[:d].T)
-        self.intercept_: Array = np.zeros(result.w.shape[1], result.w.dtype)
-        if self.fit_intercept:
-            self.intercept_[:] = result.w[d]
+        fitted = self._fitted(result.w)
+        self.coef_: Array = fitted["coef_"]
+        self.intercept_: Array = fitted["intercept_"]
         self.n_iter_ = np.array([result.n_iter], dtype=np.int32)
         self.history_ = result.history
         self.objective_ = result.objective
@@ -338,28 +352,19 @@ class LogisticRegression(ClassifierMixin, SparseCoefMixin, BaseEstimator):
 
         With more classes (n_samples, n_classes).
         """
-        check_is_fitted(self)
-        design = _read(self, X, reset=False)
-        coef = self.coef_.toarray() if hasattr(self.coef_, "toarray") else self.coef_
-        w = np.vstack([coef.T, np.reshape(self.intercept_, (1, -1))]).astype(np.float64)
-        scores = raw_prediction(design, w.reshape(-1), w.shape[1], True)
-        scores = scores.astype(design.dtype, copy=False)
+        scores = self._raw_prediction(X)
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
     def predict(self, X: Any) -> Array:
         """The most probable class of each row, (n_samples,)."""
         scores = self.decision_function(X)
-        chosen = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
-        return np.asarray(self.classes_[chosen])
+        binary = scores.ndim == 1
+        return _in_pieces(lambda z: self.classes_[(z > 0).astype(np.intp) if binary else z.argmax(axis=1)], scores)
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities of the classes, (n_samples, n_classes), in the order of `classes_`."""
-        return np.exp(self.predict_log_proba(X))
+        return _in_pieces(np.exp, self.predict_log_proba(X))
 
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of the probabilities, exact where the probabilities themselves would round to 0 or 1."""
-        z = self.decision_function(X)
-        if z.ndim == 1:
-            return np.asarray(-np.logaddexp(0, np.column_stack([z, -z])))
-        z = z - z.max(axis=1, keepdims=True)
-        return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
+        return _in_pieces(_log_probabilities, self.decision_function(X))

@@ -1,0 +1,314 @@
+"""What may go around plain SGD steps: L1, averaged iterates, passive-aggressive steps, sums of losses.
+
+w = scale * v, as in the plain steps of dense.pyx and sparse.pyx, which stay free of all this. After a step L1 acts on w
+
+proximal    w_j moves towards zero by lr l1, and no further;
+truncated   w_j pays towards zero what L1 has asked of every coordinate so far (`owed`) beyond what it has paid itself
+            (Tsuruoka, Tsujii, Ananiadou 2009, section 3.2).
+
+Without a gradient both take lr l1 from |w_j| in each step, so that on CSR a column can wait until a row touches it:
+|v_j| then loses the sum of lr l1 / scale, or is zero from the step on at which that sum exceeds it. For proximal steps
+alone that sum when it was last touched is all that a column needs (`seen`). For averages alone a step adds to the sum
+of iterates only what it takes from those before it (Xu 2011; Bottou 2012). For
+more than one of them `history` has for every step of the epoch what a column that waited needs.
+"""
+from libc.math cimport fabs
+from libc.stdint cimport int32_t
+
+from fastopt._kernels.loss cimport HINGE, MULTINOMIAL, PERCEPTRON, slope_of, softmax, value_of
+from fastopt._kernels.plan cimport Plan, scalars, shrink
+from fastopt._kernels.portable cimport index, real
+
+cdef enum:
+    # Columns of `history`: sums of lr l1 / scale, of scale and of their product over the averaged steps, and values.
+    ASKED, SUM, SUM_ASKED, SCALE, OWED, COLUMNS
+    PA1 = 1                             # `passive`
+    PA2 = 2
+
+
+cdef class Extras:
+    cdef public double l1, owed, bound
+    cdef public int passive
+    cdef public bint truncated, guarded, measures
+    cdef public Py_ssize_t average_row, paid_row, first_averaged
+    cdef const double[::1] norms
+    cdef double[:, ::1] sums, history
+    cdef double[::1] seen
+    cdef int32_t[::1] stamp
+    # What L1 has asked of v so far, and the sum of scale over the averaged steps: where there is no history.
+    cdef double asked, scales
+
+
+cdef inline void coefficients(Plan plan, Extras e, Py_ssize_t lo, Py_ssize_t b, double lr, real *z) noexcept nogil:
+    """Raw predictions become what each row is multiplied by in the step."""
+    cdef Py_ssize_t i, c, row, K = plan.n_outputs
+    cdef double share, loss, slope
+    for i in range(b):
+        row = plan.order[lo + i]
+        share = 1.0 / b
+        if plan.n_weights == 1:
+            share *= plan.weights[row]
+        if plan.loss == MULTINOMIAL:
+            loss = softmax(z, K, <Py_ssize_t>plan.y[row])
+            e.sums[0, 0] += loss
+            for c in range(K):
+                z[c] *= <real>(-lr * share)
+        else:
+            for c in range(K):
+                if plan.n_weights > 1:
+                    share = plan.weights[row * K + c] / b
+                if e.measures:
+                    e.sums[0, c] += value_of(plan.loss, plan.loss_parameter, plan.y[row * K + c], z[c])
+                if e.passive:
+                    z[c] = <real>(share * aggression(plan, e, row, plan.y[row * K + c], z[c]))
+                else:
+                    slope = slope_of(plan.loss, plan.loss_parameter, plan.y[row * K + c], z[c])
+                    if e.guarded:
+                        slope = -1e12 if slope < -1e12 else (1e12 if slope > 1e12 else slope)
+                    z[c] = <real>(-lr * share * slope)
+        z += K
+
+
+cdef inline double aggression(Plan plan, Extras e, Py_ssize_t row, double y, double z) noexcept nogil:
+    """Crammer et al. 2006, eq. (15): PA-I and PA-II."""
+    cdef double size = value_of(plan.loss, plan.loss_parameter, y, z), norm = e.norms[row]
+    if e.passive == PA1:
+        size = min(e.bound, size / norm) if norm > 0 else 0.0
+    else:
+        size /= norm + 0.5 / e.bound
+    if plan.loss == HINGE or plan.loss == PERCEPTRON:
+        return y * size
+    return -size if y < z else size
+
+
+cdef inline void contract(Plan plan, Extras e, Py_ssize_t step, double lr, real[:, ::1] params) noexcept nogil:
+    """The L2 part of a step. Where the scale is multiplied out, columns that wait are settled first."""
+    cdef Py_ssize_t c
+    cdef double factor = scalars(plan, step)[0] - lr * plan.alpha, before = plan.scale
+    if e.guarded and factor < 0:
+        factor = 0
+    if factor <= 1e-4 or before * factor < 1e-4:
+        settle_all(plan, e, step, params)
+    shrink(plan, factor, &params[0, 0])
+    if e.measures and plan.scale == 1:  # squares and sizes are v's
+        for c in range(plan.n_outputs):
+            e.sums[2, c] *= before * before * factor * factor
+            e.sums[3, c] *= before * fabs(factor)
+
+
+cdef inline void move_intercept(Plan plan, Extras e, Py_ssize_t step, Py_ssize_t b, const real *z,
+                                real[:, ::1] params) noexcept nogil:
+    cdef Py_ssize_t i, c, first = plan.n_features * plan.n_outputs
+    if not plan.intercept:
+        return
+    for c in range(plan.n_outputs):
+        for i in range(b):
+            params[0, first + c] += z[i * plan.n_outputs + c]
+        if e.average_row > 0 and step >= e.first_averaged:
+            params[e.average_row, first + c] += params[0, first + c]
+
+
+# --- L1 and averages --------------------------------------------------------------------------------------------------
+
+
+cdef inline void settle_dense(Plan plan, Extras e, double asked, bint averaged, real[:, ::1] params) noexcept nogil:
+    cdef Py_ssize_t j, size = plan.n_features * plan.n_outputs
+    cdef real *w = &params[0, 0]
+    cdef real *total = &params[e.average_row, 0]
+    cdef real by = <real>(asked / plan.scale), left, scale = <real>plan.scale
+    if e.truncated:
+        for j in range(size):
+            pay(plan, e, w + j, &params[e.paid_row, j])
+    elif by > 0:
+        for j in range(size):
+            left = (w[j] if w[j] > 0 else -w[j]) - by
+            left = left if left > 0 else <real>0
+            w[j] = left if w[j] > 0 else -left
+    if e.average_row > 0 and averaged:
+        for j in range(size):
+            total[j] += scale * w[j]
+
+
+cdef inline void pay(Plan plan, Extras e, real *w, real *paid) noexcept nogil:
+    cdef double before = plan.scale * w[0], after = before
+    if before > 0:
+        after = max(0.0, before - (e.owed + paid[0]))
+    elif before < 0:
+        after = min(0.0, before + (e.owed - paid[0]))
+    paid[0] += <real>(after - before)
+    w[0] = <real>(after / plan.scale)
+
+
+cdef inline void pay_row(Plan plan, Extras e, const index *columns, Py_ssize_t n, Py_ssize_t step,
+                         real[:, ::1] params) noexcept nogil:
+    """The row's columns, settled up to step - 1, take the L1 part of the last step."""
+    cdef Py_ssize_t k, c, K = plan.n_outputs
+    cdef double weight = e.history[step, SUM] - e.history[step - 1, SUM]
+    cdef real before
+    for k in range(n):
+        if e.stamp[columns[k]] >= step:     # a duplicate entry
+            continue
+        e.stamp[columns[k]] = <int32_t>step
+        for c in range(columns[k] * K, (columns[k] + 1) * K):
+            before = params[0, c]
+            pay(plan, e, &params[0, c], &params[e.paid_row, c])
+            if e.measures:
+                changed(e, c % K, before, params[0, c])
+            if e.average_row > 0:
+                params[e.average_row, c] += <real>(weight * params[0, c])
+
+
+cdef inline void record(Plan plan, Extras e, Py_ssize_t step, double lr) noexcept nogil:
+    """What the columns that wait must know of the step."""
+    e.asked += lr * e.l1 / plan.scale
+    if step >= e.first_averaged:
+        e.scales += plan.scale
+    if e.stamp.shape[0] > 0:
+        record_history(plan, e, step, lr)
+
+
+cdef inline void record_history(Plan plan, Extras e, Py_ssize_t step, double lr) noexcept nogil:
+    cdef const double *last = &e.history[step, 0]
+    cdef double *h = &e.history[step + 1, 0]
+    cdef double weight = plan.scale if step >= e.first_averaged else 0.0
+    e.owed += lr * e.l1
+    h[ASKED] = last[ASKED] + lr * e.l1 / plan.scale
+    h[SUM] = last[SUM] + weight
+    h[SUM_ASKED] = last[SUM_ASKED] + weight * h[ASKED]
+    h[SCALE] = plan.scale
+    h[OWED] = e.owed
+
+
+cdef inline void settle_row(Plan plan, Extras e, const index *columns, Py_ssize_t n, Py_ssize_t step,
+                            real[:, ::1] params) noexcept nogil:
+    cdef Py_ssize_t k
+    cdef real *w = &params[0, 0]
+    cdef double *seen
+    cdef double asked = e.asked
+    if e.seen.shape[0] > 0:
+        seen = &e.seen[0]
+        for k in range(n):
+            if seen[columns[k]] < asked:    # else a duplicate entry, or another row of the batch
+                threshold(plan, e, columns[k], asked - seen[columns[k]], w)
+                seen[columns[k]] = asked
+    elif e.stamp.shape[0] > 0:
+        for k in range(n):
+            settle(plan, e, columns[k], step, params)
+
+
+cdef inline void threshold(Plan plan, Extras e, Py_ssize_t j, double by, real *w) noexcept nogil:
+    cdef Py_ssize_t c, K = plan.n_outputs
+    cdef real size, left
+    for c in range(j * K, (j + 1) * K):
+        size = w[c] if w[c] > 0 else -w[c]
+        left = size - <real>by
+        left = left if left > 0 else <real>0
+        if e.measures:
+            changed(e, c - j * K, size, left)
+        w[c] = left if w[c] > 0 else -left
+
+
+cdef inline void settle_all(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] params) noexcept nogil:
+    """Every column is brought up to date; dense ones always are."""
+    cdef Py_ssize_t j
+    for j in range(e.stamp.shape[0]):
+        settle(plan, e, j, step, params)
+    for j in range(e.seen.shape[0]):
+        threshold(plan, e, j, e.asked - e.seen[j], &params[0, 0])
+        e.seen[j] = e.asked
+    if e.scales > 0 and e.stamp.shape[0] == 0:
+        for j in range(plan.n_features * plan.n_outputs):
+            params[e.average_row, j] += <real>(e.scales * params[0, j])
+    e.scales = 0
+
+
+cdef inline void settle(Plan plan, Extras e, Py_ssize_t j, Py_ssize_t step, real[:, ::1] params) noexcept nogil:
+    """Column j takes the L1 part and joins the average of the steps that it waited for, up to `step`."""
+    cdef Py_ssize_t c, K = plan.n_outputs
+    cdef const double *then = &e.history[0, 0] + COLUMNS * e.stamp[j]
+    cdef const double *now = &e.history[0, 0] + COLUMNS * step
+    cdef const double *last             # the last step at which it is not zero
+    cdef double size, left, owed, sign
+    if then >= now:
+        return
+    e.stamp[j] = <int32_t>step
+    for c in range(j * K, (j + 1) * K):
+        if params[0, c] == 0:
+            continue
+        sign = 1.0 if params[0, c] > 0 else -1.0
+        size = fabs(params[0, c])
+        left = size - (now[ASKED] - then[ASKED])
+        last, owed = now, now[OWED]
+        if left <= 0:
+            last = last_before(then, now, size)
+            owed = last[OWED] + (last + COLUMNS)[SCALE] * (size - (last[ASKED] - then[ASKED]))
+            left = 0
+        if e.average_row > 0:           # scale (size - what was asked since) over the averaged steps
+            params[e.average_row, c] += <real>(sign * (
+                (size + then[ASKED]) * (last[SUM] - then[SUM]) - (last[SUM_ASKED] - then[SUM_ASKED])))
+        if e.truncated:
+            params[e.paid_row, c] = <real>(-sign * owed)
+        if e.measures:
+            changed(e, c % K, size, left)
+        params[0, c] = <real>(sign * left)
+
+
+cdef inline const double *last_before(const double *then, const double *now, double size) noexcept nogil:
+    """The last step before what was asked since `then` reached `size`, by bisection; at `now` it has."""
+    cdef Py_ssize_t low = 0, high = (now - then) // COLUMNS, middle
+    while high - low > 1:
+        middle = (low + high) // 2
+        if then[COLUMNS * middle + ASKED] - then[ASKED] >= size:
+            high = middle
+        else:
+            low = middle
+    return then + COLUMNS * low
+
+
+# --- what is measured on the way: losses, penalties, ||v||^2 and |v|_1 of each output ---------------------------------
+
+
+cdef inline void measure_penalty(Plan plan, Extras e, Py_ssize_t b) noexcept nogil:
+    """Of w before the step, once for each row."""
+    cdef Py_ssize_t c
+    if e.measures:
+        for c in range(plan.n_outputs):
+            e.sums[1, c] += b * (0.5 * plan.alpha * plan.scale * plan.scale * e.sums[2, c]
+                                 + e.l1 * plan.scale * e.sums[3, c])
+
+
+cdef inline void measure_norms(Plan plan, Extras e, Py_ssize_t b, const real *z, const real *w) noexcept nogil:
+    """As scikit-learn measures them: after the step, before L1, of outputs that moved."""
+    cdef Py_ssize_t i, j, c, K = plan.n_outputs
+    cdef double moved, squares, sizes
+    if plan.alpha == 0 and e.l1 == 0:
+        return
+    for c in range(K):
+        moved = squares = sizes = 0
+        for i in range(b):
+            moved += fabs(z[i * K + c])
+        if moved == 0:
+            continue
+        for j in range(plan.n_features):
+            squares += <double>w[j * K + c] * w[j * K + c]
+            sizes += fabs(w[j * K + c])
+        e.sums[2, c] = squares
+        e.sums[3, c] = sizes
+
+
+cdef inline void measured_axpy(Plan plan, Extras e, const real *z, const real *x, const index *columns, Py_ssize_t n,
+                               real *w) noexcept nogil:
+    cdef Py_ssize_t k, c, K = plan.n_outputs
+    cdef real before
+    cdef real *v
+    for k in range(n):
+        v = w + <Py_ssize_t>columns[k] * K
+        for c in range(K):
+            before = v[c]
+            v[c] += <real>(z[c] / plan.scale) * x[k]
+            changed(e, c, before, v[c])
+
+
+cdef inline void changed(Extras e, Py_ssize_t c, double before, double after) noexcept nogil:
+    e.sums[2, c] += after * after - before * before
+    e.sums[3, c] += fabs(after) - fabs(before)

@@ -1,0 +1,139 @@
+"""Epochs of plain SGD steps with L1, averaged iterates, passive-aggressive steps or sums of losses (see plain.pxd)."""
+from fastopt._kernels.plan cimport Plan, begin_scores, scalars
+from fastopt._kernels.portable cimport index, prefetch, real
+from fastopt._kernels.row cimport (AHEAD, axpy, dot, outputs_axpy, outputs_dot, prefetch_row, prefetch_sparse_row,
+                                   sparse_axpy, sparse_dot, sparse_outputs_axpy, sparse_outputs_dot)
+
+HISTORY = COLUMNS
+
+
+cdef class Extras:
+    """What goes around the plain steps. Rows of params: `average_row` sums of iterates, `paid_row`; 0 where off."""
+
+    def __init__(self, double l1, bint truncated, int passive, double bound, bint guarded, bint measures,
+                 average_row, paid_row, const double[::1] norms, sums, seen, stamp):
+        self.l1, self.truncated, self.guarded, self.measures = l1, truncated, guarded, measures
+        self.passive, self.bound, self.norms = passive, bound, norms
+        self.average_row, self.paid_row = average_row, paid_row
+        self.sums, self.seen, self.stamp = sums, seen, stamp
+
+    def begin(self, history, double owed, first_averaged):
+        """A new epoch, averaged from the step of this number on."""
+        self.history, self.owed, self.first_averaged = history, owed, first_averaged
+        self.history[0, :] = 0
+        self.history[0, SCALE], self.history[0, OWED] = 1, owed
+        self.stamp[:] = 0
+        self.seen[:] = 0
+        self.asked = self.scales = 0
+
+
+def dense_epoch(Plan plan, Extras e, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py_ssize_t start,
+                Py_ssize_t stop):
+    """Steps start .. stop - 1 of the epoch on dense rows."""
+    cdef Py_ssize_t step, lo, b, i, d = plan.n_features, K = plan.n_outputs, n = plan.order.shape[0]
+    cdef Py_ssize_t stride = X.strides[0] // <Py_ssize_t>sizeof(real)
+    cdef const real *x0 = &X[0, 0]
+    cdef const real *x
+    cdef real *w = &params[0, 0]
+    cdef double lr
+    with nogil:
+        for step in range(start, stop):
+            lo = step * plan.batch_size
+            b = min(plan.batch_size, n - lo)
+            for i in range(b):
+                prefetch_row(x0 + plan.order[min(lo + i + AHEAD, n - 1)] * stride, d)
+                x = x0 + plan.order[lo + i] * stride
+                begin_scores(plan, w, &z[i, 0])
+                if K == 1:
+                    z[i, 0] += <real>plan.scale * dot(x, w, d)
+                else:
+                    outputs_dot(x, w, d, K, <real>plan.scale, &z[i, 0])
+            lr = scalars(plan, step)[1]
+            measure_penalty(plan, e, b)
+            coefficients(plan, e, lo, b, lr, &z[0, 0])
+            contract(plan, e, step, lr, params)
+            for i in range(b):
+                x = x0 + plan.order[lo + i] * stride
+                if K == 1:
+                    axpy(<real>(z[i, 0] / plan.scale), x, w, d)
+                else:
+                    outputs_axpy(<real>(1 / plan.scale), &z[i, 0], x, w, d, K)
+            if e.measures:
+                measure_norms(plan, e, b, &z[0, 0], w)
+            move_intercept(plan, e, step, b, &z[0, 0], params)
+            e.owed += lr * e.l1
+            settle_dense(plan, e, lr * e.l1, step >= e.first_averaged, params)
+
+
+def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] columns, const index[::1] indptr,
+                 real[:, ::1] params, real[:, ::1] z, Py_ssize_t start, Py_ssize_t stop):
+    """Steps start .. stop - 1 of the epoch on CSR rows, at O(nonzeros)."""
+    cdef Py_ssize_t step, lo, b, i, k, n, row, K = plan.n_outputs
+    cdef const real *x = &values[0]
+    cdef const index *j = &columns[0]
+    cdef real *w = &params[0, 0]
+    cdef double lr
+    cdef bint waits = e.l1 > 0 or e.average_row > 0
+    with nogil:
+        for step in range(start, stop):
+            lo = step * plan.batch_size
+            b = min(plan.batch_size, plan.order.shape[0] - lo)
+            for i in range(b):
+                look_ahead(plan, e, lo + i, x, j, &indptr[0], params)
+                row = plan.order[lo + i]
+                k = indptr[row]
+                n = indptr[row + 1] - k
+                if waits:
+                    settle_row(plan, e, j + k, n, step, params)
+                begin_scores(plan, w, &z[i, 0])
+                if K == 1:
+                    z[i, 0] += <real>plan.scale * sparse_dot(x + k, j + k, n, w)
+                else:
+                    sparse_outputs_dot(x + k, j + k, n, w, K, <real>plan.scale, &z[i, 0])
+            lr = scalars(plan, step)[1]
+            measure_penalty(plan, e, b)
+            coefficients(plan, e, lo, b, lr, &z[0, 0])
+            contract(plan, e, step, lr, params)
+            for i in range(b):
+                row = plan.order[lo + i]
+                k = indptr[row]
+                n = indptr[row + 1] - k
+                if e.scales > 0 and e.stamp.shape[0] == 0:  # the iterates so far are to be without this step
+                    sparse_outputs_axpy(<real>(-e.scales / plan.scale), &z[i, 0], x + k, j + k, n,
+                                        &params[e.average_row, 0], K)
+                if e.measures:
+                    measured_axpy(plan, e, &z[i, 0], x + k, j + k, n, w)
+                elif K == 1:
+                    sparse_axpy(<real>(z[i, 0] / plan.scale), x + k, j + k, n, w)
+                else:
+                    sparse_outputs_axpy(<real>(1 / plan.scale), &z[i, 0], x + k, j + k, n, w, K)
+            move_intercept(plan, e, step, b, &z[0, 0], params)
+            if waits:
+                record(plan, e, step, lr)
+            if e.truncated:
+                for i in range(lo, lo + b):
+                    row = plan.order[i]
+                    pay_row(plan, e, j + indptr[row], indptr[row + 1] - indptr[row], step + 1, params)
+
+
+def finish(Plan plan, Extras e, real[:, ::1] params, Py_ssize_t steps):
+    """The end of an epoch on CSR rows: every column is brought up to date."""
+    with nogil:
+        settle_all(plan, e, steps, params)
+
+
+cdef inline void look_ahead(Plan plan, Extras e, Py_ssize_t i, const real *x, const index *columns, const index *rows,
+                            real[:, ::1] params) noexcept nogil:
+    cdef Py_ssize_t row, k
+    if i + AHEAD < plan.order.shape[0]:
+        row = plan.order[i + AHEAD]
+        prefetch(&plan.y[row * plan.n_targets])
+        prefetch_sparse_row(x + rows[row], columns + rows[row], rows[row + 1] - rows[row])
+    if i + 2 < plan.order.shape[0]:
+        row = plan.order[i + 2]
+        for k in range(rows[row], rows[row + 1]):
+            prefetch(&params[0, 0] + columns[k] * plan.n_outputs)
+            if e.seen.shape[0] > 0:
+                prefetch(&e.seen[columns[k]])
+            elif e.average_row > 0:
+                prefetch(&params[e.average_row, 0] + columns[k] * plan.n_outputs)

@@ -1,0 +1,197 @@
+"""What the estimators share: reading X and weights, random states, callbacks, raw predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.linear_model._base import SparseCoefMixin
+from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted, validate_data
+
+from fastopt._design import Design, checked_csr
+from fastopt._validation import fail
+from fastopt.objective import raw_prediction
+from fastopt.solvers.monitor import Reporter
+
+#: Frames between a public `fit` and its caller, for warnings that name the caller's line.
+FRAMES = 3
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # scikit-learn before 1.9 has no callbacks
+    FRAMES = 2
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands for scikit-learn's, without its `set_callbacks`."""
+
+    def with_callbacks(method: Any) -> Any:
+        """The method as it is."""
+        return method
+
+
+__all__ = [
+    "FRAMES", "LinearModel", "generator", "read", "read_targets", "unchanged_on_error", "weights_of", "with_callbacks",
+]  # fmt: skip
+
+Array = NDArray[Any]
+
+
+def read(estimator: BaseEstimator, X: Any, *, reset: bool) -> Design:
+    """X validated: its structure first if it is sparse, since nothing may be read through an unsound one."""
+    sparse = hasattr(X, "indptr") or hasattr(X, "tocsr")
+    if isinstance(X, np.ndarray) and X.ndim == 1:
+        remedy = "Reshape your data: X.reshape(-1, 1) if it is one feature, X.reshape(1, -1) if it is one sample."
+        raise ValueError(f"X must be two-dimensional; got 1 dimension. {remedy}")
+    design = None
+    if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "biuf":
+        design = Design.from_array(X)
+        X = design.values
+        design = design if design.finite else None
+    elif sparse and np.ndim(X) == 2 and X.dtype.kind in "biuf":
+        X = checked_csr(X)
+        design = Design.from_array(X)
+    with np.errstate(over="ignore", invalid="ignore"):  # it adds up infinities to find them
+        checked = validate_data(
+            estimator, X, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32], reset=reset,
+            order="C", ensure_all_finite=design is None,
+        )  # fmt: skip
+    if design is not None and checked.dtype == design.dtype:
+        return design
+    return Design.from_array(checked)
+
+
+def read_targets(estimator: BaseEstimator, y: Any, **how: bool) -> Array:
+    """y validated as scikit-learn does it; `validate_data` without X would forget the features' names."""
+    if y is None:
+        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
+    return np.asarray(_check_y(y, estimator=estimator, **how))
+
+
+def weights_of(sample_weight: Any, n_samples: int, *, zeros: bool = False) -> Array | None:
+    """Sample weights as float64, or None; finite, >= 0 and, unless `zeros`, not all zero."""
+    if sample_weight is None:
+        return None
+    if zeros and np.shape(sample_weight) == (n_samples,) and not np.any(sample_weight):
+        return np.zeros(n_samples)
+    rows = np.empty((n_samples, 1))
+    weights: Array = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
+    if not zeros and not weights.sum() > 0:
+        raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
+    return weights
+
+
+def generator(random_state: Any) -> np.random.RandomState | np.random.Generator:
+    """What draws the order of the rows.
+
+    An int seeds a `RandomState`; a `SeedSequence` a `Generator`; instances of both go on where they are; None is fresh
+    entropy, never NumPy's global state.
+    """
+    if isinstance(random_state, np.random.RandomState | np.random.Generator):
+        return random_state
+    if random_state is None or isinstance(random_state, np.random.SeedSequence):
+        return np.random.default_rng(random_state)
+    integer = isinstance(random_state, int | np.integer) and not isinstance(random_state, bool)
+    if not integer or not 0 <= random_state < 2**32:
+        rule = "an integer in [0, 2**32 - 1], a RandomState, a Generator, a SeedSequence or None"
+        fail("random_state", rule, random_state)
+    return np.random.RandomState(int(random_state))
+
+
+@contextmanager
+def unchanged_on_error(estimator: Any) -> Iterator[None]:
+    """What was refused has changed nothing; Ctrl-C keeps the last whole epoch."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except Exception:
+        after = vars(estimator).copy()
+        estimator.__dict__.clear()
+        estimator.__dict__.update(before)
+        for key in ("_callback_fit_ctx", "_skl_callbacks_to_teardown"):  # scikit-learn has yet to tear them down
+            if key in after:
+                setattr(estimator, key, after[key])
+        raise
+
+
+class LinearModel(CallbackSupportMixin, SparseCoefMixin, BaseEstimator):
+    """Base of all estimators: raw predictions, and what is told while they are fitted."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _raw_prediction(self, X: Any) -> Array:
+        """Xw + b, (n_samples, n_outputs), of X's dtype."""
+        check_is_fitted(self)
+        design = read(self, X, reset=False)
+        coef = self.coef_.toarray() if hasattr(self.coef_, "toarray") else self.coef_
+        coef = np.reshape(coef, (-1, design.shape[1]))
+        w = np.vstack([coef.T, np.reshape(self.intercept_, (1, -1))]).astype(np.float64)
+        scores = raw_prediction(design, w.reshape(-1), w.shape[1], True)
+        return scores.astype(design.dtype, copy=False)
+
+    @contextmanager
+    def _reporter(
+        self, max_iter: int, data: tuple[Any, Any, Any] | None, fitted: Callable[[Array], dict[str, Any]]
+    ) -> Iterator[Reporter]:
+        """Tells of each epoch: lines or a bar by `verbose`, and scikit-learn's callbacks if there are any.
+
+        `data` is what they get to see: X, y and the sample weights; None leaves them out. `fitted` makes of the
+        parameters the attributes that an estimator needs to predict.
+        """
+        told = None
+        if data is not None and getattr(self, "_skl_callbacks", None):
+            told = _Tasks(self, max_iter, *data, fitted)
+        reporter = Reporter(int(self.verbose), total=max_iter, on_epoch=told)
+        try:
+            yield reporter
+        finally:
+            reporter.close()
+        if told is not None:
+            told.end()
+
+
+class _Tasks:
+    """Epochs told to scikit-learn's callbacks: a task each, under the task of the fit."""
+
+    def __init__(self, estimator: Any, max_iter: int, X: Any, y: Any, sample_weight: Any, fitted: Any) -> None:
+        self.estimator, self.max_iter, self.fitted = estimator, max_iter, fitted
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        self.data = {"X": X, "y": y, "metadata": metadata}
+        self.context = estimator._init_callback_context(max_subtasks=max_iter)
+        self.context.call_on_fit_task_begin(estimator=estimator, **self.data)
+        self.last = 0
+        self.w: Array | None = None
+        self.task: Any = None
+        self._begin_task()
+
+    def __call__(self, epoch: int, w: Array | None) -> None:
+        """After an epoch; 0 is the start. An epoch that is tried again is told once."""
+        if epoch > self.last:
+            self.last, self.w = epoch, w
+            self._end_task()
+            if epoch < self.max_iter:
+                self._begin_task()
+
+    def _begin_task(self) -> None:
+        self.task = self.context.subcontext(task_name="epoch")
+        self.task.call_on_fit_task_begin(estimator=self.estimator, **self.data, **self._attributes())
+
+    def _attributes(self) -> dict[str, Any]:
+        w = None if self.w is None else self.w.copy()
+        return {} if w is None else {"reconstruction_attributes": lambda: self.fitted(w)}
+
+    def _end_task(self) -> None:
+        if self.task is not None:
+            self.task.call_on_fit_task_end(estimator=self.estimator, **self.data, **self._attributes())
+            self.task = None
+
+    def end(self) -> None:
+        """After the last epoch: the one that was begun and not run ends empty."""
+        if self.task is not None:
+            self.task.call_on_fit_task_end(estimator=self.estimator)
+        self.context.call_on_fit_task_end(estimator=self.estimator, **self.data, reconstruction_attributes=dict)

@@ -1,0 +1,326 @@
+"""Logistic regression with the strength of its penalty chosen by cross-validation."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import check_cv
+from sklearn.utils import compute_class_weight
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    _raise_for_params,
+    _routing_enabled,
+    process_routing,
+)
+
+from fastopt._validation import check_bool, check_integer, check_positive, check_real, fail
+from fastopt.linear_model._base import generator, read, unchanged_on_error, weights_of
+from fastopt.linear_model.logistic import LogisticRegression
+
+__all__ = ["LogisticRegressionCV"]
+
+Array = NDArray[Any]
+
+#: What the model on all rows hands over to the estimator.
+KEPT = (
+    "coef_", "intercept_", "history_", "objective_", "grad_norm_", "converged_", "stop_reason_", "solver_",
+    "optimizer_state_",
+)  # fmt: skip
+
+
+class LogisticRegressionCV(LogisticRegression):
+    """Logistic regression whose C (and l1_ratio) is the best of a grid by cross-validation.
+
+    For each fold and l1_ratio the Cs are fitted in their order, each from the coefficients of the one before. The best
+    pair, by the mean score over the folds, is fitted on all rows, from the mean of the folds' coefficients. The
+    objective is that of `LogisticRegression`.
+
+    Parameters
+    ----------
+    Cs : int or array-like of float, default 10
+        The grid; an integer is that many values from 1e-4 to 1e4, evenly spaced in their logarithm.
+    l1_ratios : array-like of float, default (0.0,)
+        As `LogisticRegression` takes them; each is tried with each C.
+    fit_intercept : bool, default True
+    cv : int, splitter, iterable or None, default None
+        Folds as in scikit-learn; None is 5 stratified ones.
+    scoring : str, callable or None, default None
+        A scorer as in scikit-learn; None is the accuracy.
+    solver, learning_rate, batch_size, tol, max_iter
+        As in `LogisticRegression`.
+    class_weight : dict, "balanced" or None, default None
+        "balanced" weighs by the frequencies among all rows.
+    n_jobs : int or None, default None
+        Threads for the folds; the results do not depend on it.
+    verbose : int, default 0
+        1 prints a line per epoch of the last fit, more shows a progress bar.
+    refit : bool, default True
+        False: no fit on all rows; the coefficients, C and l1_ratio are the means of the best ones of each fold, and the
+        attributes that tell of a fit are missing.
+    random_state : int, RandomState, Generator, SeedSequence or None, default None
+        Order of the rows in update rules.
+    use_legacy_attributes : bool, default False
+        True gives `C_`, `l1_ratio_`, `coefs_paths_`, `scores_` and `n_iter_` the shapes that they had before
+        scikit-learn 1.8: dicts by class, values repeated for each class.
+
+    Attributes
+    ----------
+    classes_, coef_, intercept_, n_features_in_, feature_names_in_
+        As in `LogisticRegression`.
+    history_, objective_, grad_norm_, converged_, stop_reason_, solver_, optimizer_state_
+        Of the fit on all rows.
+    C_, l1_ratio_ : float
+        The best.
+    Cs_ : ndarray (n_cs,)
+    l1_ratios_ : ndarray (n_l1_ratios,)
+    coefs_paths_ : ndarray (n_folds, n_l1_ratios, n_cs, n_outputs, n_features + fit_intercept)
+        The intercept is last.
+    scores_ : ndarray (n_folds, n_l1_ratios, n_cs)
+        On the rows left out.
+    n_iter_ : ndarray (n_folds, n_l1_ratios, n_cs)
+        Epochs or iterations.
+
+    Raises
+    ------
+    ValueError, TypeError
+        From `fit`, before anything is changed.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If fits end above `tol`; one warning tells how many of the folds' do.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegressionCV(Cs=[0.01, 0.1, 1.0], scoring="neg_log_loss", max_iter=300).fit(X, y)
+    >>> model.C_, model.scores_.shape
+    (1.0, (5, 1, 3))
+    """
+
+    def __init__(
+        self, *, Cs: Any = 10, l1_ratios: Any = (0.0,), fit_intercept: bool = True, cv: Any = None,
+        scoring: Any = None, solver: Any = "auto", learning_rate: Any = "auto", batch_size: Any = "auto",
+        tol: float = 1e-4, max_iter: int = 100, class_weight: Any = None, n_jobs: Any = None, verbose: int = 0,
+        refit: bool = True, random_state: Any = None, use_legacy_attributes: bool = False,
+    ) -> None:  # fmt: skip
+        self.Cs = Cs
+        self.l1_ratios = l1_ratios
+        self.fit_intercept = fit_intercept
+        self.cv = cv
+        self.scoring = scoring
+        self.solver = solver
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.tol = tol
+        self.max_iter = max_iter
+        self.class_weight = class_weight
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.refit = refit
+        self.random_state = random_state
+        self.use_legacy_attributes = use_legacy_attributes
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> LogisticRegressionCV:
+        """Chooses C and l1_ratio, and fits with them.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `LogisticRegression`.
+        **params : dict
+            Metadata for the splitter and the scorer, if metadata routing is enabled.
+
+        Returns
+        -------
+        self
+        """
+        _raise_for_params(params, self, "fit")
+        with unchanged_on_error(self):
+            self._fit_path(X, y, sample_weight, params)
+        self._warn()
+        return self
+
+    def _model(self, C: float, l1_ratio: float, class_weight: Any, verbose: int = 0) -> LogisticRegression:
+        return LogisticRegression(
+            C=C, l1_ratio=l1_ratio, tol=self.tol, fit_intercept=self.fit_intercept, class_weight=class_weight,
+            random_state=self.random_state, solver=self.solver, learning_rate=self.learning_rate,
+            batch_size=self.batch_size, max_iter=self.max_iter, verbose=verbose, warm_start=True,
+        )  # fmt: skip
+
+    def _grid(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The Cs and the l1_ratios, validated along with all else."""
+        check_bool("refit", self.refit)
+        check_bool("use_legacy_attributes", self.use_legacy_attributes)
+        if np.ndim(self.Cs) == 0:
+            check_integer("Cs", self.Cs, low=1, rule="an integer >= 1 or a list of numbers > 0")
+        Cs = np.logspace(-4, 4, self.Cs) if np.ndim(self.Cs) == 0 else np.asarray(self.Cs)
+        ratios = np.asarray(self.l1_ratios)
+        for name, values in (("Cs", Cs), ("l1_ratios", ratios)):
+            if values.ndim != 1 or not len(values):
+                fail(name, "a list of numbers", getattr(self, name))
+        for C in Cs.tolist():
+            check_positive("Cs", C, "Each of them is a C.", finite=False)
+        for ratio in ratios.tolist():
+            check_real("l1_ratios", ratio, low=0, high=1, remedy="Each of them is an l1_ratio.")
+        for ratio in ratios.tolist():
+            self._model(float(Cs[0]), ratio, None, self.verbose)._check_parameters()
+        return Cs.astype(np.float64), ratios.astype(np.float64)
+
+    def _fit_path(self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]) -> None:
+        Cs, ratios = self._grid()
+        design = read(self, X, reset=True)
+        codes, classes = self._encode(y, design.shape[0])
+        labels = classes[codes]
+        s = weights_of(sample_weight, design.shape[0])
+        if design.indices is None or design.indptr is None:
+            X = design.values
+        else:
+            stored = design.n_stored
+            X = sparse.csr_array((design.values[:stored], design.indices[:stored], design.indptr), shape=design.shape)
+        scorer = self._scorer()
+        if _routing_enabled():
+            routed = process_routing(self, "fit", sample_weight=sample_weight, **params)
+            split, score = routed.splitter.split, routed.scorer.score
+        else:
+            split, score = {}, {} if s is None else {"sample_weight": s}
+        folds = list(check_cv(self.cv, labels, classifier=True).split(X, labels, **split))
+        weights = self.class_weight
+        if weights is not None:
+            found = compute_class_weight(weights, classes=classes, y=labels, sample_weight=s)
+            weights = dict(zip(classes.tolist(), found.tolist(), strict=True))
+        n_outputs, width = 1 if len(classes) == 2 else len(classes), design.shape[1] + bool(self.fit_intercept)
+
+        def path(train: Any, test: Any, ratio: float, seed: int) -> tuple[Array, Array, Array, int]:
+            """Coefficients, scores and iterations along the Cs, and how many of them did not converge."""
+            paths, scores = np.empty((len(Cs), n_outputs, width)), np.empty(len(Cs))
+            n_iter = np.empty(len(Cs), np.int32)
+            of_test = {key: _rows(value, test, design.shape[0]) for key, value in score.items()}
+            model, missed = self._model(1.0, ratio, weights).set_params(random_state=seed), 0
+            for i, C in enumerate(Cs.tolist()):
+                model.C = C
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    model.fit(X[train], labels[train], None if s is None else s[train])
+                if len(model.classes_) < len(classes):
+                    raise ValueError(
+                        f"cv must leave rows of each class in every fold; got one with {len(model.classes_)} of "
+                        f"{len(classes)} classes. Use fewer folds, or stratified ones."
+                    )
+                paths[i, :, : design.shape[1]] = model.coef_
+                if self.fit_intercept:
+                    paths[i, :, -1] = model.intercept_
+                n_iter[i], scores[i] = model.n_iter_[0], scorer(model, X[test], labels[test], **of_test)
+                missed += not model.converged_
+            return paths, scores, n_iter, missed
+
+        jobs = [(train, test, ratio) for train, test in folds for ratio in ratios.tolist()]
+        rng = generator(self.random_state)
+        draw = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
+        seeds = draw(2**31 - 1, size=len(jobs) + 1).tolist()
+        runs = Parallel(n_jobs=self.n_jobs, prefer="threads")(
+            delayed(path)(*job, seed) for job, seed in zip(jobs, seeds[1:], strict=True)
+        )
+        grid = (len(folds), len(ratios))
+        paths, scores, n_iter = (
+            np.stack([run[i] for run in runs]).reshape(*grid, *runs[0][i].shape) for i in range(3)
+        )
+        self.classes_, self.Cs_, self.l1_ratios_ = classes, Cs, ratios
+        self.coefs_paths_: Any = paths
+        self.scores_: Any = scores
+        self.n_iter_: Any = n_iter
+        if self.refit:
+            self._fit_best(X, labels, s, weights, seeds[0])
+        else:
+            best = scores.reshape(len(folds), -1).argmax(axis=1)
+            ratio, C = np.unravel_index(best, scores.shape[1:])
+            self._set_coefficients(paths[np.arange(len(folds)), ratio, C].mean(axis=0), design.dtype)
+            self.C_: Any = float(Cs[C].mean())
+            self.l1_ratio_: Any = float(ratios[ratio].mean())
+        self._missed = sum(run[3] for run in runs)
+        if self.use_legacy_attributes:
+            self._to_legacy()
+
+    def _fit_best(self, X: Any, labels: Array, s: Array | None, class_weight: Any, seed: int) -> None:
+        """Fits all rows with the best pair of the grid."""
+        means = self.scores_.mean(axis=0)
+        ratio, C = np.unravel_index(int(np.argmax(means.T)), means.T.shape)[::-1]  # the smallest of equally good Cs
+        self.C_, self.l1_ratio_ = float(self.Cs_[C]), float(self.l1_ratios_[ratio])
+        model = self._model(self.C_, self.l1_ratio_, class_weight, self.verbose).set_params(random_state=seed)
+        self._set_coefficients(self.coefs_paths_[:, ratio, C].mean(axis=0), X.dtype)
+        model.classes_, model.coef_, model.intercept_ = self.classes_, self.coef_, self.intercept_
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(X, labels, s)
+        for name in KEPT:
+            setattr(self, name, getattr(model, name))
+
+    def _set_coefficients(self, w: Array, dtype: Any) -> None:
+        d = self.n_features_in_
+        self.coef_ = np.ascontiguousarray(w[:, :d], dtype=dtype)
+        self.intercept_ = w[:, d].astype(dtype) if self.fit_intercept else np.zeros(len(w), dtype)
+
+    def _to_legacy(self) -> None:
+        """The attributes in the shapes that they had before scikit-learn 1.8."""
+        classes = self.classes_[1:] if len(self.classes_) == 2 else self.classes_
+        self.coefs_paths_ = {
+            label: self.coefs_paths_[..., i, :].swapaxes(1, 2) for i, label in enumerate(classes)
+        }
+        self.scores_ = dict.fromkeys(classes, self.scores_.swapaxes(1, 2))
+        self.n_iter_ = self.n_iter_.swapaxes(1, 2)[None]
+        self.C_, self.l1_ratio_ = np.full(len(classes), self.C_), np.full(len(classes), self.l1_ratio_)
+
+    def _warn(self) -> None:
+        missed, fits = self.__dict__.pop("_missed"), np.size(self.n_iter_)
+        parts = []
+        if self.refit and not self.converged_:
+            parts.append(f"The fit on all rows ended with |gradient| {self.grad_norm_:.3g} > tol {self.tol:.3g}. ")
+        if missed:
+            parts.append(f"{missed} of {fits} fits of the folds ended above tol. ")
+        if parts:
+            remedy = f"Raise max_iter ({self.max_iter}) or tol, or scale the features (StandardScaler)."
+            warnings.warn("".join(parts) + remedy, ConvergenceWarning, stacklevel=3)
+
+    def _scorer(self) -> Any:
+        return get_scorer(self.scoring or "accuracy")
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None, **score_params: Any) -> float:
+        """The scorer's value on these data, the accuracy if `scoring` is None.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+        **score_params : dict
+            Metadata for the scorer, if metadata routing is enabled.
+        """
+        _raise_for_params(score_params, self, "score")
+        if sample_weight is not None:
+            score_params["sample_weight"] = sample_weight
+        if _routing_enabled():
+            score_params = process_routing(self, "score", **score_params).scorer.score
+        return float(self._scorer()(self, X, y, **score_params))
+
+    def get_metadata_routing(self) -> Any:
+        """What metadata the splitter and the scorer get: scikit-learn's MetadataRouter."""
+        to_scorer = MethodMapping().add(caller="score", callee="score").add(caller="fit", callee="score")
+        to_splitter = MethodMapping().add(caller="fit", callee="split")
+        router = MetadataRouter(owner=self).add_self_request(self)
+        router = router.add(splitter=self.cv, method_mapping=to_splitter)
+        return router.add(scorer=self._scorer(), method_mapping=to_scorer)
+
+
+def _rows(value: Any, rows: Array, n_samples: int) -> Any:
+    """The metadata of some rows: of arrays with an element for each row; else all of it."""
+    if value is None or np.ndim(value) == 0 or len(value) != n_samples:
+        return value
+    return np.asarray(value)[rows]

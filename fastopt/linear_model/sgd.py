@@ -1,0 +1,1076 @@
+"""Linear models fitted by stochastic gradient descent: scikit-learn's constructors, meanings and iterates."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import r2_score
+from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
+from sklearn.utils import column_or_1d, compute_class_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
+
+from fastopt import losses, optimizers, schedules
+from fastopt._design import Design
+from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
+from fastopt.linear_model._base import (
+    FRAMES,
+    LinearModel,
+    generator,
+    read,
+    read_targets,
+    unchanged_on_error,
+    weights_of,
+    with_callbacks,
+)
+from fastopt.objective import Objective, raw_prediction
+from fastopt.solvers.sgd import Descent, Settings, sgd
+from fastopt.solvers.stochastic import Around, auto_learning_rate
+
+__all__ = ["SGDClassifier", "SGDRegressor"]
+
+Array = NDArray[Any]
+
+SCHEDULES = ("constant", "optimal", "invscaling", "adaptive", "pa1", "pa2")
+CLASSIFIER_LOSSES = (
+    "hinge", "log_loss", "modified_huber", "squared_hinge", "perceptron", "squared_error", "huber",
+    "epsilon_insensitive", "squared_epsilon_insensitive", "multinomial",
+)  # fmt: skip
+REGRESSOR_LOSSES = (
+    "squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive", "poisson", "gamma", "quantile",
+)  # fmt: skip
+#: Losses with a log link: the prediction is exp of the raw one.
+LOG_LINK = ("poisson", "gamma")
+PENALTIES = ("l2", "l1", "elasticnet")
+#: What iterates that ran away come to: F so many times above that of zeros (a regression's), above the first epoch's
+#: mean, above that of zeros (a classifier's with a loss that grows with the square).
+USELESS, GROWN, ABSURD = 2.0, 10.0, 1e6
+#: How often a fit is tried again, each time with learning rates ten times smaller.
+CUTS = 10
+
+
+class _SGD(LinearModel):
+    """What both estimators share: parameters, the course of a fit, and what is kept of it."""
+
+    # The parameters that both constructors set.
+    loss: str
+    penalty: Any
+    alpha: float
+    l1_ratio: Any
+    fit_intercept: bool
+    max_iter: int
+    tol: Any
+    shuffle: bool
+    verbose: int
+    epsilon: float
+    random_state: Any
+    learning_rate: Any
+    eta0: float
+    power_t: float
+    early_stopping: bool
+    validation_fraction: float
+    n_iter_no_change: int
+    warm_start: bool
+    average: Any
+    optimizer: Any
+    batch_size: Any
+
+    loss_functions: tuple[str, ...]
+
+    # -------------------------------------------------------------------------------------------------- parameters
+
+    def _check_parameters(self, *, for_partial_fit: bool = False) -> None:
+        """Validates the constructor's parameters."""
+        check_choice("loss", self.loss, self.loss_functions)
+        if self.penalty is not None:
+            check_choice("penalty", self.penalty, PENALTIES, "Or None, for no penalty.")
+        check_real("alpha", self.alpha, low=0)
+        if self.l1_ratio is not None:
+            check_real("l1_ratio", self.l1_ratio, low=0, high=1)
+        elif self.penalty == "elasticnet":
+            raise ValueError("l1_ratio must be set when penalty is 'elasticnet'; got None.")
+        for name in ("fit_intercept", "shuffle", "early_stopping", "warm_start"):
+            check_bool(name, getattr(self, name))
+        check_integer("max_iter", self.max_iter, low=1)
+        check_integer("n_iter_no_change", self.n_iter_no_change, low=1)
+        if self.tol is not None:
+            check_real("tol", self.tol, low=0, remedy="Or None, to run all of max_iter.")
+        check_real("epsilon", self.epsilon, low=0)
+        check_positive("eta0", self.eta0)
+        check_real("power_t", self.power_t)
+        check_integer("verbose", int(self.verbose) if isinstance(self.verbose, bool) else self.verbose, low=0)
+        if not isinstance(self.average, bool | np.bool_):
+            check_integer("average", self.average, low=1, rule="True, False or an integer >= 1")
+        check_positive("validation_fraction", self.validation_fraction)
+        check_real("validation_fraction", self.validation_fraction, low=0, high=math.nextafter(1, 0))
+        if not isinstance(self.batch_size, str):
+            check_integer("batch_size", self.batch_size, low=1, rule="an integer in [1, n_samples] or 'full'")
+        elif self.batch_size != "full":
+            fail("batch_size", "an integer in [1, n_samples] or 'full'", self.batch_size)
+        if not isinstance(self.optimizer, optimizers.Optimizer):
+            remedy = "Or give an instance, such as Adam(learning_rate=0.01)."
+            check_choice("optimizer", self.optimizer, optimizers.OPTIMIZERS, remedy)
+        self._check_learning_rate()
+        if self.average and self._around() is None:
+            fail("average", "False for rules other than plain SGD", self.average, "Rules have ema_momentum.")
+        if self.early_stopping and for_partial_fit:
+            raise ValueError("early_stopping should be False with partial_fit; got True.")
+
+    def _check_learning_rate(self) -> None:
+        rate = self.learning_rate
+        if isinstance(rate, str):
+            remedy = "Or a number, a schedule or any function of the step."
+            check_choice("learning_rate", rate, [*SCHEDULES, "auto"], remedy)
+        elif not callable(rate):
+            check_real("learning_rate", rate, low=0)
+        if isinstance(self.optimizer, optimizers.Optimizer):
+            return
+        if rate == "optimal" and self.optimizer == "sgd" and self.alpha == 0:
+            raise ValueError(
+                "alpha must be > 0 since learning_rate is 'optimal'. alpha is used to compute the optimal learning "
+                "rate."
+            )
+        if rate in ("pa1", "pa2"):
+            only = "hinge" if "hinge" in self.loss_functions else "epsilon_insensitive"
+            if self.loss != only:
+                raise ValueError(f"Learning rate '{rate}' only works with loss '{only}'; got {self.loss!r}.")
+            if self.optimizer != "sgd" or self.batch_size != 1:
+                fail("learning_rate", "a schedule, for steps other than those of optimizer='sgd', batch_size=1", rate)
+
+    def _loss(self, n_outputs: int) -> losses.Loss:
+        if self.loss == "multinomial" and n_outputs == 1:  # of two classes one output tells
+            return losses.Logistic()
+        cls = losses.LOSSES[self.loss]
+        if self.loss in ("huber", "epsilon_insensitive", "squared_epsilon_insensitive"):
+            return cls(self.epsilon)  # type: ignore[call-arg]
+        if self.loss == "quantile":
+            return cls(self.quantile)  # type: ignore[call-arg]
+        return cls()
+
+    def _rule(self, objective: Objective) -> tuple[optimizers.Optimizer, bool, bool]:
+        """The update rule with its learning rate, whether that adapts, and whether it is halved."""
+        rate: Any = self.learning_rate
+        if isinstance(self.optimizer, optimizers.Optimizer):
+            rule = self.optimizer
+            rate = rule.learning_rate
+        else:
+            rule = optimizers.get(self.optimizer)
+        adapts = rate == "adaptive"
+        if rate == "invscaling":
+            rate = schedules.InverseScaling(self.eta0, self.power_t)
+        elif rate in ("constant", "adaptive", "pa1", "pa2"):
+            rate = self.eta0
+        elif rate == "optimal" and self.optimizer == "sgd":
+            rate = bottou(self.alpha)
+        halves = isinstance(rate, str)
+        if halves:
+            rate = auto_learning_rate(objective, rule, self._rows_per_step(objective.n_samples))
+        return rule.with_learning_rate(rate), adapts, halves
+
+    def _around(self) -> Around | None:
+        """What makes plain SGD steps scikit-learn's; None for the other rules."""
+        rule = self.optimizer if isinstance(self.optimizer, optimizers.Optimizer) else optimizers.get(self.optimizer)
+        bare = rule.clipnorm is None and rule.clipvalue is None and rule.ema_momentum is None
+        if not (isinstance(rule, optimizers.SGD) and rule._kernel == "sgd" and bare and rule.weight_decay is None):
+            return None
+        passive = self.learning_rate if self.learning_rate in ("pa1", "pa2") else None
+        return Around(
+            average=int(self.average), l1="truncated", passive=passive, bound=float(self.eta0), guarded=True,
+            raw_weights=True, measures=True,
+        )  # fmt: skip
+
+    def _rows_per_step(self, n_samples: int) -> int:
+        gd = self.optimizer == "gd" or isinstance(self.optimizer, optimizers.GradientDescent)
+        return n_samples if gd or self.batch_size == "full" else min(int(self.batch_size), n_samples)
+
+    # --------------------------------------------------------------------------------------------------- the course
+
+    def _fit_outputs(
+        self, design: Design, y: Array, weights: Array | None, sample_weight: Array | None, start: tuple[Any, Any],
+        data: Any,
+    ) -> None:  # fmt: skip
+        """`fit`, once the targets are read: a column of y for each output.
+
+        `weights` are the sample weights times the class weights, with columns where those differ by output.
+        """
+        rng = generator(self.random_state)
+        w = self._start(design, y.shape[1], *start)
+        problem = _Problem(self, design, y, weights, self._held_out(y, sample_weight, rng), sample_weight)
+        self._descend(problem, w, None, rng, self.max_iter, data)
+
+    def _partial_fit_outputs(self, design: Design, y: Array, weights: Array | None) -> None:
+        """One epoch more."""
+        rng = getattr(self, "_random", None) or generator(self.random_state)
+        if not hasattr(self, "optimizer_state_"):
+            w, state = self._start(design, y.shape[1], None, None), None
+        else:
+            averaged = hasattr(self, "_standard_coef")
+            coef, intercept = (
+                (self._standard_coef, self._standard_intercept) if averaged else (self.coef_, self.intercept_)
+            )
+            w = self._parameters(coef, intercept, design.dtype)
+            state = self.optimizer_state_ | {"t": int(self.t_) - 1}
+        self._descend(_Problem(self, design, y, weights), w, state, rng, 1, None, measured=False)
+
+    def _start(self, design: Design, n_outputs: int, coef_init: Any, intercept_init: Any) -> Array:
+        """Parameters to start from: those given, else the last fit's under warm_start, else zeros."""
+        if self.warm_start and getattr(self, "coef_", None) is not None:
+            coef_init = self.coef_ if coef_init is None else coef_init
+            intercept_init = self.intercept_ if intercept_init is None else intercept_init
+        d = design.shape[1]
+        coef, intercept = np.zeros((n_outputs, d)), np.zeros(n_outputs)
+        if coef_init is not None:
+            given = np.asarray(coef_init.toarray() if hasattr(coef_init, "toarray") else coef_init, dtype=np.float64)
+            if given.size != coef.size or (n_outputs > 1 and given.shape != coef.shape):
+                rule = f"it must have shape {coef.shape}; got {given.shape}."
+                raise ValueError(f"Provided coef_init does not match dataset: {rule}")
+            coef = given.reshape(coef.shape)
+        if intercept_init is not None:
+            given = np.asarray(intercept_init, dtype=np.float64)
+            if given.size != n_outputs:
+                rule = f"it must have shape {intercept.shape}; got {given.shape}."
+                raise ValueError(f"Provided intercept_init does not match dataset: {rule}")
+            intercept = given.reshape(n_outputs)
+        return self._parameters(coef, intercept, design.dtype)
+
+    def _parameters(self, coef: Any, intercept: Any, dtype: Any) -> Array:
+        """Coefficients and intercepts as the solvers take them, (n_features + fit_intercept, n_outputs)."""
+        coef = np.atleast_2d(coef.toarray() if hasattr(coef, "toarray") else coef)
+        w = np.zeros((coef.shape[1] + self.fit_intercept, len(coef)), dtype=dtype)
+        w[: coef.shape[1]] = coef.T
+        if self.fit_intercept:
+            w[-1] = intercept
+        return w
+
+    def _held_out(self, y: Array, sample_weight: Array | None, rng: Any) -> Array | None:
+        """Which rows are for validation, by scikit-learn's splitters and draws; None without early stopping."""
+        if not self.early_stopping:
+            return None
+        if isinstance(rng, np.random.Generator):
+            rng = np.random.RandomState(rng.integers(2**32, dtype=np.uint32))
+        by_class = isinstance(self, ClassifierMixin) and not self._multilabel
+        splitter = StratifiedShuffleSplit if by_class else ShuffleSplit
+        cv = splitter(test_size=self.validation_fraction, random_state=rng)
+        labels = (y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)) if by_class else None
+        _, rows = next(cv.split(np.zeros((len(y), 1)), labels))
+        if sample_weight is not None and not sample_weight[rows].any():
+            raise ValueError(
+                "The sample weights for validation set are all zero, consider using a different random state."
+            )
+        held_out = np.zeros(len(y), dtype=bool)
+        held_out[rows] = True
+        return held_out
+
+    def _descend(
+        self, problem: _Problem, w: Array, state: dict[str, Any] | None, rng: Any, max_iter: int, data: Any, *,
+        measured: bool = True,
+    ) -> None:  # fmt: skip
+        """Runs the epochs, at smaller learning rates if the iterates run away, and keeps what came of it."""
+        rule, adapts, halves = self._rule(problem.objective(problem.groups[0]))
+        settings = Settings(
+            batch_size="full" if self.batch_size == "full" else int(self.batch_size), max_iter=max_iter,
+            tol=self.tol if measured else None, n_iter_no_change=self.n_iter_no_change, adapts=adapts, halves=halves,
+            around=problem.around, score=problem.score if problem.held_out is not None else None,
+        )  # fmt: skip
+
+        def outputs(columns: Array) -> tuple[Objective, optimizers.Optimizer]:
+            return problem.objective(columns), rule
+
+        def order() -> NDArray[np.intp]:
+            return rng.permutation(problem.rows) if self.shuffle else problem.rows
+
+        cuts, value, grad_norm = 0, math.nan, math.nan
+        with self._reporter(max_iter, data, self._fitted) as reporter:
+            while True:
+                start = Descent(w, state, scale=10.0**-cuts)
+                descent = sgd(outputs, problem.groups, start, settings, order, reporter)
+                away = descent.stop_reason == "diverged"
+                if measured and not away:
+                    value, grad_norm = problem.measure(descent.solution)
+                    away = problem.ran_away(value, descent.rows[0][2]) and not value <= problem.measure(w)[0]
+                if not away or cuts == CUTS:
+                    break
+                cuts += 1
+            if away:
+                raise ValueError(
+                    f"Floating-point under-/overflow occurred at epoch #{descent.n_iter}. Scaling input data with "
+                    "StandardScaler or MinMaxScaler might help."
+                )
+            self._random = rng
+            self._keep(descent, value, grad_norm, problem)
+            if descent.stop_reason == "interrupted":
+                raise KeyboardInterrupt
+        self._cuts = cuts
+
+    def _warn(self, *, of_partial_fit: bool = False) -> None:
+        """What the caller should know of the last fit; scikit-learn's words where it has some."""
+        level = 3 if of_partial_fit else FRAMES + 1
+        cuts = self.__dict__.pop("_cuts", 0)
+        if cuts:
+            remedy = "another learning_rate" if self.learning_rate == "optimal" else f"eta0={self.eta0 / 10**cuts:.3g}"
+            warnings.warn(
+                f"The iterates ran away; with learning rates 1e{cuts} times smaller they do not. "
+                f"Scale the features (StandardScaler), or give {remedy}.", ConvergenceWarning, stacklevel=level,
+            )  # fmt: skip
+        if of_partial_fit:
+            return
+        if self.stop_reason_ == "max_iter" and self.tol is not None:
+            warnings.warn(
+                "Maximum number of iteration reached before convergence. Consider increasing max_iter to improve the "
+                "fit.", ConvergenceWarning, stacklevel=level,
+            )  # fmt: skip
+        if self.power_t < 0:
+            warnings.warn(
+                "Negative values for `power_t` are deprecated in version 1.8 and will raise an error in 1.10. Use "
+                "values in the range [0.0, inf) instead.", FutureWarning, stacklevel=level,
+            )  # fmt: skip
+
+    def _fitted(self, w: Array) -> dict[str, Array]:
+        """Coefficients and intercepts of a solver's parameters."""
+        d = self.n_features_in_
+        intercept = w[d].copy() if self.fit_intercept else np.zeros(w.shape[1], w.dtype)
+        coef = np.ascontiguousarray(w[:d].T)
+        return {"coef_": coef[0] if self._flat_coef else coef, "intercept_": intercept}
+
+    def _keep(self, descent: Descent, value: float, grad_norm: float, problem: _Problem) -> None:
+        """Sets the fitted attributes."""
+        for name, fitted in self._fitted(descent.solution).items():
+            setattr(self, name, fitted)
+        assert descent.state is not None
+        for kind, w in (("standard", descent.w), ("average", descent.state.get("average", descent.w))):
+            for name, fitted in self._fitted(w).items() if self.average else ():
+                setattr(self, f"_{kind}_{name[:-1]}", fitted)
+            if not self.average:
+                self.__dict__.pop(f"_{kind}_coef", None)
+                self.__dict__.pop(f"_{kind}_intercept", None)
+        steps = descent.n_iter * -(-problem.n_samples // self._rows_per_step(problem.n_samples))
+        self.t_: float = (getattr(self, "t_", 1.0) if math.isnan(value) else 1.0) + steps
+        self.n_iter_ = descent.n_iter
+        self.loss_ = problem.loss
+        columns = np.array(descent.rows, dtype=np.float64).reshape(-1, 4).T
+        norms = np.full(len(columns[0]), np.nan)
+        norms[-1:] = grad_norm
+        self.history_ = {
+            "epoch": columns[0].astype(np.int64), "seconds": columns[1], "objective": columns[2], "grad_norm": norms,
+            "learning_rate": columns[3],
+        }  # fmt: skip
+        self.objective_ = value if not math.isnan(value) or not descent.rows else descent.rows[-1][2]
+        self.grad_norm_ = grad_norm
+        self.converged_ = bool(self.tol is not None and grad_norm <= self.tol)
+        self.stop_reason_ = descent.stop_reason
+        self.optimizer_state_ = descent.state
+
+
+class _Problem:
+    """The data of a fit, and the objective of any of its outputs.
+
+    scikit-learn's alpha weighs against the mean of ``s_i loss_i``, F's against ``sum_i s_i loss_i / sum_i s_i``: F's is
+    that alpha divided by the mean weight. Plain steps, which take the weights as they are, need no division.
+    """
+
+    def __init__(
+        self, model: _SGD, design: Design, y: Array, weights: Array | None, held_out: Array | None = None,
+        sample_weight: Array | None = None,
+    ) -> None:  # fmt: skip
+        self.design, self.y, self.weights, self.held_out = design, y, weights, held_out
+        self.n_samples = design.shape[0]
+        self.rows = np.arange(self.n_samples) if held_out is None else np.flatnonzero(~held_out)
+        self.loss, self.around = model._loss(y.shape[1]), model._around()
+        self.softmax = self.loss.targets == "multiclass"
+        self.regression = isinstance(model, RegressorMixin)
+        self.alpha = 0.0 if model.penalty is None else float(model.alpha)
+        self.l1_ratio = {"l1": 1.0, "elasticnet": model.l1_ratio}.get(model.penalty, 0.0)
+        self.fit_intercept = model.fit_intercept
+        every = np.arange(y.shape[1])
+        #: Outputs that share their weights, and with them F's alpha.
+        self.alike = [every] if weights is None or weights.ndim == 1 else list(every[:, None])
+        #: Outputs that may take their steps together.
+        self.groups = self.alike if self.around is None else [every]
+        if held_out is not None:
+            self._validation = design.rows(np.flatnonzero(held_out))
+            self._validation_weights = None if sample_weight is None else sample_weight[held_out]
+            self._score = model._validation_scores
+
+    def objective(self, columns: Array) -> Objective:
+        """What the steps on these outputs minimise."""
+        s = self._weights_of(columns)
+        return self._objective(columns, s, 1.0 if s is None or self.around is not None else float(s.mean()))
+
+    def _weights_of(self, columns: Array) -> Array | None:
+        """Weights of these outputs: (n_samples,) where they are the same for all."""
+        if self.weights is None or self.weights.ndim == 1:
+            return self.weights
+        return self.weights[:, columns[0]] if len(columns) == 1 else self.weights[:, columns]
+
+    def _objective(
+        self, columns: Array, s: Array | None, mean_weight: float, design: Design | None = None
+    ) -> Objective:
+        y = self.y[:, columns[0]] if len(columns) == 1 else self.y
+        if self.softmax:
+            y = y.argmax(axis=1).astype(np.float64)
+        elif 1 < len(columns) < self.y.shape[1]:
+            y = self.y[:, columns]
+        return Objective(
+            design or self.design, y, loss=self.loss, alpha=self.alpha / mean_weight, sample_weight=s,
+            fit_intercept=self.fit_intercept, n_outputs=len(columns), l1_ratio=self.l1_ratio,
+        )  # fmt: skip
+
+    def measure(self, w: Array) -> tuple[float, float]:
+        """F and its gradient's norm over the rows that are trained on."""
+        value, squares = 0.0, 0.0
+        for columns in self.alike:
+            s = self._weights_of(columns)
+            if self.held_out is not None:
+                s = np.where(self.held_out, 0.0, 1.0 if s is None else s)
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean_weight = 1.0 if s is None else float(s[self.rows].mean())
+                one, gradient = self._objective(columns, s, mean_weight).value_and_gradient(w[:, columns])
+                value, squares = value + one, squares + float(np.sum(np.square(gradient)))
+        return value, math.sqrt(squares)
+
+    def ran_away(self, value: float, first: float) -> bool:
+        """Whether F at the end, `value`, tells of steps that grew; `first` is the first epoch's mean.
+
+        A regression that is worse than zeros is useless. A classifier may still tell the classes apart when its scores
+        are far too large, as they are at first with "optimal" rates: only growth counts.
+        """
+        empty = Design.from_array(np.zeros((self.n_samples, 1)))
+        zero = 0.0
+        for columns in self.alike:
+            objective = self._objective(columns, self._weights_of(columns), 1.0, empty)
+            zero += objective.value(np.zeros(objective.shape))
+        if self.regression:
+            return not value <= zero + (USELESS - 1) * abs(zero)
+        curved = self.loss.name.startswith("squared")
+        return not value <= max(zero, GROWN * first) or (curved and not value <= ABSURD * zero)
+
+    def score(self, w: Array, columns: NDArray[np.intp]) -> Array:
+        """Scores of these outputs on the rows held out."""
+        flat = np.ascontiguousarray(w, dtype=np.float64).reshape(-1)
+        z = raw_prediction(self._validation, flat, len(columns), self.fit_intercept)
+        return np.asarray(self._score(self.y[self.held_out][:, columns], z, self._validation_weights))
+
+
+def bottou(alpha: float) -> schedules.InverseTime:
+    """scikit-learn's learning_rate="optimal": ``1 / (alpha (t0 + k))`` after k steps, t0 such that it starts at typw.
+
+    With ``typw = alpha^-1/4``, the typical size of a weight, ``t0 = 1 / (alpha typw)``.
+
+    References
+    ----------
+    Bottou, "Stochastic gradient descent tricks", 2012, section 5.2; the choice of t0 is that of his code.
+    """
+    typw = math.sqrt(1 / math.sqrt(alpha))
+    return schedules.InverseTime(typw, decay=alpha * typw)
+
+
+
+class SGDClassifier(ClassifierMixin, _SGD):
+    """Linear classifiers fitted by stochastic gradient descent: scikit-learn's, compiled anew, by any update rule.
+
+    Minimises ``F(w, b) = sum_i s_i loss(y_i, x_i.w + b) / sum_i s_i + alpha' ((1 - l1_ratio)/2 ||w||_2^2 +
+    l1_ratio ||w||_1)`` with ``alpha' = alpha n / sum_i s_i``, summed over the outputs: one for two classes, one for
+    each class against all others (y_i is +1 or -1) otherwise, and one for each label of a multilabel target. s_i is the
+    sample's weight times its class's. The intercept b is not penalised. This is scikit-learn's objective, divided by
+    the mean weight; with the default optimizer and batch size the iterates are scikit-learn's too, but for the order of
+    the rows. "Coming from scikit-learn" in the documentation lists what differs.
+
+    Parameters
+    ----------
+    loss : str, default "hinge"
+        "hinge" (linear SVM), "log_loss" (logistic regression), "modified_huber", "squared_hinge", "perceptron", and the
+        regression losses "squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"; formulas in
+        `fastopt.losses`. Beyond scikit-learn's: "multinomial", softmax over all classes at once instead of one against
+        all others.
+    penalty : {"l2", "l1", "elasticnet"} or None, default "l2"
+        With L1 coefficients become exactly zero: by Tsuruoka's truncated gradient in plain SGD, by proximal steps in
+        the other rules.
+    alpha : float >= 0, default 1e-4
+        Strength of the penalty; the learning rates "optimal" come from it too.
+    l1_ratio : float in [0, 1] or None, default 0.15
+        Share of L1, with "elasticnet" only.
+    fit_intercept : bool, default True
+    max_iter : int >= 1, default 1000
+        Epochs at most.
+    tol : float >= 0 or None, default 1e-3
+        An epoch counts as an improvement if the mean over its steps of loss plus penalty is at most the best so far
+        less `tol`. None: all of `max_iter`.
+    shuffle : bool, default True
+        A new random order of the rows in each epoch.
+    verbose : int, default 0
+        1 prints a line per epoch; 2 shows a progress bar, if tqdm is installed.
+    epsilon : float >= 0, default 0.1
+        Of the Huber and epsilon-insensitive losses.
+    n_jobs : int or None, default None
+        Accepted, not used: all classes are fitted in the same passes over the data.
+    random_state : int, RandomState, Generator, SeedSequence or None, default None
+        Order of the rows, and the rows held out. None draws fresh entropy: NumPy's global state is never touched.
+    learning_rate : str, float, Schedule or callable, default "optimal"
+        "constant": eta0. "invscaling": eta0 / t^power_t. "optimal": 1 / (alpha (t0 + t - 1)), t0 by Bottou's heuristic.
+        "adaptive": eta0, divided by 5 each time that `n_iter_no_change` epochs brought no improvement, until it is
+        1e-6. "pa1", "pa2": passive-aggressive steps, with the loss "hinge". "auto": from the data, halved after epochs
+        that do not lower F; that is also what "optimal" means for an `optimizer` other than "sgd". A number, or a
+        function of the number of steps taken. An optimizer instance has its own.
+    eta0 : float > 0, default 0.01
+        See `learning_rate`; the aggressiveness C of "pa1" and "pa2".
+    power_t : float, default 0.5
+        See `learning_rate`.
+    early_stopping : bool, default False
+        Holds out `validation_fraction` of the rows, stratified, and watches the accuracy on them instead of F.
+    validation_fraction : float in (0, 1), default 0.1
+    n_iter_no_change : int >= 1, default 5
+        Epochs without improvement in a row after which an output's training stops.
+    class_weight : dict, "balanced" or None, default None
+        With more than two classes a class's weight is that of its own rows against all others, as in scikit-learn.
+    warm_start : bool, default False
+        `fit` starts from the last coefficients; the step count starts anew.
+    average : bool or int, default False
+        True: the coefficients are the mean of all iterates; an integer: of those from that step on.
+    optimizer : str or Optimizer, default "sgd"
+        The update rule: a key of `fastopt.optimizers.OPTIMIZERS`, or an instance with its learning rate.
+    batch_size : int or "full", default 1
+        Rows per step.
+
+    Attributes
+    ----------
+    coef_ : ndarray (1, n_features) or (n_outputs, n_features)
+        float32 if X is float32, else float64.
+    intercept_ : ndarray (1,) or (n_outputs,)
+    classes_ : ndarray (n_classes,)
+        For a multilabel target the numbers of the labels.
+    n_iter_ : int
+        Epochs; of the class that took the most.
+    t_ : float
+        One more than the steps taken since `fit` began, or since the first `partial_fit`.
+    loss_ : Loss
+        The loss with its parameter.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+    history_ : dict of arrays
+        epoch, seconds, objective (the mean over the epoch's steps, which costs no pass over the data, and without
+        weights; F itself for rules other than plain SGD), grad_norm (NaN but for the last epoch) and learning_rate (the
+        epoch's largest).
+    objective_, grad_norm_ : float
+        F and the norm of its (least) subgradient at the coefficients, over all rows trained on; after `partial_fit` the
+        mean over the steps, and NaN.
+    converged_ : bool
+        ``grad_norm_ <= tol``, measured. `tol` stops by another rule, so that this may well be False.
+    stop_reason_ : str
+        "no_change", "max_iter" or "interrupted".
+    optimizer_state_ : dict
+        State of the update rule after the last step.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Before anything is changed: one line that names the parameter, its rule and the value. Also, from `fit` and
+        `partial_fit`, if the parameters overflow even at learning rates 1e10 times smaller.
+    KeyboardInterrupt
+        From `fit`, after the coefficients of the last whole epoch were set.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If `max_iter` was reached, or if the iterates ran away and smaller learning rates were taken.
+
+    References
+    ----------
+    Bottou, "Stochastic gradient descent tricks", 2012. Tsuruoka, Tsujii, Ananiadou, "Stochastic gradient descent
+    training for L1-regularized log-linear models with cumulative penalty", ACL 2009, section 3.2. Crammer, Dekel,
+    Keshet, Shalev-Shwartz, Singer, "Online passive-aggressive algorithms", JMLR 7, 2006, eq. (15).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.preprocessing import scale
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = SGDClassifier(random_state=0).fit(scale(X), y)
+    >>> model.stop_reason_, model.score(scale(X), y) > 0.96
+    ('no_change', True)
+    """
+
+    loss_functions = CLASSIFIER_LOSSES
+    _flat_coef = False
+
+    def __init__(
+        self, loss: str = "hinge", *, penalty: Any = "l2", alpha: float = 0.0001, l1_ratio: Any = 0.15,
+        fit_intercept: bool = True, max_iter: int = 1000, tol: Any = 1e-3, shuffle: bool = True, verbose: int = 0,
+        epsilon: float = 0.1, n_jobs: Any = None, random_state: Any = None, learning_rate: Any = "optimal",
+        eta0: float = 0.01, power_t: float = 0.5, early_stopping: bool = False, validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5, class_weight: Any = None, warm_start: bool = False, average: Any = False,
+        optimizer: Any = "sgd", batch_size: Any = 1,
+    ) -> None:  # fmt: skip
+        self.loss = loss
+        self.penalty = penalty
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.fit_intercept = fit_intercept
+        self.max_iter = max_iter
+        self.tol = tol
+        self.shuffle = shuffle
+        self.verbose = verbose
+        self.epsilon = epsilon
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.learning_rate = learning_rate
+        self.eta0 = eta0
+        self.power_t = power_t
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.average = average
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    @with_callbacks
+    def fit(
+        self, X: Any, y: Any, coef_init: Any = None, intercept_init: Any = None, sample_weight: Any = None
+    ) -> SGDClassifier:
+        """Fits the model.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+            C-ordered float32 or float64 and CSR with int32 or int64 indices are read as they are, never copied;
+            anything else is converted once.
+        y : array-like (n_samples,), or (n_samples, n_labels) of 0 and 1
+            Class labels of any kind, at least two different ones; or a column for each of several labels.
+        coef_init, intercept_init : array-like or None
+            Where to start, shaped like `coef_` and `intercept_`.
+        sample_weight : array-like (n_samples,) or None
+            Weights >= 0.
+
+        Returns
+        -------
+        self
+        """
+        with unchanged_on_error(self):
+            self._check_parameters()
+            design = read(self, X, reset=True)
+            targets, classes = self._encode(y, design.shape[0])
+            self.classes_ = classes
+            s = weights_of(sample_weight, design.shape[0], zeros=self.early_stopping)
+            weights, start = self._with_class_weights(targets, s), (coef_init, intercept_init)
+            self._fit_outputs(design, targets, weights, s, start, (X, y, sample_weight))
+        self._warn()
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> SGDClassifier:
+        """One epoch over these rows, from where the last call left off: step count, averages, the rule's state go on.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`; y need not hold all classes.
+        classes : array-like (n_classes,)
+            All labels that y will ever hold; needed in the first call, and the same in later ones. Not with a
+            multilabel target.
+
+        Returns
+        -------
+        self
+        """
+        with unchanged_on_error(self):
+            first = not hasattr(self, "classes_")
+            self._check_parameters(for_partial_fit=first)
+            if isinstance(self.class_weight, str):
+                raise ValueError(
+                    f"class_weight '{self.class_weight}' is not supported for partial_fit. In order to use 'balanced' "
+                    "weights, use compute_class_weight('balanced', classes=classes, y=y). In place of y you can use a "
+                    "large enough sample of the full training set target to properly estimate the class frequency "
+                    "distributions. Pass the resulting weights as the class_weight parameter."
+                )
+            design = read(self, X, reset=first)
+            labels = np.shape(y)[1] if _is_multilabel(y) else None
+            if labels is None or classes is not None:
+                _check_partial_fit_first_call(self, classes)
+            elif first:
+                self.classes_ = np.arange(labels)
+            targets, _ = self._encode(y, design.shape[0], self.classes_)
+            weights = self._with_class_weights(targets, weights_of(sample_weight, design.shape[0]))
+            self._partial_fit_outputs(design, targets, weights)
+        self._warn(of_partial_fit=True)
+        return self
+
+    def _encode(self, y: Any, n_samples: int, classes: Array | None = None) -> tuple[Array, Array]:
+        """Targets +1 and -1 with a column for each output, and the classes."""
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        check_classification_targets(y)
+        self._multilabel = _is_multilabel(y)
+        if self._multilabel:
+            if self.loss == "multinomial":
+                fail("loss", "one of single outputs for a multilabel target", self.loss)
+            y = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
+            if not np.isin(y, (0, 1)).all():
+                raise ValueError(f"y must hold 0 and 1 where it has a column for each label; got {np.unique(y)}.")
+            found = np.arange(y.shape[1])
+            if classes is not None and len(classes) != len(found):
+                raise ValueError(f"y must have a column for each of {len(classes)} labels; got {len(found)}.")
+            codes = None
+        else:
+            y = column_or_1d(y, warn=True)
+            found = np.unique(y) if classes is None else np.asarray(classes)
+            if len(found) < 2:
+                label = found[0].item() if hasattr(found[0], "item") else found[0]
+                raise ValueError(
+                    "The number of classes has to be greater than one: y must hold at least 2 classes; "
+                    f"got 1 class, {label!r}."
+                )
+            codes = np.searchsorted(found, y) if classes is None else _codes(y, found)
+        if len(y) != n_samples:
+            raise ValueError(f"y must have as many elements as X has rows ({n_samples}); got {len(y)}.")
+        if codes is None:
+            return np.where(y > 0, 1.0, -1.0), found
+        if len(found) == 2:
+            return np.where(codes == 1, 1.0, -1.0)[:, None], found
+        targets = np.full((n_samples, len(found)), -1.0)
+        targets[np.arange(n_samples), codes] = 1.0
+        return targets, found
+
+    def _with_class_weights(self, targets: Array, weights: Array | None) -> Array | None:
+        """Sample weights times class weights; a column for each output where outputs differ in them."""
+        if self.class_weight is None:
+            return weights
+        if self._multilabel:
+            fail("class_weight", "None with a multilabel target", self.class_weight)
+        positive = targets > 0
+        codes = positive[:, 0].astype(np.intp) if targets.shape[1] == 1 else positive.argmax(axis=1)
+        per_class = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[codes])
+        if not (np.isfinite(per_class) & (per_class >= 0)).all():
+            fail("class_weight", "finite and >= 0 for each class", self.class_weight)
+        s = np.ones(len(targets)) if weights is None else weights
+        if targets.shape[1] == 1 or self.loss == "multinomial":
+            return np.asarray(s * per_class[codes])
+        return np.asarray(s[:, None] * np.where(positive, per_class, 1.0))
+
+    def _validation_scores(self, y: Array, z: Array, s: Array | None) -> Array:
+        """Accuracy of each output; of softmax's outputs together."""
+        if self.loss == "multinomial" and y.shape[1] > 1:
+            return np.full(y.shape[1], np.average(z.argmax(axis=1) == y.argmax(axis=1), weights=s))
+        return np.asarray(np.average((z > 0) == (y > 0), axis=0, weights=s))
+
+    # -------------------------------------------------------------------------------------------------- prediction
+
+    def decision_function(self, X: Any) -> Array:
+        """Raw predictions Xw + b: (n_samples,) for two classes, where positive means the second.
+
+        With more classes or several labels (n_samples, n_outputs).
+        """
+        scores = self._raw_prediction(X)
+        return scores[:, 0] if scores.shape[1] == 1 else scores
+
+    def predict(self, X: Any) -> Array:
+        """The class of each row, (n_samples,); of a multilabel target 0 or 1 for each label, (n_samples, n_labels)."""
+        scores = self.decision_function(X)
+        if self._multilabel:
+            return (scores > 0).astype(np.intp)
+        chosen = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
+        return np.asarray(self.classes_[chosen])
+
+    def _has_probabilities(self) -> bool:
+        if self.loss not in ("log_loss", "modified_huber", "multinomial"):
+            raise AttributeError(f"probability estimates are not available for loss={self.loss!r}")
+        return True
+
+    @available_if(_has_probabilities)
+    def predict_proba(self, X: Any) -> Array:
+        """Probabilities of the classes, (n_samples, n_classes).
+
+        Only with the losses "log_loss", "modified_huber" and "multinomial". Of the raw predictions z they are
+        1 / (1 + exp(-z)) or (clip(z, -1, 1) + 1) / 2, divided by their sum over the classes where there are more than
+        two; "multinomial" has exp(z) / sum exp(z). Of a multilabel target each label has its own.
+
+        References
+        ----------
+        Zadrozny, Elkan, "Transforming classifier scores into accurate multiclass probability estimates", KDD 2002.
+        Zhang, "Statistical behavior and consistency of classification methods based on convex risk minimization",
+        Annals of Statistics 32(1), 2004, appendix B.
+        """
+        z = self.decision_function(X)
+        if self.loss == "multinomial" and z.ndim == 2:
+            p = np.exp(z - z.max(axis=1, keepdims=True))
+        elif self.loss != "modified_huber":
+            p = np.exp(-np.logaddexp(0, -z))
+        else:
+            p = (np.clip(z, -1, 1) + 1) / 2
+        if p.ndim == 1:
+            return np.column_stack([1 - p, p])
+        if self._multilabel:
+            return np.asarray(p)
+        total = p.sum(axis=1, keepdims=True)
+        p[(total == 0)[:, 0]] = 1.0  # no class claims the row: all alike
+        return np.asarray(p / p.sum(axis=1, keepdims=True))
+
+    @available_if(_has_probabilities)
+    def predict_log_proba(self, X: Any) -> Array:
+        """Logarithms of the probabilities; with "modified_huber" they may be -inf."""
+        z = self.decision_function(X)
+        if self.loss != "modified_huber" and z.ndim == 1:
+            return np.asarray(-np.logaddexp(0, np.column_stack([z, -z])))
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(self.predict_proba(X)))
+
+
+def _is_multilabel(y: Any) -> bool:
+    return y is not None and type_of_target(y, input_name="y") == "multilabel-indicator"
+
+
+def _codes(y: Array, classes: Array) -> NDArray[np.intp]:
+    """Class numbers of y, all of which must be in `classes`."""
+    unknown = np.setdiff1d(y, classes)
+    if len(unknown):
+        raise ValueError(f"The target label(s) {unknown} in y do not exist in the initial classes {classes}.")
+    return np.searchsorted(classes, y)
+
+
+class SGDRegressor(RegressorMixin, _SGD):
+    """Linear regression by stochastic gradient descent: scikit-learn's, compiled anew, by any update rule.
+
+    Minimises ``F(w, b) = sum_i s_i loss(y_i, x_i.w + b) / sum_i s_i + alpha' ((1 - l1_ratio)/2 ||w||_2^2 +
+    l1_ratio ||w||_1)`` with ``alpha' = alpha n / sum_i s_i``, summed over the targets if there are several; s_i is the
+    sample's weight, and the intercept b is not penalised. This is scikit-learn's objective, divided by the mean weight;
+    with the default optimizer and batch size the iterates are scikit-learn's too, but for the order of the rows.
+    "Coming from scikit-learn" in the documentation lists what differs.
+
+    With ``loss="squared_error"`` this F is, over n unweighted rows, that of scikit-learn's
+
+    - ``Lasso(alpha)`` with ``penalty="l1"`` and the same alpha,
+    - ``ElasticNet(alpha, l1_ratio=r)`` with ``penalty="elasticnet", l1_ratio=r`` and the same alpha,
+    - ``Ridge(alpha)`` with ``penalty="l2", alpha=alpha / n``, divided by 2 n,
+    - ``LinearRegression()`` with ``penalty=None``, divided by 2.
+
+    Parameters
+    ----------
+    loss : str, default "squared_error"
+        "squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"; also "quantile", and "poisson"
+        and "gamma", whose prediction is exp(x.w + b). Formulas in `fastopt.losses`.
+    penalty : {"l2", "l1", "elasticnet"} or None, default "l2"
+        With L1 coefficients become exactly zero: by Tsuruoka's truncated gradient in plain SGD, by proximal steps in
+        the other rules.
+    alpha : float >= 0, default 1e-4
+        Strength of the penalty; the learning rates "optimal" come from it too.
+    l1_ratio : float in [0, 1] or None, default 0.15
+        Share of L1, with "elasticnet" only.
+    fit_intercept : bool, default True
+    max_iter : int >= 1, default 1000
+        Epochs at most.
+    tol : float >= 0 or None, default 1e-3
+        An epoch counts as an improvement if the mean over its steps of loss plus penalty is at most the best so far
+        less `tol`. None: all of `max_iter`.
+    shuffle : bool, default True
+        A new random order of the rows in each epoch.
+    verbose : int, default 0
+        1 prints a line per epoch; 2 shows a progress bar, if tqdm is installed.
+    epsilon : float >= 0, default 0.1
+        Of the Huber and epsilon-insensitive losses.
+    random_state : int, RandomState, Generator, SeedSequence or None, default None
+        Order of the rows, and the rows held out. None draws fresh entropy: NumPy's global state is never touched.
+    learning_rate : str, float, Schedule or callable, default "invscaling"
+        "constant": eta0. "invscaling": eta0 / t^power_t. "optimal": 1 / (alpha (t0 + t - 1)), t0 by Bottou's heuristic.
+        "adaptive": eta0, divided by 5 each time that `n_iter_no_change` epochs brought no improvement, until it is
+        1e-6. "pa1", "pa2": passive-aggressive steps, with the loss "epsilon_insensitive". "auto": from the data, halved
+        after epochs that do not lower F; that is also what "optimal" means for an `optimizer` other than "sgd". A
+        number, or a function of the number of steps taken. An optimizer instance has its own.
+    eta0 : float > 0, default 0.01
+        See `learning_rate`; the aggressiveness C of "pa1" and "pa2".
+    power_t : float, default 0.25
+        See `learning_rate`.
+    early_stopping : bool, default False
+        Holds out `validation_fraction` of the rows and watches R^2 on them instead of F.
+    validation_fraction : float in (0, 1), default 0.1
+    n_iter_no_change : int >= 1, default 5
+        Epochs without improvement in a row after which a target's training stops.
+    warm_start : bool, default False
+        `fit` starts from the last coefficients; the step count starts anew.
+    average : bool or int, default False
+        True: the coefficients are the mean of all iterates; an integer: of those from that step on.
+    optimizer : str or Optimizer, default "sgd"
+        The update rule: a key of `fastopt.optimizers.OPTIMIZERS`, or an instance with its learning rate.
+    batch_size : int or "full", default 1
+        Rows per step.
+    quantile : float in (0, 1), default 0.5
+        Of the loss "quantile".
+
+    Attributes
+    ----------
+    coef_ : ndarray (n_features,), or (n_targets, n_features) if y has two dimensions
+        float32 if X is float32, else float64.
+    intercept_ : ndarray (1,) or (n_targets,)
+    n_iter_ : int
+        Epochs; of the target that took the most.
+    t_ : float
+        One more than the steps taken since `fit` began, or since the first `partial_fit`.
+    loss_ : Loss
+        The loss with its parameter.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+    history_ : dict of arrays
+        epoch, seconds, objective (the mean over the epoch's steps, which costs no pass over the data, and without
+        weights; F itself for rules other than plain SGD), grad_norm (NaN but for the last epoch) and learning_rate (the
+        epoch's largest).
+    objective_, grad_norm_ : float
+        F and the norm of its (least) subgradient at the coefficients, over all rows trained on; after `partial_fit` the
+        mean over the steps, and NaN.
+    converged_ : bool
+        ``grad_norm_ <= tol``, measured. `tol` stops by another rule, so that this may well be False.
+    stop_reason_ : str
+        "no_change", "max_iter" or "interrupted".
+    optimizer_state_ : dict
+        State of the update rule after the last step.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Before anything is changed: one line that names the parameter, its rule and the value. Also, from `fit` and
+        `partial_fit`, if the parameters overflow even at learning rates 1e10 times smaller.
+    KeyboardInterrupt
+        From `fit`, after the coefficients of the last whole epoch were set.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If `max_iter` was reached, or if the iterates ran away and smaller learning rates were taken.
+
+    References
+    ----------
+    Bottou, "Stochastic gradient descent tricks", 2012. Tsuruoka, Tsujii, Ananiadou, "Stochastic gradient descent
+    training for L1-regularized log-linear models with cumulative penalty", ACL 2009, section 3.2. Crammer, Dekel,
+    Keshet, Shalev-Shwartz, Singer, "Online passive-aggressive algorithms", JMLR 7, 2006, eq. (15).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.preprocessing import scale
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = SGDRegressor(random_state=0).fit(scale(X), y)
+    >>> model.stop_reason_, model.score(scale(X), y) > 0.5
+    ('no_change', True)
+    """
+
+    loss_functions = REGRESSOR_LOSSES
+    _flat_coef = True
+
+    def __init__(
+        self, loss: str = "squared_error", *, penalty: Any = "l2", alpha: float = 0.0001, l1_ratio: Any = 0.15,
+        fit_intercept: bool = True, max_iter: int = 1000, tol: Any = 1e-3, shuffle: bool = True, verbose: int = 0,
+        epsilon: float = 0.1, random_state: Any = None, learning_rate: Any = "invscaling", eta0: float = 0.01,
+        power_t: float = 0.25, early_stopping: bool = False, validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5, warm_start: bool = False, average: Any = False, optimizer: Any = "sgd",
+        batch_size: Any = 1, quantile: float = 0.5,
+    ) -> None:  # fmt: skip
+        self.loss = loss
+        self.penalty = penalty
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.fit_intercept = fit_intercept
+        self.max_iter = max_iter
+        self.tol = tol
+        self.shuffle = shuffle
+        self.verbose = verbose
+        self.epsilon = epsilon
+        self.random_state = random_state
+        self.learning_rate = learning_rate
+        self.eta0 = eta0
+        self.power_t = power_t
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.average = average
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        self.quantile = quantile
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    @with_callbacks
+    def fit(
+        self, X: Any, y: Any, coef_init: Any = None, intercept_init: Any = None, sample_weight: Any = None
+    ) -> SGDRegressor:
+        """Fits the model.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+            C-ordered float32 or float64 and CSR with int32 or int64 indices are read as they are, never copied;
+            anything else is converted once.
+        y : array-like (n_samples,) or (n_samples, n_targets)
+        coef_init, intercept_init : array-like or None
+            Where to start, shaped like `coef_` and `intercept_`.
+        sample_weight : array-like (n_samples,) or None
+            Weights >= 0.
+
+        Returns
+        -------
+        self
+        """
+        with unchanged_on_error(self):
+            self._check_parameters()
+            design = read(self, X, reset=True)
+            targets = self._targets(y, design.shape[0])
+            s = weights_of(sample_weight, design.shape[0], zeros=self.early_stopping)
+            start = coef_init, intercept_init
+            self._fit_outputs(design, targets, s, s, start, (X, y, sample_weight))
+        self._warn()
+        return self
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> SGDRegressor:
+        """One epoch over these rows, from where the last call left off: step count, averages, the rule's state go on.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        self
+        """
+        with unchanged_on_error(self):
+            first = not hasattr(self, "coef_")
+            self._check_parameters(for_partial_fit=first)
+            design = read(self, X, reset=first)
+            targets = self._targets(y, design.shape[0])
+            if not first and targets.shape[1] != np.atleast_2d(self.coef_).shape[0]:
+                before = np.atleast_2d(self.coef_).shape[0]
+                raise ValueError(f"y must have as many targets as in the last call ({before}); got {targets.shape[1]}.")
+            self._partial_fit_outputs(design, targets, weights_of(sample_weight, design.shape[0]))
+        self._warn(of_partial_fit=True)
+        return self
+
+    def _targets(self, y: Any, n_samples: int) -> Array:
+        """Targets with a column for each output."""
+        targets = np.asarray(read_targets(self, y, multi_output=True, y_numeric=True), dtype=np.float64)
+        if len(targets) != n_samples:
+            raise ValueError(f"y must have as many elements as X has rows ({n_samples}); got {len(targets)}.")
+        self._flat_coef = targets.ndim == 1
+        return targets[:, None] if targets.ndim == 1 else targets
+
+    def _link(self, z: Array) -> Array:
+        return np.exp(z) if self.loss in LOG_LINK else z
+
+    def _validation_scores(self, y: Array, z: Array, s: Array | None) -> Array:
+        """R^2 of each target."""
+        return np.atleast_1d(r2_score(y, self._link(z), sample_weight=s, multioutput="raw_values"))
+
+    def predict(self, X: Any) -> Array:
+        """Predictions, shaped like y: Xw + b, or exp of it with the losses "poisson" and "gamma"."""
+        scores = self._link(self._raw_prediction(X))
+        return scores[:, 0] if self._flat_coef else scores

@@ -1,0 +1,237 @@
+"""scikit-learn's loop of epochs: its order, its learning rates, and its rule for when to stop, output by output."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastopt.objective import Objective
+from fastopt.optimizers import Optimizer
+from fastopt.solvers.monitor import Reporter
+from fastopt.solvers.stochastic import Around, Epochs
+
+__all__ = ["Descent", "Settings", "sgd"]
+
+Array = NDArray[Any]
+Outputs = Callable[[NDArray[np.intp]], tuple[Objective, Optimizer]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How `sgd` runs and when it stops.
+
+    Attributes
+    ----------
+    batch_size : int or "full"
+    max_iter : int
+        Epochs at most.
+    tol : float or None
+        An epoch improves an output if its mean objective is at most the best one so far less `tol` (its score at least
+        the best plus `tol`). None: only max_iter stops.
+    n_iter_no_change : int
+        Epochs without improvement in a row that end an output, or cut its rate where that adapts.
+    adapts : bool
+        The learning rate of an output is divided by 5 instead, as long as it is above 1e-6.
+    halves : bool
+        The learning rates are halved after an epoch that did not lower the mean objective.
+    around : Around or None
+        What goes around the steps of plain SGD. It measures the objective of each output on the way; without it all
+        outputs of a group are watched by their F, at the price of a pass over the data after each epoch.
+    score : callable or None
+        ``score(w, columns)``: scores of these outputs at parameters w, higher is better; what is watched instead of
+        the objective.
+    """
+
+    batch_size: int | str = 1
+    max_iter: int = 1000
+    tol: float | None = 1e-3
+    n_iter_no_change: int = 5
+    adapts: bool = False
+    halves: bool = False
+    around: Around | None = None
+    score: Callable[[Array, NDArray[np.intp]], Array] | None = None
+
+
+@dataclass
+class Descent:
+    """A run of `sgd`: where it starts, and where it came to.
+
+    Attributes
+    ----------
+    w : ndarray (n_features + fit_intercept, n_outputs)
+        The iterates of each output's last epoch.
+    state : dict or None
+        The rule's state, its arrays shaped like w; None before the first step.
+    scale : float
+        What all learning rates are multiplied by.
+    solution : ndarray, shaped like w
+        The parameters to use: w, or their average.
+    n_iter : int
+        Epochs of the output that took the most.
+    stop_reason : str
+        "no_change", "max_iter", "interrupted", or "diverged": something is not finite.
+    rows : list
+        Of each epoch its number, the seconds since the start, the mean of the objective over its steps, and the
+        largest learning rate.
+    """
+
+    w: Array
+    state: dict[str, Any] | None = None
+    scale: float = 1.0
+    solution: Array = field(init=False)
+    n_iter: int = 0
+    stop_reason: str = "max_iter"
+    rows: list[tuple[int, float, float, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.solution = self.w
+
+
+class _Group:
+    """Outputs that go on together, at one learning rate."""
+
+    def __init__(
+        self, outputs: Outputs, columns: NDArray[np.intp], settings: Settings, w: Array, state: dict[str, Any] | None,
+        scale: float,
+    ) -> None:  # fmt: skip
+        self.outputs, self.columns, self.settings, self.scale = outputs, columns, settings, scale
+        objective, optimizer = outputs(columns)
+        self.epochs = Epochs(objective, optimizer, settings.batch_size, w=w, state=state, around=settings.around)
+        if state is None:
+            optimizer._keep_start(self.epochs.w, self.epochs.state, scale)
+
+    def run(self, order: NDArray[np.intp]) -> tuple[Array, float]:
+        """One epoch; the mean of each output's objective over its steps, and the largest learning rate."""
+        epochs = self.epochs
+        steps = np.arange(-(-len(order) // epochs.batch_size)) + float(epochs.state["t"])
+        rates = self.scale * np.asarray(epochs.optimizer.rate(steps))
+        epochs.run(order, None if self.scale == 1 else rates)
+        largest = float(np.max(rates, initial=0.0))
+        if epochs.around is None:
+            return np.full(len(self.columns), epochs.objective.value(epochs.solution) / len(self.columns)), largest
+        losses, penalties = epochs.sums / len(order)
+        means = losses if epochs.around.passive else losses + penalties
+        joint = epochs.objective.loss.targets == "multiclass"  # one loss for all outputs: they stop together
+        return np.full_like(means, means.mean()) if joint else means, largest
+
+    def cut(self, factor: float) -> None:
+        """Goes on at a smaller rate."""
+        self.scale *= factor
+        self.epochs.optimizer._keep_start(self.epochs.w, self.epochs.state, self.scale)
+
+    def part(self, members: NDArray[np.bool_], factor: float) -> list[_Group]:
+        """Some of the outputs alone, or this group if they are all; at another rate."""
+        if members.all():
+            self.cut(factor)
+            return [self]
+        if not members.any():
+            return []
+        w, state = self.epochs.w[:, members], _columns(self.epochs.state, members)
+        return [_Group(self.outputs, self.columns[members], self.settings, w, state, self.scale * factor)]
+
+    def keep(self, result: Descent) -> None:
+        """Writes its columns into the result."""
+        result.w[:, self.columns] = self.epochs.w
+        if result.solution is not result.w:
+            result.solution[:, self.columns] = self.epochs.solution
+        assert result.state is not None
+        for key, value in self.epochs.state.items():
+            if isinstance(value, np.ndarray):
+                result.state[key][:, self.columns] = value
+            else:
+                result.state[key] = value
+
+
+def sgd(
+    outputs: Outputs, groups: list[NDArray[np.intp]], start: Descent, settings: Settings,
+    order: Callable[[], NDArray[np.intp]], reporter: Reporter,
+) -> Descent:  # fmt: skip
+    """Epochs over the rows until each output stops by scikit-learn's rule.
+
+    All outputs of a group share each pass over the data; one that stops, or whose rate is cut, leaves its group.
+
+    Parameters
+    ----------
+    outputs : callable
+        ``outputs(columns)``: the objective of these outputs and the update rule with its learning rate.
+    groups : list of ndarray
+        Numbers of the outputs that start together.
+    start : Descent
+        Not written.
+    settings : Settings
+    order : callable
+        The next epoch's rows, consecutive slices of which are the batches.
+    reporter : Reporter
+    """
+    began, n_outputs = time.perf_counter(), start.w.shape[1]
+    active = [_Group(outputs, c, settings, start.w[:, c], _columns(start.state, c), start.scale) for c in groups]
+    epochs = active[0].epochs
+    arrays = {key: np.zeros_like(start.w) for key, value in epochs.state.items() if isinstance(value, np.ndarray)}
+    result = Descent(start.w.copy(), arrays)
+    if "average" in arrays or epochs.solution is not epochs.w:
+        result.solution = start.w.copy()
+    for group in active:
+        group.keep(result)
+    objective, best, stale = np.zeros(n_outputs), np.full(n_outputs, np.inf), np.zeros(n_outputs, np.intp)
+    last = np.inf
+    try:
+        while active and result.n_iter < settings.max_iter:
+            rows, rate, finite = order(), 0.0, True
+            for group in active:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    objective[group.columns], largest = group.run(rows)
+                rate = max(rate, largest)
+                finite = finite and bool(np.isfinite(objective).all() and np.isfinite(group.epochs.w).all())
+            if not finite:
+                result.n_iter, result.stop_reason = result.n_iter + 1, "diverged"
+                return result
+            for group in active:
+                group.keep(result)
+            result.n_iter += 1
+            total, seconds = float(objective.sum()), time.perf_counter() - began
+            result.rows.append((result.n_iter, seconds, total, rate))
+            text = f"{seconds:8.2f} s  F {total:.8g}  learning rate {rate:.3g}"
+            reporter.epoch(result.n_iter, text, result.solution)
+            if settings.halves and total >= last:
+                for group in active:
+                    group.cut(0.5)
+            last = total
+            if settings.tol is not None:
+                active = [part for group in active for part in _go_on(group, objective, best, stale)]
+    except KeyboardInterrupt:
+        result.stop_reason = "interrupted"
+    if not active:
+        result.stop_reason = "no_change"
+    return result
+
+
+def _go_on(group: _Group, objective: Array, best: Array, stale: Array) -> list[_Group]:
+    """What of a group goes on after an epoch: not the outputs that have stopped; cut rates part from the others."""
+    c, settings = group.columns, group.settings
+    assert settings.tol is not None
+    watched = objective[c]
+    if settings.score is not None:  # of the iterates, as scikit-learn does it, where they are averaged
+        watched = -settings.score(group.epochs.solution if settings.around is None else group.epochs.w, c)
+    stale[c] = np.where(watched <= best[c] - settings.tol, 0, stale[c] + 1)
+    best[c] = np.minimum(best[c], watched)
+    over = stale[c] >= settings.n_iter_no_change
+    if not over.any():
+        return [group]
+    rate = group.scale * float(group.epochs.optimizer.rate(float(group.epochs.state["t"])))
+    if not settings.adapts or rate <= 1e-6:
+        return group.part(~over, 1.0)
+    stale[c[over]] = 0
+    slow = group.part(over, 0.2)
+    return slow if over.all() else [*group.part(~over, 1.0), *slow]
+
+
+def _columns(state: dict[str, Any] | None, columns: Any) -> dict[str, Any] | None:
+    """The state of some outputs."""
+    if state is None:
+        return None
+    return {key: a[:, columns] if isinstance(a, np.ndarray) else a for key, a in state.items()}

@@ -1,0 +1,175 @@
+"""What all estimators share: callbacks, progress, frames; LogisticRegression with L1 and along a path of C."""
+
+import sys
+
+import numpy as np
+import pytest
+import scipy.sparse
+import sklearn.linear_model as peers
+from sklearn import config_context
+from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.preprocessing import scale
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from fastopt import LogisticRegression, LogisticRegressionCV, SGDClassifier, SGDRegressor, plot
+from fastopt.solvers import monitor
+
+IGNORE = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+ESTIMATORS = [
+    LogisticRegression(max_iter=4), LogisticRegression(solver="adam", max_iter=4, random_state=0),
+    SGDClassifier(max_iter=4, random_state=0), SGDRegressor(max_iter=4, random_state=0),
+]  # fmt: skip
+
+
+def iris():
+    X, y = load_iris(return_X_y=True)
+    return scale(X), y
+
+
+@IGNORE
+@parametrize_with_checks([LogisticRegressionCV(cv=3, Cs=3, max_iter=50)])
+def test_scikit_learns_checks(estimator, check):
+    """With three folds, as scikit-learn checks its own: the data of some checks have no five rows of a class."""
+    check(estimator)
+
+
+@IGNORE
+@pytest.mark.parametrize("l1_ratio", [1.0, 0.5])
+@pytest.mark.parametrize("layout", [np.asarray, scipy.sparse.csr_array])
+@pytest.mark.parametrize("load", [load_breast_cancer, load_iris])
+def test_l1_has_scikit_learns_optimum(l1_ratio, layout, load):
+    X, y = load(return_X_y=True)
+    X = scale(X)
+    peer = peers.LogisticRegression(solver="saga", l1_ratio=l1_ratio, C=0.1, tol=1e-9, max_iter=100_000).fit(X, y)
+    ours = LogisticRegression(l1_ratio=l1_ratio, C=0.1, tol=1e-6, max_iter=2000).fit(layout(X), y)
+    assert ours.converged_
+    np.testing.assert_allclose(ours.coef_, peer.coef_, rtol=0, atol=2e-4)
+    np.testing.assert_array_equal(ours.coef_ == 0, peer.coef_ == 0)
+
+
+@IGNORE
+@pytest.mark.parametrize("refit", [True, False])
+@pytest.mark.parametrize("load", [load_breast_cancer, load_iris])
+def test_the_path_is_scikit_learns(refit, load):
+    X, y = load(return_X_y=True)
+    X = scale(X)
+    options = {"Cs": [0.01, 0.1, 1.0], "cv": 3, "scoring": "neg_log_loss", "max_iter": 2000, "tol": 1e-6}
+    options["refit"] = refit
+    peer = peers.LogisticRegressionCV(l1_ratios=(0,), use_legacy_attributes=False, **options).fit(X, y)
+    ours = LogisticRegressionCV(**options).fit(X, y)
+    assert (ours.C_, ours.l1_ratio_) == pytest.approx((peer.C_, 0.0))
+    np.testing.assert_allclose(ours.scores_, peer.scores_, atol=1e-4)
+    np.testing.assert_allclose(ours.coefs_paths_, peer.coefs_paths_, atol=0.02)
+    np.testing.assert_allclose(ours.coef_, peer.coef_, atol=0.01)
+    assert ours.n_iter_.shape == peer.n_iter_.shape
+    assert ours.score(X, y) == pytest.approx(peer.score(X, y), abs=1e-4)
+    threads = LogisticRegressionCV(n_jobs=2, **options).fit(X, y)
+    np.testing.assert_array_equal(threads.coef_, ours.coef_)
+    legacy = LogisticRegressionCV(use_legacy_attributes=True, **options).fit(X, y)
+    theirs = peers.LogisticRegressionCV(l1_ratios=(0,), use_legacy_attributes=True, **options).fit(X, y)
+    assert legacy.scores_.keys() == theirs.scores_.keys()
+    for label in legacy.scores_:
+        np.testing.assert_allclose(legacy.scores_[label], theirs.scores_[label], atol=1e-4)
+        assert legacy.coefs_paths_[label].shape == theirs.coefs_paths_[label].shape
+    assert legacy.C_.shape == theirs.C_.shape
+
+
+@IGNORE
+def test_metadata_reach_the_scorer():
+    X, y = iris()
+    s = np.arange(1.0, len(y) + 1)
+    with config_context(enable_metadata_routing=True):
+        scorer = make_scorer(accuracy_score).set_score_request(sample_weight=True)
+        model = LogisticRegressionCV(Cs=2, cv=3, scoring=scorer).set_fit_request(sample_weight=True)
+        routed = model.fit(X, y, sample_weight=s).scores_
+    np.testing.assert_array_equal(routed, LogisticRegressionCV(Cs=2, cv=3).fit(X, y, sample_weight=s).scores_)
+    with config_context(enable_metadata_routing=True):
+        assert "sample_weight" in str(SGDClassifier().set_fit_request(sample_weight=True).get_metadata_routing())
+
+
+@IGNORE
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
+def test_callbacks_see_every_epoch(estimator):
+    callback = pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9 has no callbacks")
+    X, y = iris()
+    scores = callback.ScoringMonitor(scoring="r2" if isinstance(estimator, SGDRegressor) else "accuracy")
+    model = estimator.set_params(tol=0.0).set_callbacks(scores).fit(X, y)
+    log = scores.get_logs().data_as_pandas
+    assert len(log) == 5  # the fit, and four epochs
+    assert log.iloc[0].iloc[-1] == pytest.approx(model.score(X, y))
+    with pytest.raises((ValueError, TypeError)):
+        model.set_params(max_iter=0).fit(X, y)
+    model.set_params(max_iter=4).set_callbacks()
+
+
+@IGNORE
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
+@pytest.mark.parametrize("installed", [False, True])
+def test_verbose_2_is_a_bar_or_lines(estimator, installed, monkeypatch, capsys):
+    X, y = iris()
+    bars = []
+
+    class Bar:
+        def __init__(self, total, unit):
+            self.total, self.n, self.closed = total, 0, False
+            bars.append(self)
+
+        def set_postfix_str(self, text, refresh):
+            self.text = text
+
+        def update(self, n):
+            self.n += n
+
+        def close(self):
+            self.closed = True
+
+    if installed:
+        monkeypatch.setattr(monitor, "_progress_bar", lambda total: Bar(total, "epoch"))
+    else:
+        monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    estimator.set_params(verbose=2, tol=0.0).fit(X, y)
+    lines = capsys.readouterr().out.splitlines()
+    assert bool(bars) == installed
+    if installed:
+        assert (bars[0].total, bars[0].n, bars[0].closed, lines) == (4, 4, True, [])
+    else:
+        assert lines
+        assert all(line.startswith("epoch") for line in lines)
+    estimator.set_params(verbose=0)
+
+
+@IGNORE
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_frames(library):
+    frames = pytest.importorskip(library)
+    X, y = iris()
+    names = ["a", "b", "c", "d"]
+    frame = frames.DataFrame(dict(zip(names, X.T, strict=True)))
+    for estimator in ESTIMATORS:
+        model = estimator.fit(frame, frames.Series(y))
+        assert model.feature_names_in_.tolist() == names
+        found = model.predict(frame)
+        np.testing.assert_array_equal(found, estimator.fit(X, y).predict(X))
+
+
+@IGNORE
+def test_convergence_draws_a_curve_for_each_fit():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    X, y = iris()
+    fits = [LogisticRegression(solver=name, max_iter=5, random_state=0).fit(X, y) for name in ("gd", "lbfgs", "adam")]
+    for vertical in ("objective", "grad_norm"):
+        for horizontal in ("epoch", "seconds"):
+            ax = plot.convergence(*fits, y=vertical, x=horizontal)
+            assert [text.get_text() for text in ax.get_legend().get_texts()] == ["gd", "lbfgs", "adam"]
+            for line, fit in zip(ax.lines, fits, strict=True):
+                lowest = min(f.history_["objective"].min() for f in fits) if vertical == "objective" else 0.0
+                shown = fit.history_[vertical] - lowest
+                np.testing.assert_allclose(line.get_ydata(), shown[shown > 0])
+                np.testing.assert_allclose(line.get_xdata(), fit.history_[horizontal][shown > 0])
+            assert ax.get_yscale() == "log"
+            pyplot.close(ax.figure)
+    with pytest.raises(ValueError, match="convergence must be given fitted estimators; got LogisticRegression"):
+        plot.convergence(LogisticRegression())
+    with pytest.raises(ValueError, match="at least one fitted estimator"):
+        plot.convergence()

@@ -1,0 +1,289 @@
+"""What goes around plain SGD steps, against the reference after every step and against scikit-learn itself."""
+
+import dataclasses
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+from cases import LAYOUTS, assert_close, csr, problem, start
+from sklearn.linear_model import SGDClassifier, SGDRegressor
+
+from fastopt import reference
+from fastopt._design import Design
+from fastopt.losses import LOSSES, EpsilonInsensitive, Huber, Quantile, SquaredEpsilonInsensitive
+from fastopt.objective import Objective
+from fastopt.optimizers import SGD, Adam
+from fastopt.solvers.stochastic import Around, Epochs
+
+LAYOUT = pytest.mark.parametrize("layout", LAYOUTS)
+N = 40
+
+AROUND = {
+    "proximal": {},
+    "truncated": {"l1": "truncated"},
+    "average": {"average": 1},
+    "average-late": {"average": 25},
+    "average-truncated": {"average": 10, "l1": "truncated"},
+    "guarded": {"guarded": True},
+}
+
+
+def run_both(p, around, *, alpha, l1_ratio, batch_size=1, epochs=2, rate=0.05, layout_tolerance=1e-10, weights=None):
+    """Compares after every step: of steps taken one by one, and of epochs taken at once."""
+    rng = np.random.default_rng(1)
+    order = np.concatenate([rng.permutation(N) for _ in range(epochs)])
+    n_steps = -(-len(order) // batch_size)
+    rates = rate / (1 + 0.01 * np.arange(n_steps))
+    ws, states = [], []
+    w, state, t, sums = start(p.shape), None, 0, []
+    for one in np.split(order, epochs):
+        steps = -(-N // batch_size)
+        w, state, total = reference.sgd_epoch(
+            p.dense, p.y, w, state, loss=p.loss, alpha=alpha, l1_ratio=l1_ratio, order=one, batch_size=batch_size,
+            learning_rates=rates[t : t + steps], fit_intercept=p.fit_intercept, step_weight=weights, t0=t,
+            on_step=lambda t, w, state: (ws.append(w), states.append(state)), **around,
+        )  # fmt: skip
+        t += steps
+        sums.append(total)
+    one_by_one, at_once = (
+        Epochs(
+            p.objective(alpha, l1_ratio), SGD(learning_rate=0.05), batch_size, w=start(p.shape),
+            around=Around(**around, measures=True, raw_weights=weights is not None),
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    t = 0
+
+    def compare(fast, k):
+        assert_close(fast.w, ws[k], layout_tolerance)
+        average = around.get("average", 0)
+        if average:
+            assert_close(fast.state["average"], states[k]["average"], layout_tolerance)
+        assert_close(fast.solution, states[k]["average"] if 0 < average <= k + 1 else ws[k], layout_tolerance)
+        if around.get("l1") == "truncated" and l1_ratio:
+            assert_close(fast.state["l1_paid"], states[k]["l1_paid"], layout_tolerance)
+            assert fast.state["l1_owed"] == pytest.approx(states[k]["l1_owed"])
+
+    for e, one in enumerate(np.split(order, epochs)):
+        for lo in range(0, N, batch_size):
+            one_by_one.run(one[lo : lo + batch_size], rates[t : t + 1])
+            compare(one_by_one, t)
+            t += 1
+        steps = -(-N // batch_size)
+        at_once.run(one, rates[t - steps : t])
+        compare(at_once, t - 1)
+        np.testing.assert_array_equal(at_once.w == 0, one_by_one.w == 0)
+        assert_close(at_once.sums[0], sums[e][0], layout_tolerance)
+        if not l1_ratio:  # with L1, scikit-learn's sums see w before it: see where both stop
+            assert_close(at_once.sums[1], sums[e][1], layout_tolerance)
+    return at_once
+
+
+@pytest.mark.parametrize("layout", ["dense", "csr32"])
+@pytest.mark.parametrize("batch_size", [1, 7])
+@pytest.mark.parametrize(("alpha", "l1_ratio"), [(0.0, 0.0), (0.1, 0.0), (0.1, 1.0), (0.1, 0.4), (1.0, 0.15)])
+@pytest.mark.parametrize("around", AROUND.values(), ids=list(AROUND))
+def test_every_step_equals_the_reference(layout, around, alpha, l1_ratio, batch_size, dtype, tolerance):
+    p = problem("log_loss", layout, dtype)
+    run_both(p, around, alpha=alpha, l1_ratio=l1_ratio, batch_size=batch_size, layout_tolerance=tolerance)
+
+
+@LAYOUT
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_every_loss(layout, loss, outputs):
+    around = {"guarded": True, "l1": "truncated", "average": 20}
+    run_both(problem(loss, layout, outputs=outputs), around, alpha=0.1, l1_ratio=0.3)
+
+
+@LAYOUT
+@pytest.mark.parametrize("passive", ["pa1", "pa2"])
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("loss", ["hinge", "perceptron", "epsilon_insensitive", "huber"])
+def test_passive_aggressive_steps(layout, passive, outputs, loss):
+    p = problem(loss, layout, outputs=outputs)
+    if layout != "dense":  # ||x|| is that of rows without duplicates
+        p = dataclasses.replace(p, X=without_duplicates(p.dense, p.X.indices.dtype))
+    run_both(p, {"passive": passive, "bound": 0.3}, alpha=0.01, l1_ratio=0.15)
+
+
+def without_duplicates(dense, index=np.int32):
+    columns = [np.flatnonzero(row) for row in dense]
+    indptr = np.concatenate([[0], np.cumsum([len(c) for c in columns])])
+    return csr(dense[dense != 0], np.concatenate(columns).astype(index), indptr.astype(index), dense.shape)
+
+
+@LAYOUT
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_raw_weights(layout, outputs):
+    p = problem("hinge", layout, weighted=True, outputs=outputs)
+    run_both(p, {}, alpha=0.01, l1_ratio=0.15, weights=p.sample_weight)
+
+
+@pytest.mark.parametrize("around", ["proximal", "truncated"])
+def test_csr_equals_dense_while_columns_wait(around, rng):
+    """Long waits, factors of L2 that make the scale vanish, and zeros reached while waiting."""
+    n, d = 60, 30
+    dense = rng.standard_normal((n, d)) * (rng.random((n, d)) < 0.05)
+    sparse = without_duplicates(dense)
+    y = rng.choice([-1.0, 1.0], n)
+    zeros = set()
+    for alpha, l1_ratio, average in itertools.product([1e-3, 0.05, 1.0], [0.15, 0.5, 1.0], [0, 50]):
+        results = []
+        for X in (dense, sparse):
+            F = Objective(Design.from_array(X), y, loss="hinge", alpha=alpha, l1_ratio=l1_ratio)
+            fast = Epochs(F, SGD(learning_rate=0.2), w=start((d + 1, 1)), around=Around(average=average, l1=around))
+            order = np.random.default_rng(3).integers(0, n, 500)
+            fast.run(order)
+            fast.run(order[::-1])
+            results.append(fast)
+        assert_close(results[0].w, results[1].w, 1e-10)
+        assert_close(results[0].solution, results[1].solution, 1e-10)
+        np.testing.assert_array_equal(results[0].w == 0, results[1].w == 0)
+        zeros.add(int((results[0].w == 0).sum()))
+    assert len(zeros) > 3
+
+
+def test_history_in_pieces(monkeypatch):
+    p = problem(layout="csr32")
+    results = []
+    for steps in (2**19, 7):
+        monkeypatch.setattr("fastopt.solvers.stochastic.HISTORY_STEPS", steps)
+        fast = Epochs(p.objective(0.1, 0.3), SGD(0.05, decay=0.1), around=Around(average=11, l1="truncated"))
+        fast.run()
+        fast.run()
+        results.append(fast)
+    assert_close(results[0].w, results[1].w, 1e-13)
+    assert_close(results[0].solution, results[1].solution, 1e-13)
+
+
+# --- scikit-learn -----------------------------------------------------------------------------------------------------
+
+CLASSIFIERS = ["hinge", "log_loss", "modified_huber", "squared_hinge", "perceptron"]
+REGRESSORS = ["squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"]
+PENALTIES = {"l2": 0.0, "l1": 1.0, "elasticnet": 0.15, None: 0.0}
+SCHEDULES = ["constant", "optimal", "invscaling", "pa1", "pa2"]
+
+
+def scikit_learns_rates(schedule, loss, n_steps, *, alpha, eta0, power_t):
+    """The learning rates of steps 1, 2, ..., as the user guide gives them."""
+    t = np.arange(1, n_steps + 1)
+    if schedule == "optimal":
+        typical = float(np.sqrt(1 / np.sqrt(alpha)))
+        first = typical / max(1.0, reference.LOSSES[loss][1](1.0, -typical))
+        return 1 / (alpha * (1 / (first * alpha) + t - 1))
+    return eta0 / t**power_t if schedule == "invscaling" else np.full(n_steps, eta0)
+
+
+#: Its average under L1 is not the mean of the iterates: it takes what L1 did in one step for done in all.
+SETTINGS = [
+    (loss, penalty, schedule, average)
+    for loss, penalty, schedule, average in itertools.product(
+        CLASSIFIERS + REGRESSORS, PENALTIES, SCHEDULES, [False, True, 90]
+    )
+    if not (average and PENALTIES[penalty])
+    and not (schedule.startswith("pa") and loss not in ("hinge", "epsilon_insensitive"))
+]
+
+
+@pytest.mark.parametrize(("loss", "penalty", "schedule", "average"), SETTINGS)
+def test_scikit_learn(loss, penalty, schedule, average, rng):
+    """Its coefficients on dense data: the same order, weights and learning rates."""
+    n, d, epochs, alpha, eta0, power_t = 60, 8, 4, 0.05, 0.02, 0.3
+    X = 0.4 * rng.standard_normal((n, d))  # "optimal" steps with squared losses are stable then
+    w = rng.standard_normal(d) * (np.arange(d) % 2)
+    weights = rng.random(n) + 0.5
+    target = X @ w + 0.3 * rng.standard_normal(n)
+    classifies = loss in CLASSIFIERS
+    y = np.where(target > 0, 1.0, -1.0) if classifies else target
+    own = {} if classifies else {"epsilon": 0.1}
+    theirs = (SGDClassifier if classifies else SGDRegressor)(
+        loss=loss, penalty=penalty, alpha=alpha, l1_ratio=0.15, learning_rate=schedule, eta0=eta0, power_t=power_t,
+        max_iter=epochs, tol=None, shuffle=False, average=average, **own,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        theirs.fit(X, y, sample_weight=weights)
+    F = Objective(
+        Design.from_array(X), y, loss=loss, alpha=0.0 if penalty is None else alpha, l1_ratio=PENALTIES[penalty],
+        sample_weight=weights,
+    )  # fmt: skip
+    around = Around(
+        average=int(average), l1="truncated", passive=schedule if schedule.startswith("pa") else None, bound=eta0,
+        guarded=True, raw_weights=True, measures=True,
+    )  # fmt: skip
+    ours = Epochs(F, SGD(), around=around)
+    rates = scikit_learns_rates(schedule, loss, n * epochs, alpha=alpha, eta0=eta0, power_t=power_t)
+    for e in range(epochs):
+        ours.run(None, rates[e * n : (e + 1) * n])
+    assert_close(ours.solution[:-1, 0], theirs.coef_.ravel(), 1e-9)
+    assert ours.solution[-1, 0] == pytest.approx(theirs.intercept_[0], rel=1e-9)
+    if penalty == "l1" and not schedule.startswith("pa"):
+        assert np.array_equal(ours.w[:-1, 0] == 0, theirs.coef_.ravel() == 0)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "adaptive"])
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("loss", ["hinge", "log_loss", "squared_error"])
+def test_sums_stop_where_scikit_learn_stops(loss, penalty, schedule, rng):
+    """Its criterion: the mean of loss and penalty along an epoch against the best epoch's."""
+    n, d, alpha, tol = 60, 8, 1e-2, 1e-3
+    X = rng.standard_normal((n, d))
+    target = X @ rng.standard_normal(d) + rng.standard_normal(n)
+    y = target if loss == "squared_error" else np.where(target > 0, 1.0, -1.0)
+    theirs = (SGDRegressor if loss == "squared_error" else SGDClassifier)(
+        loss=loss, penalty=penalty, alpha=alpha, learning_rate=schedule, eta0=0.01, tol=tol, n_iter_no_change=2,
+        shuffle=False, max_iter=500,
+    ).fit(X, y)  # fmt: skip
+    F = Objective(
+        Design.from_array(X), y, loss=loss, alpha=0.0 if penalty is None else alpha, l1_ratio=PENALTIES[penalty]
+    )
+    ours = Epochs(F, SGD(learning_rate=0.01), around=Around(l1="truncated", guarded=True, measures=True))
+    best, waited, epochs, rate = np.inf, 0, 0, 0.01
+    while waited < 2:
+        ours.run(None, np.full(n, rate))
+        epochs += 1
+        mean = ours.sums.sum() / n
+        waited = waited + 1 if mean > best - tol else 0
+        best = min(best, mean)
+        if waited == 2 and schedule == "adaptive" and rate > 1e-6:
+            rate, waited = rate / 5, 0
+    assert epochs == theirs.n_iter_
+    assert 3 < epochs < 500
+    assert_close(ours.w[:-1, 0], theirs.coef_.ravel(), 1e-9)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_around_other_rules_is_refused():
+    p = problem()
+    for optimizer in (Adam(), SGD(momentum=0.9), SGD(clipnorm=1.0), SGD(ema_momentum=0.9)):
+        with pytest.raises(ValueError, match="around must be None for all but plain SGD; got Around"):
+            Epochs(p.objective(), optimizer, around=Around(average=1))
+    with pytest.raises(ValueError, match="passive must be None for the loss 'multinomial'; got 'pa1'"):
+        Epochs(problem("multinomial").objective(), SGD(), around=Around(passive="pa1"))
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"average": -1}, "average must be an integer >= 0; got -1."),
+        ({"l1": "cumulative"}, "l1 must be one of 'proximal', 'truncated'; got 'cumulative'."),
+        ({"passive": "pa3"}, "passive must be one of 'pa1', 'pa2'; got 'pa3'."),
+        ({"bound": 0.0}, "bound must be a finite number > 0; got 0.0."),
+    ],
+)
+def test_errors(values, text):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        Around(**values)
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("loss", [Huber, EpsilonInsensitive, SquaredEpsilonInsensitive])
+def test_epsilon_must_be_a_number(loss):
+    with pytest.raises(ValueError, match="epsilon must be a finite number >"):
+        loss(epsilon=-0.1)
+    with pytest.raises(ValueError, match=r"quantile must be a number in \(0, 1\); got 1.0"):
+        Quantile(quantile=1.0)

@@ -1,0 +1,298 @@
+"""k epochs and k more are 2k epochs, bit for bit; what is dropped when the state no longer fits."""
+
+import functools
+import pickle
+
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.datasets import load_iris
+from sklearn.preprocessing import scale
+
+import fastopt
+from fastopt import LogisticRegression, optimizers, schedules
+from fastopt.optimizers import OPTIMIZERS, SGD, Adam
+from fastopt.solvers import resume
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+#: What each break goes through.
+WAYS = {"at once": lambda model, path: model, "pickle": lambda model, path: pickle.loads(pickle.dumps(model))}
+
+
+def saved(model, path):
+    fastopt.save(model, path / "model.npz")
+    return fastopt.load(path / "model.npz")
+
+
+WAYS["save"] = saved
+
+
+def step_rate(k):
+    """A schedule that no table knows, and with a kink."""
+    return 0.05 if k < 20 else 0.01
+
+
+@functools.cache
+def data(kind, n_classes=2):
+    """Overlapping classes: learning rates are cut before long. "wide" is CSR on which most columns wait."""
+    rng = np.random.default_rng(3)
+    n, d = 150, (900 if kind == "wide" else 12)
+    X = rng.standard_normal((n, d)) * 2.0 ** rng.integers(-3, 3, d)
+    if kind != "dense":
+        X[rng.random((n, d)) > (0.004 if kind == "wide" else 0.3)] = 0
+    y = (X @ rng.standard_normal((d, n_classes)) + 2 * rng.standard_normal((n, n_classes))).argmax(axis=1)
+    X = X.astype(np.float32 if kind == "float32" else np.float64)
+    return X if kind == "dense" else scipy.sparse.csr_array(X), y
+
+
+def same(a, b):
+    """Attributes of two models, seconds and what counts from the last fit's start aside."""
+    for name in ("coef_", "intercept_"):
+        assert getattr(a, name).dtype == getattr(b, name).dtype
+        assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name
+    assert (a.objective_, a.grad_norm_) == (b.objective_, b.grad_norm_)
+    same_state(a.optimizer_state_, b.optimizer_state_)
+
+
+def same_state(a, b, key=""):
+    assert type(a) is type(b), key
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), key
+        for name in a:
+            if name not in ("row", "best_row"):
+                same_state(a[name], b[name], name)
+    elif isinstance(a, np.ndarray):
+        assert a.dtype == b.dtype, key
+        assert a.tobytes() == b.tobytes(), key
+    else:
+        assert a == b, key
+
+
+def check(kind, way, path, *, n_classes=2, k=3, **options):
+    X, y = data(kind, n_classes)
+    options = {"tol": 0.0, "random_state": 0, "C": 3.0, "warm_start": True} | options
+    whole = LogisticRegression(max_iter=2 * k, **options).fit(X, y)
+    model = LogisticRegression(max_iter=k, **options).fit(X, y)
+    half = model.coef_.copy()
+    model = WAYS[way](model, path).fit(X, y)
+    assert model.n_iter_.tolist() == [k]
+    assert (half != model.coef_).any() or (half == whole.coef_).all()
+    same(model, whole)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr", "float32", "wide"])
+@pytest.mark.parametrize("rate", ["auto", 0.02])
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+def test_every_rule(rule, rate, kind, tmp_path):
+    way = [*WAYS][len(rule + kind) % len(WAYS)]
+    batch_size = {"dense": 7, "csr": 1, "float32": 32, "wide": 1}[kind]
+    check(kind, way, tmp_path, solver=rule, learning_rate=rate, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", ["dense", "wide"])
+@pytest.mark.parametrize("rule", ["sgd", "nesterov", "adam", "ftrl", "schedule_free_adamw"])
+def test_three_classes_after_the_rate_was_cut(rule, kind, way, tmp_path):
+    model = check(kind, way, tmp_path, n_classes=3, k=12, solver=rule, batch_size=5)
+    assert model.optimizer_state_["run"]["scale"] < 1 or rule != "sgd"
+
+
+RULES = {
+    "average": Adam(0.01, ema_momentum=0.9),
+    "average of momentum": SGD("auto", momentum=0.9, ema_momentum=0.95),
+    "decay": SGD(0.05, momentum=0.5, decay=0.01),
+    "weight decay": optimizers.AdamW(0.01, weight_decay=0.1),
+    "clipped": SGD(0.1, clipnorm=0.5),
+    "lambda's like": SGD(step_rate),
+    **{name: Adam(schedule()) for name, schedule in schedules.SCHEDULES.items()},
+    "momentum, cosine": SGD(schedules.Cosine(0.05, decay_steps=40, restarts=True, period_factor=2.0), momentum=0.9),
+    "schedule-free, warm-up": optimizers.ScheduleFreeSGD(0.1, warmup_steps=30),
+}
+
+
+@pytest.mark.parametrize("kind", ["dense", "wide"])
+@pytest.mark.parametrize("rule", RULES)
+def test_averages_schedules_and_options(rule, kind, tmp_path):
+    way = "pickle" if rule == "lambda's like" else "save"  # files hold the schedules that are fastopt's own
+    check(kind, way, tmp_path, solver=RULES[rule], batch_size=4)
+
+
+@pytest.mark.parametrize("rule", ["gd", "momentum", "adam", "schedule_free_sgd"])
+@pytest.mark.parametrize("kind", ["dense", "csr"])
+def test_full_batches(rule, kind, tmp_path):
+    check(kind, "save", tmp_path, solver=rule, batch_size="full", k=20)
+
+
+@pytest.mark.parametrize(
+    "random_state",
+    [np.random.RandomState, np.random.default_rng, lambda seed: np.random.Generator(np.random.Philox(seed))],
+)
+@pytest.mark.parametrize("way", WAYS)
+def test_the_order_goes_on(random_state, way, tmp_path):
+    X, y = data("dense")
+    options = {"solver": "adam", "batch_size": 1, "tol": 0.0, "warm_start": True}
+    whole = LogisticRegression(max_iter=4, random_state=random_state(5), **options).fit(X, y)
+    model = LogisticRegression(max_iter=2, random_state=random_state(5), **options).fit(X, y)
+    same(WAYS[way](model, tmp_path).fit(X, y), whole)
+
+
+@pytest.mark.parametrize(("kind", "tol", "lower"), [("dense", 5e-2, 2e-2), ("csr", 3e-2, 5e-3)])
+def test_a_lower_tol_later(kind, tol, lower, tmp_path):
+    """Converged by one tol, then on to a lower one: as with the lower one at once."""
+    X, y = data(kind)
+    options = {"solver": "adam", "max_iter": 500, "random_state": 0, "warm_start": True, "C": 0.1}
+    whole = LogisticRegression(tol=lower, **options).fit(X, y)
+    model = LogisticRegression(tol=tol, **options).fit(X, y)
+    assert model.converged_
+    first = model.n_iter_[0]
+    assert 0 < first < whole.n_iter_[0] < 500
+    model = saved(model, tmp_path).set_params(tol=lower).fit(X, y)
+    assert model.n_iter_[0] + first == whole.n_iter_[0]
+    same(model, whole)
+    again = model.fit(X, y)
+    assert again.n_iter_.tolist() == [0]
+    same(again, whole)
+
+
+def test_where_an_epoch_is_undone():
+    """A learning rate that is far too large: cut by the guard, in the first run, before or after the break."""
+    X, y = data("dense")
+    options = {"solver": SGD(30.0), "batch_size": 3, "tol": 0.0, "random_state": 0, "warm_start": True}
+    whole = LogisticRegression(max_iter=6, **options).fit(X, y)
+    assert whole.optimizer_state_["run"]["scale"] < 1
+    model = LogisticRegression(max_iter=1, **options)
+    for _ in range(6):
+        model.fit(X, y)
+    same(model, whole)
+
+
+def test_many_breaks_of_all_kinds(tmp_path):
+    X, y = data("wide", 3)
+    options = {"solver": "nadam", "tol": 0.0, "random_state": 1, "warm_start": True, "batch_size": 2}
+    whole = LogisticRegression(max_iter=12, **options).fit(X, y)
+    model = LogisticRegression(**options)
+    for i, k in enumerate([1, 1, 2, 5, 3]):
+        model = [*WAYS.values()][i % 3](model.set_params(max_iter=k).fit(X, y), tmp_path)
+    same(model, whole)
+
+
+# --- what no longer fits ----------------------------------------------------------------------------------------------
+
+
+def fitted(**options):
+    X, y = data("dense")
+    options = {"solver": "adam", "max_iter": 2, "tol": 0.0, "random_state": 0, "warm_start": True} | options
+    return LogisticRegression(**options).fit(X, y), X, y
+
+
+def started(model):
+    """Whether the run began with the state of the one before: counted in steps."""
+    return int(model.optimizer_state_["t"]) > 2 * 3
+
+
+def test_other_rows_keep_the_rules_state_alone():
+    model, X, y = fitted()
+    value = model.objective_
+    run = model.optimizer_state_["run"]
+    model.fit(X[:100], y[:100])
+    assert started(model)
+    after = model.optimizer_state_["run"]
+    assert after["start"] != run["start"]
+    assert model.history_["objective"][0] != value
+    assert after["start"] == model.history_["objective"][0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model, X, y: (model.set_params(solver="sgd"), X, y),
+        lambda model, X, y: (model.set_params(fit_intercept=False), X, y),
+        lambda model, X, y: (model, X.astype(np.float32), y),
+        lambda model, X, y: (setattr(model, "coef_", model.coef_ + 1) or model, X, y),
+        lambda model, X, y: (setattr(model, "optimizer_state_", {"t": 6}) or model, X, y),
+        lambda model, X, y: (model.optimizer_state_["run"].pop("returned") and model, X, y),
+    ],
+    ids=["rule", "intercept", "dtype", "coefficients", "state", "less of it"],
+)
+def test_coefficients_are_kept_where_the_state_does_not_fit(change):
+    model, X, y = fitted()
+    model, X, y = change(model, X, y)
+    model.set_params(max_iter=1)
+    coef, intercept = np.array(model.coef_), np.array(model.intercept_)
+    model.fit(X, y)
+    assert model.optimizer_state_["t"] == -(-150 // 64)
+    expected = LogisticRegression(**model.get_params())
+    expected.fit(X, y)
+    assert model.history_["objective"][0] != expected.history_["objective"][0]
+    judged = LogisticRegression(**model.get_params() | {"tol": 1e9}).fit(X, y)
+    judged.coef_, judged.intercept_ = coef, intercept
+    assert model.history_["objective"][0] == pytest.approx(judged.fit(X, y).objective_, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda X, y: (X[:, :7], y), lambda X, y: (X, y + 1), lambda X, y: (X, np.arange(len(y)) % 3)]
+)
+def test_other_features_or_classes_start_anew(change):
+    model, X, y = fitted()
+    X, y = change(X, y)
+    model.fit(X, y)
+    cold = LogisticRegression(**model.get_params() | {"warm_start": False}).fit(X, y)
+    same(model, cold)
+
+
+def test_after_lbfgs_and_sparsify():
+    model, X, y = fitted()
+    t = model.optimizer_state_["t"]
+    model.set_params(solver="lbfgs").fit(X, y)
+    assert model.optimizer_state_ == {}
+    model.set_params(solver="adam").fit(X, y)
+    assert model.optimizer_state_["t"] == t
+    model.sparsify().fit(X, y)
+    assert model.optimizer_state_["t"] == 2 * t
+    model.coef_ = model.coef_ + 0.0
+
+
+def test_another_learning_rate_keeps_the_moments():
+    model, X, y = fitted(learning_rate=0.01)
+    model.set_params(learning_rate=0.001).fit(X, y)
+    assert started(model)
+    assert model.history_["learning_rate"][1] == 0.001
+
+
+@pytest.mark.parametrize("name", ["scale", "row", "best_row", "w", "settings", "random", "start", "rises", "best"])
+@pytest.mark.parametrize("value", [None, -1, 10**400, "x", [1], {}, np.zeros(3), np.float32(-2)], ids=repr)
+def test_a_state_that_makes_no_sense_is_no_state(name, value):
+    model, X, y = fitted()
+    model.optimizer_state_["run"][name] = value
+    model.fit(X, y)
+    assert np.isfinite(model.coef_).all()
+
+
+@pytest.mark.parametrize(
+    ("bits", "place"), [(np.random.MT19937, ("state", "pos")), (np.random.Philox, ("buffer_pos",))]
+)
+def test_positions_beyond_a_generators_numbers(bits, place):
+    """NumPy would read them."""
+    state = resume.random_numbers(np.random.Generator(bits(0)))
+    assert resume.generator({"run": {"random": state}}) is not None
+    inner = functools.reduce(dict.__getitem__, place[:-1], state)
+    for bad in (-1, 625, 10**6, "1", None):
+        inner[place[-1]] = bad
+        assert resume.generator({"run": {"random": state}}) is None
+
+
+def test_iris_to_the_end():
+    """As users do it: fits of ten epochs until it has converged."""
+    X, y = load_iris(return_X_y=True)
+    X = scale(X)
+    options = {"solver": "adam", "tol": 1e-3, "random_state": 0}
+    whole = LogisticRegression(max_iter=1000, **options).fit(X, y)
+    assert whole.n_iter_[0] > 30
+    model = LogisticRegression(max_iter=10, warm_start=True, **options)
+    epochs = 0
+    while epochs < 1000 and not (epochs and model.converged_):
+        epochs += model.fit(X, y).n_iter_[0]
+    assert epochs == whole.n_iter_[0]
+    same(model, whole)

@@ -1,0 +1,490 @@
+"""SGDClassifier and SGDRegressor: scikit-learn's iterates, stopping and contract, and what goes beyond them."""
+
+import inspect
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse
+import sklearn.linear_model as peers
+from cases import assert_close
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import ElasticNet, Lasso, Ridge
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import scale
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from fastopt import SGDClassifier, SGDRegressor, reference
+from fastopt.linear_model.sgd import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, SCHEDULES
+from fastopt.optimizers import OPTIMIZERS, SGD, Adam
+
+IGNORE = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+#: The checks that no estimator with random steps can pass: rows repeated or left out change the steps.
+WEIGHTS = {
+    "check_sample_weight_equivalence_on_dense_data": "the steps are random",
+    "check_sample_weight_equivalence_on_sparse_data": "the steps are random",
+}
+OURS = {"multinomial", "poisson", "gamma", "quantile"}
+
+
+def expected_failures(estimator):
+    return {} if estimator.optimizer == "gd" else WEIGHTS
+
+
+@IGNORE
+@parametrize_with_checks(
+    [cls() for cls in (SGDClassifier, SGDRegressor)]
+    + [SGDClassifier(optimizer=name) for name in OPTIMIZERS if name != "sgd"]
+    + [SGDRegressor(optimizer=name, learning_rate="auto") for name in OPTIMIZERS if name != "sgd"],
+    expected_failed_checks=expected_failures,
+)
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+# --- scikit-learn's iterates ------------------------------------------------------------------------------------------
+
+
+def problem(kind="binary", n=120, d=8, seed=0):
+    """Rows of length one, so that no schedule makes the iterates chaotic: rounding would not stay small."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d))
+    X[rng.random((n, d)) < 0.3] = 0.0
+    X /= np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-9)
+    z = X @ rng.standard_normal((d, 3)) + 0.3 * rng.standard_normal((n, 3))
+    return X, {"binary": (z[:, 0] > 0).astype(int), "multiclass": z.argmax(axis=1), "regression": z[:, 0]}[kind]
+
+
+def settings(schedule, **options):
+    alpha = 0.3 if schedule == "optimal" else 1e-3
+    return {"learning_rate": schedule, "alpha": alpha, "eta0": 0.05, "shuffle": False} | options
+
+
+def assert_same_model(ours, peer):
+    bound = 1e-6 * max(1.0, np.abs(peer.coef_).max())
+    np.testing.assert_allclose(ours.coef_, peer.coef_, rtol=0, atol=bound)
+    np.testing.assert_allclose(ours.intercept_, peer.intercept_, rtol=0, atol=bound)
+    assert ours.n_iter_ == peer.n_iter_
+    assert ours.t_ == peer.t_
+
+
+def pairs(kind, **options):
+    name = "SGDRegressor" if kind == "regression" else "SGDClassifier"
+    return globals()[name](**options), getattr(peers, name)(**options)
+
+
+KINDS = pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+COMBINATIONS = [
+    (kind, loss, schedule)
+    for kind, losses in (("binary", CLASSIFIER_LOSSES), ("regression", REGRESSOR_LOSSES))
+    for loss in losses
+    for schedule in SCHEDULES
+    if loss not in OURS
+    and (schedule not in ("pa1", "pa2") or loss == ("hinge" if kind == "binary" else "epsilon_insensitive"))
+]
+
+
+@IGNORE
+@pytest.mark.parametrize("penalty", ["l2", "l1", "elasticnet", None])
+@pytest.mark.parametrize(("kind", "loss", "schedule"), COMBINATIONS)
+def test_iterates_are_scikit_learns(kind, loss, schedule, penalty):
+    X, y = problem(kind)
+    ours, peer = pairs(kind, **settings(schedule, loss=loss, penalty=penalty, max_iter=5, tol=None))
+    assert_same_model(ours.fit(X, y), peer.fit(X, y))
+
+
+@IGNORE
+@KINDS
+@pytest.mark.parametrize("schedule", ["optimal", "constant", "adaptive"])
+@pytest.mark.parametrize("average", [False, True, 300])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"penalty": "elasticnet"}, {"fit_intercept": False}, {"early_stopping": True, "penalty": None}, {"tol": 1e-2}],
+    ids=repr,
+)
+def test_stops_where_scikit_learn_stops(kind, schedule, average, options):
+    if average and "penalty" in options and options["penalty"]:
+        pytest.skip("scikit-learn's average does not see what L1 takes")
+    X, y = problem(kind)
+    loss = "huber" if kind == "regression" else "log_loss" if "early_stopping" not in options else "squared_hinge"
+    options = settings(schedule, loss=loss, average=average, max_iter=200, random_state=0) | options
+    ours, peer = pairs(kind, **options)
+    assert_same_model(ours.fit(X, y), peer.fit(X, y))
+    assert ours.n_iter_ < 200
+    assert ours.stop_reason_ == "no_change"
+
+
+@IGNORE
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3.0, 1: 0.5}])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_weights_are_scikit_learns(kind, class_weight, weighted):
+    X, y = problem(kind)
+    s = np.random.default_rng(1).integers(0, 4, len(y)).astype(float) if weighted else None
+    ours, peer = pairs(kind, **settings("invscaling", loss="log_loss", class_weight=class_weight, max_iter=50))
+    assert_same_model(ours.fit(X, y, sample_weight=s), peer.fit(X, y, sample_weight=s))
+
+
+@IGNORE
+@KINDS
+def test_start_is_scikit_learns(kind):
+    X, y = problem(kind)
+    shape = {"binary": (1, 8), "multiclass": (3, 8), "regression": (8,)}[kind]
+    start = np.random.default_rng(0).standard_normal(shape), np.ones(3 if kind == "multiclass" else 1)
+    ours, peer = pairs(kind, **settings("constant", max_iter=3, tol=None, warm_start=True))
+    for model in (ours, peer):
+        model.fit(X, y, coef_init=start[0].copy(), intercept_init=start[1].copy())
+    assert_same_model(ours, peer)
+    assert_same_model(ours.fit(X, y), peer.fit(X, y))  # warm
+    cold = clone(ours).set_params(warm_start=False).fit(X, y)
+    assert np.abs(cold.coef_ - ours.coef_).max() > 1e-4
+    for name, wrong in (("coef_init", np.zeros((2, 8))), ("intercept_init", np.zeros(2))):
+        with pytest.raises(ValueError, match=f"Provided {name} does not match dataset"):
+            clone(ours).fit(X, y, **{name: wrong})
+
+
+@pytest.mark.parametrize("cls", [SGDClassifier, SGDRegressor])
+def test_constructor_is_scikit_learns(cls):
+    ours, peer = (inspect.signature(c).parameters for c in (cls, getattr(peers, cls.__name__)))
+    assert list(ours)[: len(peer)] == list(peer)
+    for name, parameter in peer.items():
+        assert (ours[name].default, ours[name].kind) == (parameter.default, parameter.kind), name
+    assert set(ours) - set(peer) == {"optimizer", "batch_size"} | ({"quantile"} if cls is SGDRegressor else set())
+
+
+# --- layouts, dtypes, several outputs ---------------------------------------------------------------------------------
+
+
+@IGNORE
+@KINDS
+@pytest.mark.parametrize("penalty", ["l2", "l1", "elasticnet"])
+@pytest.mark.parametrize("average", [False, 50])
+def test_csr_equals_dense(kind, penalty, average):
+    """scikit-learn's intercept moves at a hundredth of the rate on CSR."""
+    X, y = problem(kind)
+    options = settings("invscaling", penalty=penalty, average=average, max_iter=5, tol=None)
+    dense, sparse = pairs(kind, **options)[0].fit(X, y), pairs(kind, **options)[0].fit(scipy.sparse.csr_array(X), y)
+    assert_close(sparse.coef_, dense.coef_, 1e-10)
+    assert_close(sparse.intercept_, dense.intercept_, 1e-10)
+    np.testing.assert_array_equal(sparse.coef_ == 0, dense.coef_ == 0)
+    assert sparse.n_iter_ == dense.n_iter_
+
+
+@IGNORE
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_softmax_partial_fit_csr_int64_float32_and_weights_together(optimizer):
+    X, y = problem("multiclass")
+    s = np.random.default_rng(1).integers(0, 3, len(y)).astype(float)
+    single = scipy.sparse.csr_array(X.astype(np.float32))
+    single.indices, single.indptr = single.indices.astype(np.int64), single.indptr.astype(np.int64)
+    options = settings("constant", loss="multinomial", optimizer=optimizer, eta0=0.01, batch_size=7)
+    model = SGDClassifier(**options)
+    for _ in range(20):
+        model.partial_fit(single, y, classes=np.arange(3), sample_weight=s)
+    assert model.coef_.dtype == model.predict_proba(single).dtype == np.float32
+    np.testing.assert_allclose(model.predict_proba(single).sum(axis=1), 1, rtol=1e-5)
+    whole = SGDClassifier(**options, max_iter=20, tol=None).fit(X, y, sample_weight=s)
+    np.testing.assert_allclose(model.coef_, whole.coef_, atol=1e-4)
+    w = np.vstack([whole.coef_.T, whole.intercept_])
+    alpha = whole.alpha / s.mean()
+    F = reference.objective(X, y, w, loss="multinomial", alpha=alpha, sample_weight=s)
+    assert whole.objective_ == pytest.approx(F)
+    assert whole.grad_norm_ == pytest.approx(
+        np.linalg.norm(reference.gradient(X, y, w, loss="multinomial", alpha=alpha, sample_weight=s))
+    )
+    assert whole.objective_ < np.log(3)
+
+
+@IGNORE
+@pytest.mark.parametrize("kind", ["multilabel", "regression"])
+@pytest.mark.parametrize("layout", [np.asarray, scipy.sparse.csr_array])
+def test_several_outputs_are_that_many_models(kind, layout):
+    X, _ = problem()
+    targets = X @ np.random.default_rng(2).standard_normal((8, 3))
+    cls = SGDRegressor if kind == "regression" else SGDClassifier
+    targets = targets if kind == "regression" else (targets > 0).astype(int)
+    options = settings("adaptive", max_iter=100)
+    together = cls(**options).fit(layout(X), targets)
+    alone = [cls(**options).fit(layout(X), targets[:, c]) for c in range(3)]
+    assert_close(together.coef_, np.vstack([one.coef_ for one in alone]), 1e-10)
+    assert together.n_iter_ == max(one.n_iter_ for one in alone)
+    assert together.objective_ == pytest.approx(sum(one.objective_ for one in alone))
+    np.testing.assert_allclose(together.predict(X), np.column_stack([one.predict(X) for one in alone]), atol=1e-9)
+    if kind == "multilabel":
+        assert together.classes_.tolist() == [0, 1, 2]
+        again = cls(**options)
+        for _ in range(3):
+            again.partial_fit(layout(X), targets)
+        assert again.predict(X).shape == targets.shape
+        with pytest.raises(ValueError, match="y must hold 0 and 1"):
+            cls().fit(X, targets + 1)
+
+
+@IGNORE
+@pytest.mark.parametrize("loss", sorted(OURS - {"multinomial"}))
+def test_losses_beyond_scikit_learns(loss):
+    """At the minimum found by scikit-learn's own estimators of these losses."""
+    X, z = problem("regression", n=400)
+    X, y = X[:, :3], np.exp(z) if loss != "quantile" else z
+    peer = {
+        "poisson": peers.PoissonRegressor(alpha=0.01, tol=1e-10),
+        "gamma": peers.GammaRegressor(alpha=0.01, tol=1e-10),
+        "quantile": peers.QuantileRegressor(quantile=0.8, alpha=0.001),
+    }[loss].fit(X, y)
+    penalty = "l1" if loss == "quantile" else "l2"
+    alpha = 0.001 if loss == "quantile" else 0.01
+    schedule = {"learning_rate": "adaptive", "eta0": 0.05, "tol": 1e-6, "random_state": 0}
+    model = SGDRegressor(loss, penalty=penalty, alpha=alpha, quantile=0.8, **schedule).fit(X, y)
+    assert np.linalg.norm(model.coef_ - peer.coef_) < 0.05 * np.linalg.norm(peer.coef_)
+    assert np.abs(model.predict(X) - peer.predict(X)).max() < 0.1 * np.abs(peer.predict(X)).max()
+    if loss == "gamma":
+        with pytest.raises(ValueError, match="y must be > 0"):
+            model.fit(X, y * 0)
+
+
+@IGNORE
+@pytest.mark.parametrize(
+    ("peer", "options"),
+    [
+        (Ridge(alpha=2.0), lambda n: {"penalty": "l2", "alpha": 2.0 / n}),
+        (Lasso(alpha=0.02, tol=1e-10), lambda n: {"penalty": "l1", "alpha": 0.02}),
+        (ElasticNet(0.03, l1_ratio=0.7, tol=1e-9), lambda n: {"penalty": "elasticnet", "alpha": 0.03, "l1_ratio": 0.7}),
+        (peers.LinearRegression(), lambda n: {"penalty": None}),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_objectives_of_scikit_learns_linear_models(peer, options):
+    """The docstring's table: their minimiser is this F's."""
+    X, y = problem("regression")
+    peer.fit(X, y)
+    schedule = {"learning_rate": "adaptive", "eta0": 0.05, "max_iter": 3000, "tol": 1e-7, "random_state": 0}
+    model = SGDRegressor(**options(len(y)), **schedule).fit(X, y)
+    start = np.mean(np.square(y)) / 2
+    lowest = measure(model, X, y, np.append(peer.coef_, peer.intercept_))
+    assert lowest * (1 - 1e-9) <= model.objective_ <= lowest + 1e-4 * (start - lowest)
+    assert np.linalg.norm(model.coef_ - peer.coef_) < 0.01 * np.linalg.norm(peer.coef_)
+    np.testing.assert_array_equal(np.abs(model.coef_) < 1e-4, np.abs(peer.coef_) < 1e-4)
+
+
+def measure(model, X, y, w):
+    l1_ratio = {"l1": 1.0, "elasticnet": model.l1_ratio}.get(model.penalty, 0.0)
+    alpha = model.alpha if model.penalty else 0.0
+    smooth = reference.objective(X, y, w[:, None], loss="squared_error", alpha=alpha * (1 - l1_ratio))
+    return smooth + alpha * l1_ratio * np.abs(w[:-1]).sum()
+
+
+# --- partial_fit ------------------------------------------------------------------------------------------------------
+
+
+@IGNORE
+@KINDS
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "momentum"])
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("penalty", ["l2", "l1"])
+def test_ten_times_partial_fit_is_fit_with_ten_epochs(kind, optimizer, shuffle, penalty):
+    """Bit for bit, the order of the rows included; scikit-learn starts its random numbers anew in each call."""
+    if penalty == "l1" and optimizer != "sgd":
+        pytest.skip("L1 takes plain steps")
+    X, y = problem(kind)
+    average = optimizer == "sgd" and 100
+    options = settings("invscaling", optimizer=optimizer, penalty=penalty, average=average)
+    options |= {"shuffle": shuffle, "random_state": 3}
+    cls = SGDRegressor if kind == "regression" else SGDClassifier
+    whole, parts = cls(**options, max_iter=10, tol=None).fit(X, y), cls(**options)
+    first = {} if kind == "regression" else {"classes": np.unique(y)}
+    for _ in range(10):
+        parts.partial_fit(X, y, **first)
+    np.testing.assert_array_equal(parts.coef_, whole.coef_)
+    np.testing.assert_array_equal(parts.intercept_, whole.intercept_)
+    assert parts.t_ == whole.t_
+    assert parts.n_iter_ == 1
+
+
+def test_partial_fit_refuses_what_scikit_learn_refuses():
+    X, y = problem("multiclass")
+    with pytest.raises(ValueError, match="classes must be passed on the first call to partial_fit"):
+        SGDClassifier().partial_fit(X, y)
+    model = SGDClassifier().partial_fit(X[y < 2], y[y < 2], classes=[0, 1])
+    before = model.coef_.copy()
+    with pytest.raises(ValueError, match="is not the same as on last call to partial_fit, was"):
+        model.partial_fit(X, y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"The target label\(s\) \[2\] in y do not exist in the initial classes"):
+        model.partial_fit(X, y)
+    with pytest.raises(ValueError, match="X has 4 features, but SGDClassifier is expecting 8 features"):
+        model.partial_fit(X[:, :4], y)
+    np.testing.assert_array_equal(model.coef_, before)
+    with pytest.raises(ValueError, match="class_weight 'balanced' is not supported for partial_fit"):
+        SGDClassifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
+    for cls in (SGDClassifier, SGDRegressor):
+        with pytest.raises(ValueError, match="early_stopping should be False with partial_fit"):
+            cls(early_stopping=True).partial_fit(X, y)
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_fit_leaves_behind():
+    X, y = load_breast_cancer(return_X_y=True)
+    model = SGDClassifier("log_loss", alpha=0.01, random_state=0).fit(scale(X), y)
+    history = model.history_
+    assert history["epoch"].tolist() == list(range(1, model.n_iter_ + 1))
+    assert np.isnan(history["grad_norm"][:-1]).all()
+    assert history["grad_norm"][-1] == model.grad_norm_
+    assert (np.diff(history["learning_rate"]) < 0).all()
+    w = np.vstack([model.coef_.T, model.intercept_])
+    terms = {"loss": "log_loss", "alpha": 0.01}
+    assert model.objective_ == pytest.approx(reference.objective(scale(X), 2.0 * y - 1, w, **terms))
+    assert model.grad_norm_ == pytest.approx(np.linalg.norm(reference.gradient(scale(X), 2.0 * y - 1, w, **terms)))
+    assert model.converged_ == (model.grad_norm_ <= model.tol)
+    assert model.stop_reason_ == "no_change"
+    assert model.optimizer_state_["t"] == model.t_ - 1
+    assert model.loss_.name == "log_loss"
+
+
+def test_max_iter_warns_in_scikit_learns_words():
+    X, y = problem()
+    with pytest.warns(ConvergenceWarning, match="Maximum number of iteration reached before convergence") as caught:
+        model = SGDClassifier(max_iter=2, random_state=0).fit(X, y)
+    assert [warning.filename for warning in caught] == [__file__]
+    assert model.stop_reason_ == "max_iter"
+    with pytest.warns(FutureWarning, match="Negative values for `power_t`"):
+        SGDClassifier(power_t=-1.0).fit(X, y)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_iterates_that_run_away_are_caught(sparse):
+    """scikit-learn returns coefficients of 1e12, without a word."""
+    X, y = load_diabetes(return_X_y=True)
+    X = scale(X) * 1000
+    with pytest.warns(ConvergenceWarning, match=r"The iterates ran away.*give eta0=") as caught:
+        model = SGDRegressor(random_state=0, max_iter=20, tol=None).fit(scipy.sparse.csr_array(X) if sparse else X, y)
+    assert caught[0].filename == __file__
+    assert model.objective_ <= np.mean(np.square(y)) / 2  # no worse than zeros
+    assert np.abs(model.coef_).max() < 1
+    X[:, :2] *= 1e300
+    with pytest.raises(ValueError, match=r"Floating-point under-/overflow occurred at epoch #.*StandardScaler"):
+        model.fit(X, y)
+    assert np.isfinite(model.coef_).all()
+
+
+@IGNORE
+@pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if name != "sgd"])
+@pytest.mark.parametrize("layout", [np.asarray, scipy.sparse.csr_array])
+def test_every_rule_learns(optimizer, layout):
+    X, y = load_breast_cancer(return_X_y=True)
+    model = SGDClassifier("log_loss", optimizer=optimizer, batch_size=16, max_iter=30, random_state=0)
+    model.fit(layout(scale(X)), y)
+    assert model.objective_ < 0.3
+    assert accuracy_score(y, model.predict(scale(X))) > 0.9
+    assert (np.diff(model.history_["learning_rate"]) <= 0).all()
+
+
+def test_an_instance_brings_its_own_rate():
+    X, y = problem()
+    by_name = SGDClassifier(learning_rate="constant", eta0=0.2, shuffle=False).fit(X, y)
+    instance = SGDClassifier(optimizer=SGD(learning_rate=0.2), shuffle=False).fit(X, y)
+    number = SGDClassifier(learning_rate=0.2, shuffle=False).fit(X, y)
+    np.testing.assert_array_equal(instance.coef_, by_name.coef_)
+    np.testing.assert_array_equal(number.coef_, by_name.coef_)
+    adam = SGDClassifier(optimizer=Adam(learning_rate=0.01), random_state=0).fit(X, y)
+    assert adam.history_["learning_rate"][0] == 0.01
+
+
+@IGNORE
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_random_states(early_stopping):
+    """Each kind gives the same bits again; the global state is neither used nor touched."""
+    X, y = problem("multiclass")
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    kinds = [
+        lambda: 7, lambda: np.random.RandomState(7), lambda: np.random.default_rng(7), lambda: np.random.SeedSequence(7)
+    ]  # fmt: skip
+    found = []
+    for make in kinds:
+        models = [
+            SGDClassifier(random_state=make(), early_stopping=early_stopping, max_iter=3, tol=None).fit(X, y)
+            for _ in range(2)
+        ]
+        np.testing.assert_array_equal(models[0].coef_, models[1].coef_)
+        found.append(models[0].coef_)
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[2], found[3])
+    assert not np.array_equal(found[0], found[2])
+    free = [SGDClassifier(max_iter=3, tol=None, early_stopping=early_stopping).fit(X, y).coef_ for _ in range(2)]
+    assert not np.array_equal(*free)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+    for wrong in (-1, 1.5, "x", True):
+        with pytest.raises(ValueError, match="random_state must be an integer in"):
+            SGDClassifier(random_state=wrong).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "nope"}, "loss must be one of 'hinge'"),
+        ({"alpha": -1.0}, "alpha must be a finite number >= 0; got -1.0"),
+        ({"alpha": 0.0}, "alpha must be > 0 since learning_rate is 'optimal'"),
+        ({"eta0": 0.0}, "eta0 must be a finite number > 0; got 0.0"),
+        ({"penalty": "l3"}, "penalty must be one of 'l2', 'l1', 'elasticnet'; got 'l3'"),
+        ({"penalty": "elasticnet", "l1_ratio": None}, "l1_ratio must be set when penalty is 'elasticnet'"),
+        ({"average": True, "optimizer": "adam"}, "average must be False for rules other than plain SGD"),
+        ({"average": -1}, "average must be True, False or an integer >= 1; got -1"),
+        ({"learning_rate": "pa1", "loss": "log_loss"}, "Learning rate 'pa1' only works with loss 'hinge'"),
+        ({"learning_rate": "pa1", "batch_size": 2}, "learning_rate must be a schedule"),
+        ({"batch_size": 0}, r"batch_size must be an integer in \[1, n_samples\] or 'full'; got 0"),
+        ({"optimizer": "nope"}, "optimizer must be one of 'gd'"),
+        ({"validation_fraction": 1.0}, "validation_fraction must be a number"),
+        ({"tol": -1.0}, "tol must be a finite number >= 0"),
+        ({"max_iter": 0}, "max_iter must be an integer >= 1; got 0"),
+    ],
+    ids=repr,
+)
+def test_parameters_out_of_range(options, message):
+    X, y = problem()
+    model = SGDClassifier(**options)
+    for method in (model.fit, lambda X, y: model.partial_fit(X, y, classes=[0, 1])):
+        with pytest.raises((ValueError, TypeError), match=message):
+            method(X, y)
+    assert not hasattr(model, "coef_")
+
+
+@IGNORE
+def test_ctrl_c_leaves_the_last_whole_epoch(monkeypatch):
+    from fastopt.solvers.stochastic import Epochs
+
+    X, y = problem("multiclass")
+    run, calls = Epochs.run, []
+
+    def interrupted(self, *args):
+        calls.append(args)
+        run(self, *args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    options = {"tol": None, "random_state": 0}
+    model = SGDClassifier(max_iter=10, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(Epochs, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(X, y)
+    assert (model.stop_reason_, model.n_iter_) == ("interrupted", 2)
+    np.testing.assert_array_equal(model.coef_, SGDClassifier(max_iter=2, **options).fit(X, y).coef_)
+
+
+def test_sparsify_and_predict():
+    X, y = load_iris(return_X_y=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = SGDClassifier("log_loss", penalty="l1", alpha=0.05, random_state=0).fit(scale(X), y)
+    before = model.predict_proba(scale(X))
+    assert (model.coef_ == 0).any()
+    model.sparsify()
+    assert scipy.sparse.issparse(model.coef_)
+    np.testing.assert_allclose(model.predict_proba(scale(X)), before)
+    model.partial_fit(scale(X), y)
+    assert isinstance(model.coef_, np.ndarray)
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(scale(X))), model.predict_proba(scale(X)))
+    for loss in CLASSIFIER_LOSSES:
+        assert hasattr(SGDClassifier(loss), "predict_proba") == (loss in ("log_loss", "modified_huber", "multinomial"))
