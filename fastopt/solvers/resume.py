@@ -132,10 +132,13 @@ def fitting(
             and like_w(run["w"])
             and (run["best"] is None or like_w(run["best"]))
             and (run["learning_rate"] is None or _is_number(run["learning_rate"]))
-            and all(isinstance(n, int) and 0 <= n < 2**53 for n in (state["t"], run["rises"]))
+            and all(isinstance(n, int) and 0 <= n < 2**53 for n in (state["t"], run["rises"], run["at"], run["length"]))
+            and run["at"] < run["length"]
+            and all(isinstance(run[key], bool) for key in ("fresh", "rising"))
+            and _is_number(run["cycle_start"])
             and _is_number(run["start"])
             and _is_number(run["scale"])
-            and 0 < run["scale"] <= 1
+            and run["scale"] > 0
             and rows("row", "best_row")
         )
     except (KeyError, TypeError, AttributeError):
