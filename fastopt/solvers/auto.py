@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastopt._validation import fail
 from fastopt.objective import Objective
-from fastopt.solvers.monitor import Result
+from fastopt.solvers.monitor import Reporter, Result
 from fastopt.solvers.table import SOLVERS, able
 
 __all__ = ["auto", "choose"]
@@ -29,7 +29,10 @@ def choose(objective: Objective) -> list[str]:
     softmax on many columns above all; and behind the others.
 
     Milliseconds to a relative gap of 1e-4 / 1e-6 at alpha = 1/n, one thread of a 2.6 GHz EPYC, problems of
-    `bench.problems` (in brackets ``mean ||x||^2 / (n l2)``; "-" not within 2 s):
+    `bench.problems` (in brackets ``mean ||x||^2 / (n l2)``; "-": not within the 1.5 to 2 s of its search; empty: not
+    measured). From several runs on a machine that others used too, "sdca" and "saga" from another one than "newton" and
+    "lbfgs": good for the choice where columns differ by 2 or more. The bounds 200 and 20,000 rest on mushrooms,
+    digits_onehot_pairs and flights_onehot alone.
 
     ==========================  =====================  =============  ============  ============  ===========
     problem                     rows x columns         newton         sdca          saga          lbfgs
@@ -81,7 +84,7 @@ def hessian_passes(objective: Objective) -> float:
 
 def auto(
     objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int,
-    rng: np.random.RandomState | np.random.Generator, verbose: int = 0,
+    rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0,
 ) -> tuple[str, Result]:  # fmt: skip
     """Minimises F from w by the solver that `choose` names first; where it stalls, the next goes on.
 

@@ -164,11 +164,11 @@ class Monitor:
         rounded = w.reshape(self.objective.shape).astype(self.objective.design.dtype)
         if rounded.dtype != w.dtype:
             value, gradient = self.objective.value_and_gradient(rounded)
-            norm = float(np.linalg.norm(gradient))
-            if stop_reason == "tol" and norm > self.tol:
+            size = norm(gradient)
+            if stop_reason == "tol" and size > self.tol:
                 return self.result(w.reshape(self.objective.shape), n_iter, stop_reason)
             epoch, seconds, _, _, rate = self.rows[-1]
-            self.rows[-1] = (epoch, seconds, value, norm, rate)
+            self.rows[-1] = (epoch, seconds, value, size, rate)
         return self.result(rounded, n_iter, stop_reason)
 
     def result(self, w: NDArray[Any], n_iter: int, stop_reason: str, state: dict[str, Any] | None = None) -> Result:

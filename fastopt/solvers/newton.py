@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from fastopt.objective import Objective
-from fastopt.solvers.monitor import Monitor, Result
+from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
 
 __all__ = ["newton"]
 
@@ -29,7 +29,7 @@ HOPELESS = 0.3
 ROUNDING = 1e-13
 
 
-def newton(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, verbose: int = 0) -> Result:
+def newton(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, verbose: int | Reporter = 0) -> Result:
     """Minimises F from w by Newton steps ``w -= t H^-1 g`` until the Euclidean norm of g is at most tol.
 
     g is F's gradient over all the data, by which it also stops, so that a step costs one pass; H is the Hessian of an
@@ -52,7 +52,7 @@ def newton(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, 
     start = result = descent.w
     done, reason = 0, "max_iter"
     try:
-        if monitor.record(descent.value, float(np.linalg.norm(descent.gradient)), 0):
+        if monitor.record(descent.value, norm(descent.gradient), 0, math.nan, descent.w):
             reason, max_iter = "tol", 0
         elif not start.any():
             descent = warm_up(descent)
@@ -60,7 +60,7 @@ def newton(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, 
             if (done or descent.w is start) and not descent.step():
                 reason = "stalled"
                 break
-            converged = monitor.record(descent.value, float(np.linalg.norm(descent.gradient)), done + 1)
+            converged = monitor.record(descent.value, norm(descent.gradient), done + 1, math.nan, descent.w)
             result, done = descent.w, done + 1
             if converged:
                 reason = "tol"
