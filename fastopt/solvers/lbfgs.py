@@ -93,7 +93,8 @@ class Scaled:
         if not self.centred:
             self.mean = np.zeros(d)
         # The difference is off by rounding; what is below is a constant column, and F says nothing on its u.
-        variance = np.maximum(square - self.mean**2, 1e-12 * square)
+        with np.errstate(over="ignore", invalid="ignore"):
+            variance = np.maximum(square - self.mean**2, 1e-12 * square)
         diagonal = np.append(curvature * variance + objective.l2, [curvature] * self.centred)
         self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))[:, None]
 
