@@ -265,7 +265,7 @@ def test_what_it_cannot_do(options):
 
 def test_the_estimators_errors_name_who_can():
     X, y = load_iris(return_X_y=True)
-    with pytest.raises(ValueError, match=r"3 outputs at once; got 'sdca'\. Only binary .* Use 'lbfgs'\.$"):
+    with pytest.raises(ValueError, match=r"3 outputs at once; got 'sdca'\. Only binary .* Use 'lbfgs' or 'newton'\.$"):
         LogisticRegression(solver="sdca").fit(X, y)
-    with pytest.raises(ValueError, match=r"F without an L2 penalty; got 'sdca'\. Use 'lbfgs' or 'saga'\.$"):
+    with pytest.raises(ValueError, match=r"F without an L2 penalty; got 'sdca'\. Use 'lbfgs' or 'newton' or 'saga'\.$"):
         LogisticRegression(solver="sdca", C=np.inf).fit(X[:100], y[:100])

@@ -12,7 +12,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
-from sklearn.utils import column_or_1d, compute_class_weight
+from sklearn.utils import assert_all_finite, column_or_1d, compute_class_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
 
@@ -709,6 +709,8 @@ class SGDClassifier(ClassifierMixin, _SGD):
         """Targets +1 and -1 with a column for each output, and the classes."""
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        if getattr(y, "dtype", np.dtype(object)).kind == "f":
+            assert_all_finite(y, input_name="y")
         check_classification_targets(y)
         self._multilabel = _is_multilabel(y)
         if self._multilabel:
