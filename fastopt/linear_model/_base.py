@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +19,27 @@ from fastopt.solvers.monitor import Reporter
 
 #: Frames between a public `fit` and its caller, for warnings that name the caller's line.
 FRAMES = 3
-try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:  # scikit-learn before 1.9 has no callbacks
-    FRAMES = 2
+if TYPE_CHECKING:  # scikit-learn ships no types
+    Method = TypeVar("Method")
 
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stands for scikit-learn's, without its `set_callbacks`."""
+    class CallbackSupportMixin:
+        """`set_callbacks`."""
 
-    def with_callbacks(method: Any) -> Any:
-        """The method as it is."""
+    def with_callbacks(method: Method) -> Method:
+        """The method, with callbacks set up and torn down around it."""
         return method
+else:
+    try:
+        from sklearn.callback import CallbackSupportMixin, with_callbacks
+    except ImportError:  # scikit-learn before 1.9 has no callbacks
+        FRAMES = 2
+
+        class CallbackSupportMixin:
+            """Stands for scikit-learn's, without its `set_callbacks`."""
+
+        def with_callbacks(method: Any) -> Any:
+            """The method as it is."""
+            return method
 
 
 __all__ = [
