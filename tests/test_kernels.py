@@ -1,0 +1,110 @@
+"""What all kernels share: the vector levels they are compiled for, and their exp."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastopt import _kernels
+from fastopt._kernels import LEVELS, about, passes
+
+HERE = Path(_kernels.__file__).parent
+#: Levels that were compiled and that this processor has.
+USABLE = [
+    level
+    for i, level in enumerate(LEVELS)
+    if i <= about.LEVEL and (level == "baseline" or any((HERE / level).glob("dense.*")))
+]
+
+EPOCHS = """
+import numpy as np, scipy.sparse
+from fastopt import _kernels
+from fastopt._design import Design
+from fastopt.objective import Objective
+from fastopt.optimizers import OPTIMIZERS
+from fastopt.solvers.stochastic import Epochs
+rng = np.random.default_rng(0)
+X = rng.standard_normal((60, 37)) * (rng.random((60, 37)) < 0.2)
+y = rng.choice([-1.0, 1.0], 60)
+print(_kernels.LEVEL, _kernels.dense.__file__)
+for name, rule in OPTIMIZERS.items():
+    for data, lazy in ((X, None), (scipy.sparse.csr_array(X), True)):
+        epochs = Epochs(Objective(Design.from_array(data), y), rule(learning_rate=0.05), 3, lazy=lazy)
+        for _ in range(3):
+            epochs.run(rng.permutation(60))
+        print(name, *(w.hex() for w in epochs.w.ravel().tolist()))
+"""
+
+
+def run(code, level):
+    environment = os.environ | {"FASTOPT_SIMD": level, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def iterates():
+    """Of every rule at every level: {level: [(rule, w)]}."""
+    found = {}
+    for level in USABLE:
+        done = run(EPOCHS, level)
+        assert done.returncode == 0, done.stderr
+        first, *rows = done.stdout.splitlines()
+        name, path = first.split(" ", 1)
+        assert name == level
+        assert (Path(path).parent.name == level) == (level != "baseline")
+        found[level] = [(rule, np.array([float.fromhex(w) for w in ws])) for rule, *ws in map(str.split, rows)]
+    return found
+
+
+def test_the_widest_level_is_used():
+    assert _kernels.LEVEL == (os.environ.get("FASTOPT_SIMD") or USABLE[-1])
+
+
+@pytest.mark.parametrize("level", USABLE)
+def test_every_level_takes_the_same_steps(level, iterates):
+    """Within a few roundings: only fused multiplications differ."""
+    for (rule, w), (_, expected) in zip(iterates[level], iterates["baseline"], strict=True):
+        np.testing.assert_allclose(w, expected, rtol=0, atol=1e-12 * np.abs(expected).max(), err_msg=rule)
+
+
+@pytest.mark.parametrize("level", ["", "v5", *LEVELS[about.LEVEL + 1 :]])
+def test_a_level_that_is_not_there(level):
+    done = run("import fastopt", level)
+    if not level:
+        assert done.returncode == 0
+        return
+    assert done.returncode
+    assert "FASTOPT_SIMD must be one of 'baseline'" in done.stderr
+    assert repr(level) in done.stderr
+
+
+@pytest.mark.parametrize(("kind", "low", "high", "exact"), [
+    (np.float64, -708.3, 709.7, np.longdouble),
+    (np.float32, -87.3, 88.7, np.float64),
+])  # fmt: skip
+def test_exp(kind, low, high, exact):
+    """Within 2 ulp over all its range, also where the loop's last elements are not vectorised."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([np.linspace(low, high, 200_001), rng.uniform(-1, 1, 50_000), [0.0, low, high]]).astype(kind)
+    x = x[(x >= kind(low)) & (x <= kind(high))]
+    for values in (x, *(x[i : i + 7] for i in range(0, 700, 7))):
+        y, right = values.copy(), np.exp(values.astype(exact))
+        passes.exponential(y)
+        assert (np.abs(y - right) <= 2 * np.spacing(right.astype(kind)).astype(exact)).all()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_exp_beyond_its_range(kind):
+    """The value at the end of the range; NaN stays NaN."""
+    x = np.array([-np.inf, -1e30, -1e4, np.nan, 1e4, 1e30, np.inf] * 5, dtype=kind)
+    passes.exponential(x)
+    smallest, largest = np.finfo(kind).tiny, np.finfo(kind).max
+    for row in x.reshape(5, 7):
+        assert np.isnan(row[3])
+        assert (row[:3] >= smallest).all()
+        assert (row[:3] < 4 * smallest).all()
+        assert (row[4:] > largest / 4).all()
+        assert np.isfinite(row[4:]).all()
