@@ -169,7 +169,8 @@ class Epochs:
             assert design.indptr is not None
             entries = int(np.diff(design.indptr).max(initial=0)) * self.batch_size
             most = max(BLOCK, min(d, entries) + 1)  # one more: where the kernel writes what it does not keep
-            touched, first, local = np.empty(most, np.intp), np.empty(most * K, np.int32), np.empty(entries, np.int32)
+            touched, first = np.empty(most, np.intp), np.empty(most * K, np.int32)
+            local = np.empty(max(1, entries), np.int32)  # the kernels take the address of the first element
             self._small = np.empty((SLOTS + 3, most * K), design.dtype)
             share = touch_shares(design.column_counts, n, self.batch_size)
             if objective.l2 and not optimizer.exact_l2:
