@@ -6,7 +6,7 @@ import scipy.sparse
 from cases import LAYOUTS, assert_close, problem
 from scipy.optimize import approx_fprime
 
-from fastopt import reference
+from fastopt import LogisticRegression, reference
 from fastopt._design import Design
 from fastopt.losses import LOSSES
 from fastopt.objective import RUN, Objective
@@ -205,3 +205,13 @@ def test_scaled_variables(n_outputs, fit_intercept):
         zero = np.zeros(u.size)
         H = approx_fprime(zero, lambda u: V.gradient(F.gradient(V.parameters(u))), 1e-5)
         np.testing.assert_allclose(H.diagonal(), 1.0, rtol=1e-3)
+
+
+def test_a_hessian_that_no_memory_holds_is_refused():
+    """20 GB for 50,000 columns: the process was killed."""
+    X = scipy.sparse.random_array((20, 50_000), density=1e-3, format="csr", rng=np.random.default_rng(0))
+    y = np.arange(20) % 2
+    rule = r"a function of 50,001 parameters \(at most 5,000\); got 'newton'\. Use 'lbfgs'"
+    with pytest.raises(ValueError, match=rule):
+        LogisticRegression(solver="newton").fit(X, y)
+    assert LogisticRegression().fit(X, y).converged_

@@ -78,10 +78,10 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         Order of the rows. None draws fresh entropy: NumPy's global state is never touched.
     solver : str or Optimizer, default "auto"
         "auto" takes the fastest of the following for the data, see `fastopt.solvers.auto.choose`, and the next where
-        that gets stuck: "newton" (Cholesky factors, for few columns of any scale), "lbfgs" (scipy's L-BFGS-B on the
-        compiled objective, in variables that centre and scale the columns); for two classes "sdca" (dual coordinate
-        descent, the fastest on text and other rows with ``||x||^2 C`` up to some units) and "saga" (sparse SAGA, for
-        longer rows, weaker penalties, and L1); an update rule's name, a key of
+        that gets stuck: "newton" (Cholesky factors, for few columns of any scale; 5,000 parameters at most), "lbfgs"
+        (scipy's L-BFGS-B on the compiled objective, in variables that centre and scale the columns); for two classes
+        "sdca" (dual coordinate descent with L2, the fastest on text and other rows with ``||x||^2 C`` up to some units)
+        and "saga" (sparse SAGA, for longer rows, weaker penalties, and L1); an update rule's name, a key of
         `fastopt.optimizers.OPTIMIZERS`: "gd", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw",
         "nadam", "adamax", "adadelta", "ftrl", "lion", "schedule_free_sgd", "schedule_free_adamw"; or an instance such
         as ``Adam(learning_rate=0.01)``.

@@ -35,6 +35,8 @@ class Solver:
     kinks : bool
         Losses without a bound on their curvature.
     losses : tuple of str, or None for all
+    most : float
+        Parameters at most: a Hessian of more takes gigabytes, and its factors minutes.
     """
 
     run: Callable[..., Result]
@@ -44,6 +46,7 @@ class Solver:
     needs_l2: bool = False
     kinks: bool = False
     losses: tuple[str, ...] | None = None
+    most: float = float("inf")
 
     def obstacle(self, objective: Objective) -> str:
         """What about this objective the solver cannot minimise; empty if it can."""
@@ -53,6 +56,8 @@ class Solver:
             return "an L1 penalty"
         if self.needs_l2 and not objective.l2 > 0:
             return "F without an L2 penalty"
+        if (parameters := objective.shape[0] * objective.n_outputs) > self.most:
+            return f"a function of {parameters:,} parameters (at most {self.most:,})"
         if self.losses is not None:
             return "" if objective.loss.name in self.losses else f"the loss {objective.loss.name!r}"
         if objective.loss.max_curvature == float("inf") and not self.kinks:
@@ -63,7 +68,7 @@ class Solver:
 #: Every solver that is not an update rule by the name that the estimators' `solver` takes.
 SOLVERS: dict[str, Solver] = {
     "lbfgs": Solver(lbfgs, outputs=True, l1=True, kinks=True),
-    "newton": Solver(newton, outputs=True),
+    "newton": Solver(newton, outputs=True, most=5000),
     "sdca": Solver(sdca, shuffles=True, needs_l2=True, losses=DUAL_LOSSES),
     "saga": Solver(saga, shuffles=True, l1=True),
 }
