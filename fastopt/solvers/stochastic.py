@@ -140,13 +140,15 @@ class Epochs:
         if around is not None:
             arrays += ("average",) * (around.average > 0) + ("l1_paid",) * (around.l1 == "truncated")
         self._arrays = arrays
-        self._params = np.zeros((len(arrays) + 2, objective.shape[0] * objective.n_outputs), dtype=design.dtype)
-        self.w = self._params[0].reshape(objective.shape)
+        size = objective.shape[0] * objective.n_outputs
+        self._params = lines(len(arrays) + 2, size, design.dtype)
+        self._params[...] = 0
+        self.w = self._params[0, :size].reshape(objective.shape)
         if w is not None:
             self.w[...] = w
         self.state: dict[str, Any] = {}
         for i, slot in enumerate(arrays):
-            self.state[slot] = self._params[1 + i].reshape(objective.shape)
+            self.state[slot] = self._params[1 + i, :size].reshape(objective.shape)
         self.forget()
         if state is not None:
             self._restore_state(state)
@@ -171,7 +173,7 @@ class Epochs:
             most = max(BLOCK, min(d, entries) + 1)  # one more: where the kernel writes what it does not keep
             touched, first = np.empty(most, np.intp), np.empty(most * K, np.int32)
             local = np.empty(max(1, entries), np.int32)  # the kernels take the address of the first element
-            self._small = np.empty((SLOTS + 3, most * K), design.dtype)
+            self._small = lines(SLOTS + 3, most * K, design.dtype)
             share = touch_shares(design.column_counts, n, self.batch_size)
             if objective.l2 and not optimizer.exact_l2:
                 l2 = np.divide(objective.l2, share, out=np.zeros(d), where=share > 0)
@@ -336,7 +338,7 @@ class Epochs:
 
     def _full_step(self, learning_rate: float) -> None:
         """One step against the gradient of F itself, summed in float64; the intercept does not decay."""
-        rule, flat, cut = self.optimizer, self._params[0], self.objective.n_features * self.objective.n_outputs
+        rule, flat, cut = self.optimizer, self.w.reshape(-1), self.objective.n_features * self.objective.n_outputs
         g = rule._clip(self.objective.smooth_value_and_gradient(self.w)[1].astype(flat.dtype).reshape(-1))
         t = int(self.state["t"]) + 1
         row = rule._row(t, learning_rate, self.state)
@@ -402,8 +404,20 @@ class Epochs:
 
 def records(n: int, width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """A column's record takes a power of two up to a cache line, whole lines beyond, and begins where they begin."""
+    power = 1 << (width - 1).bit_length()
+    if power * dtype.itemsize > LINE:
+        return lines(n, width, dtype)
+    return lines(1, n * power, dtype)[0, : n * power].reshape(n, power)
+
+
+def lines(n: int, width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """n rows of at least `width` elements, not initialised, each from a cache line's beginning to another's end.
+
+    A vector that crosses lines costs two accesses: rows that begin anywhere make steps of all coordinates up to twice
+    as slow.
+    """
     line = LINE // dtype.itemsize
-    width = 1 << (width - 1).bit_length() if width <= line else -(-width // line) * line
+    width = -(-width // line) * line
     room = np.empty(n * width + line, dtype)
     skip = -room.ctypes.data % LINE // dtype.itemsize
     return room[skip : skip + n * width].reshape(n, width)
@@ -502,7 +516,7 @@ def stochastic(
             rises = run.rises + 1 if monitor.value >= run.best_row[2] else 0
             run = replace(run, rises=rises, at=run.at + cycles, row=row)
             if monitor.value < run.best_row[2]:
-                best = epochs.solution.copy() if averages else snapshot[0][0].reshape(epochs.w.shape)
+                best = epochs.solution.copy() if averages else epochs.w.copy()
                 run.best, run.best_row = best, row
             done, failures = done + 1, 0
             whole = (run, snapshot, resume.random_numbers(rng), len(monitor.rows), done)
