@@ -10,6 +10,7 @@ import pytest
 
 from fastopt import _kernels
 from fastopt._kernels import LEVELS, about, passes
+from fastopt.optimizers import OPTIMIZERS
 
 HERE = Path(_kernels.__file__).parent
 #: Levels that were compiled and that this processor has.
@@ -108,3 +109,23 @@ def test_exp_beyond_its_range(kind):
         assert (row[:3] < 4 * smallest).all()
         assert (row[4:] > largest / 4).all()
         assert np.isfinite(row[4:]).all()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_large_steps_wherever_arrays_begin(name, dtype):
+    """Up to w's first whole cache line a step goes by itself: no element is left out or taken twice."""
+    rng = np.random.default_rng(0)
+    n, rule = 5000, OPTIMIZERS[name](learning_rate=0.05)
+    start, g = rng.standard_normal((2, n)).astype(dtype)
+    halves = start.copy()
+    for part, slope in ((halves[:2500], g[:2500]), (halves[2500:], g[2500:])):  # too small for a beginning of its own
+        state = rule.init(part)
+        for _ in range(3):
+            rule.step(part, slope, state)
+    for offset in (0, 1, 3, 4, 15, 16):
+        w = np.empty(n + 64, dtype)[offset : offset + n]
+        w[:] = start
+        state = rule.init(w)
+        for _ in range(3):
+            rule.step(w, g, state)
+        np.testing.assert_allclose(w, halves, rtol=0, atol=1e-6 if dtype == np.float32 else 1e-13)
