@@ -11,7 +11,7 @@ from libc.stdint cimport int32_t
 from libc.string cimport memcpy, memset
 
 from fastopt._kernels.plan cimport Plan, begin_scores, intercept_gradient, scalars, slopes, step_intercept
-from fastopt._kernels.portable cimport index, prefetch, real
+from fastopt._kernels.portable cimport index, prefetch, prefetch_l2, real
 from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, LINE, dot, prefetch_sparse_row, sparse_axpy, sparse_dot,
                                    sparse_outputs_axpy, sparse_outputs_dot)
 from fastopt._kernels.rule cimport MAX_SLOTS
@@ -82,41 +82,82 @@ def epoch(Plan plan, const real[::1] values, const index[::1] columns, const ind
 
 def pack(Plan plan, const real[:, ::1] params, real[:, ::1] records, real[:, ::1] small):
     """Every column's w and slots into its record, no steps taken."""
-    cdef Py_ssize_t start = 0, n, s, K = plan.n_outputs, stride = records.shape[1]
+    cdef Py_ssize_t start = 0, n, s, t, K = plan.n_outputs, stride = records.shape[1]
     cdef real *p[MAX_SLOTS + 1]
+    cdef real *record
     cdef int32_t none = 0
     point(plan, small, p)
     with nogil:
         while start < plan.n_features:
             n = min(BLOCK, plan.n_features - start)
+            record = &records[start, 0]
             for s in range(MAX_SLOTS + 1):
                 if s == 0 or plan.slot_rows[s] > 0:
                     memcpy(p[s], &params[plan.slot_rows[s], start * K], n * K * sizeof(real))
-            for s in range(n):
-                plan.touched[s] = start + s
-                memcpy(&records[start + s, stride - 1], &none, sizeof(int32_t))
-                if plan.l2.shape[0] > 0:
-                    records[start + s, stride - 2] = <real>plan.l2[start + s]
             settle(plan.rule, &plan.hyper[0], &plan.table[0, 0], 0, n * K, p)
-            put(plan, n, &records[0, 0], stride, p)
+            for s in range(MAX_SLOTS + 1):
+                if s == 0 or plan.slot_rows[s] > 0:
+                    spread(p[s], n, K, record, stride)
+                    record += K
+            record = &records[start, stride - 1]
+            for t in range(n):
+                memcpy(record + t * stride, &none, sizeof(int32_t))
+            if plan.l2.shape[0] > 0:
+                for t in range(n):
+                    records[start + t, stride - 2] = <real>plan.l2[start + t]
             start += n
 
 
 def unpack(Plan plan, real[:, ::1] params, real[:, ::1] records, real[:, ::1] small, Py_ssize_t steps):
     """Every column takes its idle steps up to `steps` and goes back to `params`."""
-    cdef Py_ssize_t start = 0, n, s, K = plan.n_outputs, stride = records.shape[1]
+    cdef Py_ssize_t start = 0, n, s, t, c, K = plan.n_outputs, stride = records.shape[1]
     cdef real *p[MAX_SLOTS + 1]
+    cdef const real *record
+    cdef int32_t *first = &plan.first[0]
+    cdef int32_t stamp
     point(plan, small, p)
     with nogil:
         while start < plan.n_features:
             n = min(BLOCK, plan.n_features - start)
-            for s in range(n):
-                take(plan, s, &records[start + s, 0], stride, steps, p)
-            catch_up(plan.rule, &plan.hyper[0], &plan.table[0, 0], steps, &plan.first[0], n * K, p)
+            record = &records[start, stride - 1]
+            for t in range(n):
+                memcpy(&stamp, record + t * stride, sizeof(int32_t))
+                for c in range(K):
+                    first[t * K + c] = stamp
+            record = &records[start, 0]
+            for s in range(MAX_SLOTS + 1):
+                if s == 0 or plan.slot_rows[s] > 0:
+                    collect(record, n, K, stride, p[s])
+                    record += K
+            catch_up(plan.rule, &plan.hyper[0], &plan.table[0, 0], steps, first, n * K, p)
             for s in range(MAX_SLOTS + 1):
                 if s == 0 or plan.slot_rows[s] > 0:
                     memcpy(&params[plan.slot_rows[s], start * K], p[s], n * K * sizeof(real))
             start += n
+
+
+cdef inline void spread(const real *slot, Py_ssize_t n, Py_ssize_t K, real *record, Py_ssize_t stride) noexcept nogil:
+    """A slot of n columns into their records."""
+    cdef Py_ssize_t t, c
+    if K == 1:
+        for t in range(n):
+            record[t * stride] = slot[t]
+        return
+    for t in range(n):
+        for c in range(K):
+            record[t * stride + c] = slot[t * K + c]
+
+
+cdef inline void collect(const real *record, Py_ssize_t n, Py_ssize_t K, Py_ssize_t stride, real *slot) noexcept nogil:
+    """A slot of n columns from their records."""
+    cdef Py_ssize_t t, c
+    if K == 1:
+        for t in range(n):
+            slot[t] = record[t * stride]
+        return
+    for t in range(n):
+        for c in range(K):
+            slot[t * K + c] = record[t * stride + c]
 
 
 cdef inline void point(Plan plan, real[:, ::1] small, real **p) noexcept nogil:
@@ -307,9 +348,9 @@ cdef void look_ahead(Plan plan, Py_ssize_t i, const real *x, const index *column
         row = plan.order[i + 2]
         for k in range(rows[row], rows[row + 1]):
             record = <const char *>(records + columns[k] * stride)
-            prefetch(record)
+            prefetch_l2(record)
             if size > LINE:
-                prefetch(record + size - 1)
+                prefetch_l2(record + size - 1)
 
 
 cdef void predict(Plan plan, Py_ssize_t lo, Py_ssize_t b, const real *x, const index *rows, const real *intercept,
