@@ -161,6 +161,15 @@ class Objective:
         value = self._value(w, _NONE)
         return value + self.l1 * float(np.abs(self._penalised(w)).sum()) if self.l1 else value
 
+    def value_at_zero(self) -> float:
+        """F at zero parameters, without a look at X."""
+        no_columns = Design(np.broadcast_to(np.zeros(1), (self.n_samples, 1)), None, None, (self.n_samples, 1))
+        weights = self.sample_weight if len(self.weights) else None
+        F = Objective(
+            no_columns, self.y, loss=self.loss, sample_weight=weights, fit_intercept=False, n_outputs=self.n_outputs
+        )
+        return F.value(F.zeros())
+
     def gradient(self, w: NDArray[Any]) -> Float64:
         """Gradient of F at w; with L1 the subgradient of least norm."""
         return self.value_and_gradient(w)[1]
@@ -208,13 +217,16 @@ class Objective:
         flat = total.reshape(width * K, width * K)
         height = max(64, BLOCK // (width * K))
         softmax = self.loss.targets == "multiclass"
-        roots = np.sqrt(self.weights) if softmax and len(self.weights) else np.ones(self.n_samples)
+        factors, roots = np.sqrt(z), None
+        if softmax:
+            roots = np.sqrt(self.weights) if len(self.weights) else np.ones(self.n_samples)
+            factors *= roots[:, None]
         for start in range(0, self.n_samples, height):
             rows = slice(start, min(start + height, self.n_samples))
             for c in range(K):  # softmax: sum_i s_i (diag(p_i) - p_i p_i') (x) x_i x_i'
-                scaled = self._scaled_rows(rows, roots[rows] * np.sqrt(z[rows, c]), dtype)
+                scaled = self._scaled_rows(rows, factors[rows, c], dtype)
                 total[:, c, :, c] += scaled.T @ scaled  # NumPy calls syrk: half a product's work
-            if not softmax:
+            if roots is None:
                 continue
             scaled = self._scaled_rows(rows, roots[rows], dtype)
             both = (scaled[:, :, None] * z[rows, None, :].astype(scaled.dtype)).reshape(len(scaled), -1)

@@ -12,6 +12,7 @@ from fastopt.objective import Objective
 from fastopt.solvers import auto as module
 from fastopt.solvers.auto import auto, choose
 from fastopt.solvers.lbfgs import lbfgs
+from fastopt.solvers.monitor import Reporter
 from fastopt.solvers.table import SOLVERS, Solver
 
 
@@ -89,3 +90,38 @@ def test_the_same_random_state_gives_the_same_bits():
     one, other = (auto(F, F.zeros(), tol=1e-4, max_iter=50, rng=np.random.default_rng(1)) for _ in range(2))
     assert one[0] == other[0] == "sdca"
     np.testing.assert_array_equal(one[1].w, other[1].w)
+
+
+@pytest.mark.parametrize("solver", ["newton", "sdca", "saga", "lbfgs"])
+def test_callers_are_shown_every_measured_epoch_and_a_start_that_cost_no_pass(solver):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((20_000, 10))
+    y = np.where(X.sum(axis=1) > 3 * rng.standard_normal(20_000), 1.0, -1.0)
+    F = Objective(Design.from_array(X), y, alpha=1e-3, sample_weight=rng.random(20_000))
+    seen = {}
+    reporter = Reporter(on_epoch=lambda epoch, w: seen.update({epoch: np.array(w)}))
+    options = {"rng": np.random.default_rng(0)} if SOLVERS[solver].shuffles else {}
+    result = SOLVERS[solver].run(F, F.zeros(), tol=1e-6, max_iter=200, verbose=reporter, **options)
+    history = result.history
+    assert result.stop_reason == "tol"
+    assert list(seen) == history["epoch"].tolist()
+    assert history["objective"][0] == pytest.approx(np.log(2), rel=1e-12)
+    assert np.isfinite(history["objective"]).all()
+    for epoch, value, size in zip(history["epoch"], history["objective"], history["grad_norm"], strict=True):
+        w = seen[epoch].reshape(F.shape)
+        assert value == pytest.approx(F.value(w), rel=1e-9)
+        if epoch or solver == "lbfgs":  # the others' first norm would cost a pass
+            assert size == pytest.approx(np.linalg.norm(F.gradient(w)), rel=1e-6, abs=1e-12)
+        else:
+            assert np.isnan(size)
+
+
+@pytest.mark.parametrize("solver", ["newton", "sdca", "saga"])
+def test_a_start_at_the_minimum_ends_at_once(solver):
+    X = np.tile([[1.0], [-1.0]], (20_000, 1))
+    F = Objective(Design.from_array(X), np.repeat([1.0, -1.0], 20_000), alpha=1.0)  # the classes are alike
+    options = {"rng": np.random.default_rng(0)} if SOLVERS[solver].shuffles else {}
+    result = SOLVERS[solver].run(F, F.zeros(), tol=1e-6, max_iter=100, **options)
+    assert result.stop_reason == "tol"
+    assert np.linalg.norm(F.gradient(result.w)) <= 1e-6
+    assert result.n_iter <= 10

@@ -25,6 +25,10 @@ STOP_REASONS = {
 }
 
 
+#: Rows of the sample that stands for all in an estimate.
+SAMPLE = 1024
+
+
 @dataclass
 class Result:
     """What a solver returns.
@@ -39,7 +43,8 @@ class Result:
     stop_reason : str
         A key of `STOP_REASONS`.
     history : dict of arrays
-        epoch, seconds, objective, grad_norm, learning_rate: one element per check.
+        epoch, seconds, objective, grad_norm, learning_rate: one element per check. A norm that was not measured is NaN
+        (`Monitor.begin`).
     state : dict
         The optimizer's state after the last step.
     """
@@ -129,6 +134,19 @@ class Monitor:
         self.rows: list[tuple[int, float, float, float, float]] = []
         self.start = time.perf_counter()
 
+    def begin(self, w: NDArray[Any]) -> float:
+        """Takes down the start; returns the gradient's norm there.
+
+        From w = 0 on many rows F needs no look at X, and its gradient no pass: the norm is estimated on a sample then,
+        and NaN in the history.
+        """
+        objective = self.objective
+        if objective.n_samples < 16 * SAMPLE or np.any(w):
+            self.check(w, 0)
+            return self.grad_norm
+        self.record(objective.value_at_zero(), math.nan, 0, w=w)
+        return norm(objective.sample(SAMPLE).gradient(w))
+
     def check(self, w: NDArray[Any], epoch: int, learning_rate: float = math.nan) -> bool:
         """Measures at w after `epoch` epochs; True if converged."""
         value, gradient = self.objective.value_and_gradient(w)
@@ -142,7 +160,8 @@ class Monitor:
         seconds = time.perf_counter() - self.start
         self.rows.append((epoch, seconds, value, grad_norm, learning_rate))
         rate = "" if math.isnan(learning_rate) else f"  learning rate {learning_rate:.3g}"
-        self.reporter.epoch(epoch, f"{seconds:8.2f} s  F {value:.8g}  |gradient| {grad_norm:.3g}{rate}", w)
+        size = "" if math.isnan(grad_norm) else f"  |gradient| {grad_norm:.3g}"
+        self.reporter.epoch(epoch, f"{seconds:8.2f} s  F {value:.8g}{size}{rate}", w)
         return grad_norm <= self.tol
 
     def forget_last(self) -> None:
@@ -189,7 +208,7 @@ class Checks:
     ----------
     tol : float
     start : float
-        The gradient's norm before the first step.
+        The gradient's norm before the first step, or about that.
     """
 
     #: Measurements in a row, each twice as many epochs on, that do not lower a norm that has already fallen a

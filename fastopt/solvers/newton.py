@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import lapack
 
 from fastopt.objective import Objective
 from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
@@ -48,16 +48,23 @@ def newton(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, 
     Vandenberghe, "Convex optimization", 2004, sections 9.5.1 and 9.5.2 (Newton decrement, damped steps).
     """
     monitor = Monitor(objective, tol, verbose)
-    descent = Descent(objective, np.asarray(w, dtype=np.float64), rounds=True)
-    start = result = descent.w
-    done, reason = 0, "max_iter"
+    start = result = np.asarray(w, dtype=np.float64)
+    done, reason, warm = 0, "max_iter", False
     try:
-        if monitor.record(descent.value, norm(descent.gradient), 0, math.nan, descent.w):
-            reason, max_iter = "tol", 0
-        elif not start.any():
-            descent = warm_up(descent)
+        if not start.any() and (sizes := sample_sizes(objective)):
+            value = objective.value_at_zero()
+            monitor.record(value, math.nan, 0, w=start)
+            descent = Descent(objective, *warm_up(objective, start, sizes))
+            warm = descent.value < value
+        if not warm:
+            descent = Descent(objective, start)
+            result = descent.w
+            if monitor.rows:
+                monitor.rows.pop()
+            if monitor.record(descent.value, norm(descent.gradient), 0, math.nan, descent.w):
+                reason, max_iter = "tol", 0
         while done < max_iter:
-            if (done or descent.w is start) and not descent.step():
+            if (done or not warm) and not descent.step():
                 reason = "stalled"
                 break
             converged = monitor.record(descent.value, norm(descent.gradient), done + 1, math.nan, descent.w)
@@ -71,35 +78,34 @@ def newton(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, 
     return monitor.result(single if np.array_equal(single, result) else result, done, reason)
 
 
-def warm_up(descent: Descent) -> Descent:
-    """The minimum of F of growing samples, each to its statistical error, as a new start; the old one if F is lower."""
-    objective, first = descent.objective, descent
+def sample_sizes(objective: Objective) -> list[int]:
+    """How many rows each of the samples has whose minima lead to that of F, from the smallest on."""
     size, sizes = objective.n_samples // GROWTH, []
-    parameters = descent.w.size
-    while size >= max(1000, ROWS_PER_PARAMETER * parameters):
+    while size >= max(1000, ROWS_PER_PARAMETER * objective.shape[0] * objective.n_outputs):
         sizes.append(size)
         size //= GROWTH
-    w, curvature = first.w, None
-    for size in reversed(sizes):
-        sample = objective.sample(size)
-        level = Descent(sample, w, curvature=curvature)
+    return sizes[::-1]
+
+
+def warm_up(objective: Objective, w: Float64, sizes: list[int]) -> tuple[Float64, Curvature | None]:
+    """The minimum of F of growing samples, each to its statistical error, and the last one's curvature."""
+    first, curvature = w, None
+    for size in sizes:
+        level = Descent(objective.sample(size), w, curvature=curvature, rounds=False)
         # The minimum of a sample's F is off by half of this on all the data.
-        error = parameters / size * max(level.value, 1e-3)
+        error = w.size / size * max(level.value, 1e-3)
         for _ in range(20):
             if level.decrement <= 0.1 * error or not level.step():
                 break
         w, curvature = level.w, level.curvature
-    if w is first.w or not np.isfinite(w).all():
-        return first
-    found = Descent(objective, w, rounds=True, curvature=curvature)
-    return found if found.value < first.value else first
+    return (w, curvature) if np.isfinite(w).all() else (first, None)
 
 
 class Descent:
     """Newton steps on one objective: the point, F and its gradient there, and a Hessian of some earlier point."""
 
     def __init__(
-        self, objective: Objective, w: Float64, *, rounds: bool = False, curvature: Curvature | None = None
+        self, objective: Objective, w: Float64, curvature: Curvature | None = None, *, rounds: bool = True
     ) -> None:
         self.objective = objective
         self.rounds = rounds and objective.design.dtype != np.float64
@@ -137,10 +143,11 @@ class Descent:
                 value, gradient = self.objective.value_and_gradient(w)
                 noise = ROUNDING * abs(self.value)
                 if value <= self.value - 1e-4 * t * decrement + noise:
-                    left = -float(np.vdot(gradient, -self.curvature.solve(gradient)))
+                    following = -self.curvature.solve(gradient)
+                    left = -float(np.vdot(gradient, following))
                     if value <= self.value - noise or left < decrement:
                         fresh = self.curvature.point is self.w and self.curvature.n_samples == self.objective.n_samples
-                        self.w, self.value, self.gradient, self._direction = w, value, gradient, None
+                        self.w, self.value, self.gradient, self._direction = w, value, gradient, following
                         if t < 1 or left > SLOW * decrement:
                             self.renew(finer=fresh and t == 1 and left > HOPELESS * decrement)
                         return True
@@ -221,9 +228,15 @@ def _factor(H: Float64, epsilon: float) -> Callable[[Float64], Float64]:
     if np.isfinite(H).all():
         ridge = epsilon
         while ridge < 1:
-            try:
-                factor = cho_factor(H + ridge * np.eye(len(H)), lower=True, overwrite_a=True, check_finite=False)
-                return lambda v: np.asarray(cho_solve(factor, v, check_finite=False))
-            except LinAlgError:
-                ridge *= 10
+            # LAPACK itself: on 30 columns scipy.linalg's checks would take most of a step's time.
+            factor, failed = lapack.dpotrf(_with_ridge(H, ridge).T, overwrite_a=1)
+            if not failed:
+                return lambda v: np.asarray(lapack.dpotrs(factor, v)[0])
+            ridge *= 10
     return lambda v: v
+
+
+def _with_ridge(H: Float64, ridge: float) -> Float64:
+    H = H.copy()
+    H.flat[:: len(H) + 1] += ridge
+    return H

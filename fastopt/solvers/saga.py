@@ -141,11 +141,16 @@ def saga(
     epochs.w[:rows] = np.asarray(w).reshape(-1)
     warm = bool(epochs.w.any())
     reason, done, scale, failures = "max_iter", 0, 1.0, 0
-    if monitor.record(*epochs.renew(), 0):
+    if warm:
+        monitor.record(*epochs.renew(), 0, w=solution())
+        start_norm = monitor.grad_norm
+    else:  # a table and an average of zeros fit each other: the first epoch needs no more
+        start_norm = monitor.begin(solution())
+    if monitor.grad_norm <= tol:
         reason = "tol"
     if not objective.design.column_counts.all():
         epochs.w[:-1][objective.design.column_counts == 0] = 0  # never touched: its minimiser is zero
-    checks = Checks(tol, monitor.grad_norm)
+    checks = Checks(tol, start_norm)
     start = best_value = monitor.value
     best, best_row = solution(), monitor.rows[-1]
     try:
@@ -170,7 +175,7 @@ def saga(
                     break
                 continue
             failures = 0
-            converged = monitor.record(value, norm, done, rate)
+            converged = monitor.record(value, norm, done, rate, solution())
             checks.measured(done, estimate, norm)
             if value <= best_value:
                 best_value, best, best_row = value, solution(), monitor.rows[-1]

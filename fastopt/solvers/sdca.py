@@ -213,15 +213,20 @@ def sdca(
         norm = float(np.linalg.norm(gradient))
         gap = max(value - epochs.dual_value(), 0.0)
         gaps.append(gap)
-        return monitor.record(value, norm if smooth else (2 * objective.l2 * gap) ** 0.5, epoch)
+        return monitor.record(value, norm if smooth else (2 * objective.l2 * gap) ** 0.5, epoch, w=at)
 
     reason, done = "max_iter", 0
     if start.any():
         epochs.start_from(start.reshape(-1) if objective.fit_intercept else np.append(start, 0.0))
     found = start.astype(dtype).reshape(objective.shape)
-    if check(found, 0):
+    if smooth:
+        checks = Checks(tol, monitor.begin(found))
+        gaps.append(max(monitor.value - epochs.dual_value(), 0.0))
+    else:
+        check(found, 0)
+        checks = Checks(tol, monitor.grad_norm)
+    if monitor.grad_norm <= tol:
         reason = "tol"
-    checks = Checks(tol, monitor.grad_norm)
     kept = (found, 0)
     try:
         while reason != "tol" and done < max_iter:
