@@ -18,7 +18,7 @@ FLOORS = [
     ["losses", "penalties", "schedules", "reference"],
     ["optimizers", "_design", "_parallel"],
     ["objective"],
-    ["solvers.monitor", "solvers.resume"],
+    ["solvers.monitor", "solvers.one_hot", "solvers.resume"],
     ["solvers.stochastic"],  # its epochs are driven by another loop, sgd's
     ["solvers", "_minimize"],
     ["solvers.table"],

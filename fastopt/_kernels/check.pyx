@@ -80,14 +80,21 @@ cdef Py_ssize_t first_not_finite(const real[::1] values, Py_ssize_t start, Py_ss
 
 def squares(const real[::1] values, const offset[::1] indptr, double[::1] out):
     """Squared Euclidean length of every CSR row."""
-    cdef Py_ssize_t row, k
-    cdef double total
+    cdef Py_ssize_t row, k, end
+    cdef double total, t1, t2, t3
     with nogil:
         for row in range(out.shape[0]):
-            total = 0
-            for k in range(indptr[row], indptr[row + 1]):
+            k, end, total, t1, t2, t3 = indptr[row], indptr[row + 1], 0, 0, 0, 0   # four chains, as in `sparse_dot`
+            while k + 4 <= end:
                 total += <double>values[k] * values[k]
-            out[row] = total
+                t1 += <double>values[k + 1] * values[k + 1]
+                t2 += <double>values[k + 2] * values[k + 2]
+                t3 += <double>values[k + 3] * values[k + 3]
+                k += 4
+            while k < end:
+                total += <double>values[k] * values[k]
+                k += 1
+            out[row] = (total + t1) + (t2 + t3)
 
 
 def columns(const real[::1] values, const index[::1] columns, Py_ssize_t n_stored, int64_t[::1] counts,

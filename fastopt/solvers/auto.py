@@ -68,7 +68,7 @@ def choose(objective: Objective) -> list[str]:
 
 def row_length(objective: Objective) -> float:
     """The mean of ``||x||^2``, on a sample."""
-    return float(objective.sample(4096).design.row_norms_squared.mean())
+    return float(objective.sample(1024).design.row_norms_squared.mean())
 
 
 def hessian_passes(objective: Objective) -> float:

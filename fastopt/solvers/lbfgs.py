@@ -11,6 +11,7 @@ from scipy import optimize
 
 from fastopt.objective import Objective
 from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
+from fastopt.solvers.one_hot import OneHot
 
 __all__ = ["lbfgs"]
 
@@ -79,7 +80,8 @@ class Scaled:
     """Variables u of F in which its curvature at w = 0 is nearly the same for each: w = D u, b' = b + mean(x).w.
 
     D^-2 is the diagonal of the Hessian of F in (w, b'), for a loss of the same curvature at every row: its variance
-    times that curvature, plus alpha. Centring costs O(n_features) per gradient and touches no entry of X.
+    times that curvature, plus alpha. Centring costs O(n_features) per gradient and touches no entry of X. One-hot
+    groups have the mean zero at every point (`OneHot`), where F's gradient has no part along their means either.
     """
 
     bounds = None
@@ -97,12 +99,15 @@ class Scaled:
             variance = np.maximum(square - self.mean**2, 1e-12 * square)
         diagonal = np.append(curvature * variance + objective.l2, [curvature] * self.centred)
         self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))[:, None]
+        self.groups = OneHot.of(objective)
 
     def start(self, w: Float64) -> Float64:
         """u of parameters w, flat."""
         u = w.copy()
+        if self.groups is not None:
+            self.groups.center(u)
         if self.centred:
-            u[-1] += self.mean @ w[:-1]
+            u[-1] += self.mean @ u[:-1]
         return (u / self.scale).reshape(-1)
 
     def parameters(self, u: Float64) -> Float64:
@@ -110,6 +115,8 @@ class Scaled:
         w = u.reshape(self.shape) * self.scale
         if self.centred:
             w[-1] -= self.mean @ w[:-1]
+        if self.groups is not None:
+            self.groups.center(w)
         return w
 
     def l1(self, u: Float64) -> float:

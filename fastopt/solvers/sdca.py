@@ -221,7 +221,7 @@ def sdca(
     found = start.astype(dtype).reshape(objective.shape)
     if smooth:
         checks = Checks(tol, monitor.begin(found))
-        gaps.append(max(monitor.value - epochs.dual_value(), 0.0))
+        gaps.append(max(monitor.value - (epochs.dual_value() if start.any() else 0.0), 0.0))  # a = 0 has the value 0
     else:
         check(found, 0)
         checks = Checks(tol, monitor.grad_norm)
