@@ -1,9 +1,10 @@
 """The compiled modules; everything else about the package is in pyproject.toml.
 
 Switches, read from the environment:
+  FASTOPT_ABI3=1       one build for every CPython from 3.11 on (the limited API); free-threaded ones have none and ignore it
+  FASTOPT_LEVELS=v4    vector levels to compile beside the baseline, comma separated ("" for none); all by default
   FASTOPT_DEBUG=1      checks on every index and memoryview, -O1 -g
   FASTOPT_SANITIZE=1   the address and undefined-behaviour sanitizers (gcc and clang)
-  FASTOPT_LEVELS=v4    vector levels to compile beside the baseline, comma separated ("" for none); all by default
 Every switch builds the same module names, so the test suite runs unchanged on each.
 """
 
@@ -19,7 +20,11 @@ from setuptools.errors import CompileError
 
 DEBUG = os.environ.get("FASTOPT_DEBUG", "0") not in ("", "0")
 SANITIZE = os.environ.get("FASTOPT_SANITIZE", "0") not in ("", "0")
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+ABI3 = os.environ.get("FASTOPT_ABI3", "0") not in ("", "0") and not FREE_THREADED
 KERNELS = pathlib.Path("fastopt", "_kernels")
+# Cython's own code for memoryviews and functions: one module that the others import, not a copy of 150 kB in each.
+SHARED = "fastopt._kernels.cython_shared"
 
 DIRECTIVES = {
     "language_level": 3,
@@ -32,28 +37,35 @@ DIRECTIVES = {
     "embedsignature": True,
     "freethreading_compatible": True,
 }
+MACROS = [("Py_LIMITED_API", "0x030B0000")] if ABI3 else []
+if FREE_THREADED and sys.platform == "win32":
+    MACROS += [("Py_GIL_DISABLED", "1")]  # one header serves both builds there and cannot know
 
-if sys.platform == "win32":
-    COMPILE, LINK, LIBRARIES = (["/Od", "/Zi"] if DEBUG else ["/O2"]), [], []
-else:
-    # Never -ffast-math: it drops the NaN checks, and with gcc < 13 linking it sets flush-to-zero for the whole process.
-    # Nor -fassociative-math: it undoes compensated sums (the kernels' exp would lose two digits).
-    RELAXED = ["-fno-math-errno", "-fno-trapping-math", "-fno-inline-functions-called-once"]
-    COMPILE = (["-O1", "-g"] if DEBUG or SANITIZE else ["-O3"]) + RELAXED
-    LINK, LIBRARIES = (["-fsanitize=address,undefined"] if SANITIZE else []), ["m"]
-    COMPILE += [*LINK, "-fno-omit-frame-pointer"] if SANITIZE else []
-
-
+# Never -ffast-math: it drops the NaN checks, and with gcc < 13 linking it sets flush-to-zero for the whole process.
+# Nor -fassociative-math: it undoes compensated sums (the kernels' exp would lose two digits).
+RELAXED = ["-fno-math-errno", "-fno-trapping-math", "-fno-inline-functions-called-once"]
+# Only what is called, only the symbols that Python looks for, nothing for debuggers: a wheel of 2 MB, not 12.
+SMALL = ["-g0", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections"]
+DROP = ["-Wl,-dead_strip,-x"] if sys.platform == "darwin" else ["-Wl,--gc-sections,-s"]
+SANITIZERS = ["-fsanitize=address,undefined"]
+FLAGS = {  # by setuptools' name of the compiler (unix is gcc or clang) and what is built: compiling, linking
+    ("unix", "fast"): (["-O3", *RELAXED, *SMALL], DROP),
+    ("unix", "debug"): (["-O1", "-g", *RELAXED], []),
+    ("unix", "sanitize"): (["-O1", "-g", *RELAXED, *SANITIZERS, "-fno-omit-frame-pointer"], SANITIZERS),
+    ("msvc", "fast"): (["/O2"], []),
+    ("msvc", "debug"): (["/Od", "/Zi"], ["/DEBUG"]),
+}
 # Every module but `about` is compiled once more for each of these, into a folder of the level's name; which one is used
-# is decided at import (fastopt/_kernels/__init__.py). Checked builds look for other things than speed.
-LEVELS = {}
-if sysconfig.get_platform().endswith(("x86_64", "amd64")) and not (DEBUG or SANITIZE):
-    if sys.platform == "win32":
-        LEVELS = {"v3": ["/arch:AVX2"], "v4": ["/arch:AVX512"]}
-    else:
-        LEVELS = {"v3": ["-march=x86-64-v3"], "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
-    if "FASTOPT_LEVELS" in os.environ:
-        LEVELS = {name: flags for name, flags in LEVELS.items() if name in os.environ["FASTOPT_LEVELS"].split(",")}
+# is decided at import (fastopt/_kernels/__init__.py). Other processors than x86-64 have the baseline alone: NEON belongs
+# to every aarch64.
+LEVELS = {
+    "v3": {"unix": ["-march=x86-64-v3"], "msvc": ["/arch:AVX2"]},
+    "v4": {"unix": ["-march=x86-64-v4", "-mprefer-vector-width=512"], "msvc": ["/arch:AVX512"]},
+}
+if DEBUG or SANITIZE or not sysconfig.get_platform().endswith(("x86_64", "amd64")):
+    LEVELS = {}  # checked builds look for other things than speed
+elif "FASTOPT_LEVELS" in os.environ:
+    LEVELS = {name: flags for name, flags in LEVELS.items() if name in os.environ["FASTOPT_LEVELS"].split(",")}
 
 
 class BuildExt(build_ext):
@@ -67,21 +79,26 @@ class BuildExt(build_ext):
                 (KERNELS / level).mkdir(exist_ok=True)
 
     def build_extensions(self):
+        compiler = self.compiler.compiler_type
+        flags = FLAGS[compiler, "debug" if DEBUG else "sanitize" if SANITIZE else "fast"]
         # Timestamps say nothing about directives and flags: translate again whenever they differ from the last build's.
         flavour = pathlib.Path("build", "flavour.txt")
-        wanted = repr((sys.version_info[:2], DIRECTIVES, COMPILE, LINK, LEVELS))
+        wanted = repr((sys.version_info[:2], DIRECTIVES, MACROS, flags, LEVELS))
         changed = not flavour.exists() or flavour.read_text() != wanted
         plain = [extension for extension in self.extensions if extension.level is None]
         translated = cythonize(
             plain, build_dir="build/cython", nthreads=os.cpu_count() or 1, compiler_directives=DIRECTIVES,
-            force=changed or self.force or None,
+            shared_utility_qualified_name=SHARED, force=changed or self.force or None,
         )  # fmt: skip
         for ours, theirs in zip(plain, translated, strict=True):
             ours.sources = theirs.sources
-        known = {level for level, flags in LEVELS.items() if self.can_compile(flags)}
+        known = {level for level in LEVELS if self.can_compile(LEVELS[level][compiler])}
         self.extensions[:] = [e for e in self.extensions if e.level is None or e.level in known]
         for extension in self.extensions:
+            extension.extra_compile_args, extension.extra_link_args = list(flags[0]), list(flags[1])
+            extension.libraries = [] if compiler == "msvc" else ["m"]
             if extension.level is not None:
+                extension.extra_compile_args += LEVELS[extension.level][compiler]
                 extension.sources = [at_level(extension.level, extension.sources[0])]
         self.parallel = self.parallel or os.cpu_count()
         super().build_extensions()
@@ -110,12 +127,9 @@ def at_level(level, source):
 
 
 def extension(path, level=None):
-    # abi3 would be define_macros=[("Py_LIMITED_API", "0x030B0000")] and py_limited_api=True here, and
-    # options={"bdist_wheel": {"py_limited_api": "cp311"}} below, except in free-threaded builds.
     made = Extension(
-        ".".join([*path.parent.parts, *([level] if level else []), path.stem]), [str(path)],
-        depends=sorted(map(str, [path, *KERNELS.glob("*.pxd")])), extra_link_args=LINK, libraries=LIBRARIES,
-        extra_compile_args=COMPILE + LEVELS.get(level, []),
+        ".".join([*path.parent.parts, *([level] if level else []), path.stem]), [str(path)], define_macros=MACROS,
+        depends=sorted(map(str, [path, *KERNELS.glob("*.pxd")])), py_limited_api=ABI3,
     )  # fmt: skip
     made.level = level
     return made
@@ -123,8 +137,12 @@ def extension(path, level=None):
 
 if __name__ == "__main__":  # cythonize's worker processes import this file where they cannot fork
     MODULES = sorted(KERNELS.glob("*.pyx"))
+    shared = Extension(SHARED, [SHARED.replace(".", "/") + ".c"], define_macros=MACROS, py_limited_api=ABI3)
+    shared.level = None
     setup(
-        ext_modules=[extension(path) for path in MODULES]
+        ext_modules=[shared]
+        + [extension(path) for path in MODULES]
         + [extension(path, level) for level in LEVELS for path in MODULES if path.stem != "about"],
         cmdclass={"build_ext": BuildExt},
+        options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {},
     )
