@@ -1,7 +1,7 @@
 """The compiled modules; everything else about the package is in pyproject.toml.
 
 Switches, read from the environment:
-  FASTOPT_ABI3=1       one build for every CPython from 3.11 on (the limited API); free-threaded ones have none and ignore it
+  FASTOPT_ABI3=1       one build for every CPython from 3.11 on, by the limited API; free-threaded builds ignore it
   FASTOPT_LEVELS=v4    vector levels to compile beside the baseline, comma separated ("" for none); all by default
   FASTOPT_DEBUG=1      checks on every index and memoryview, -O1 -g
   FASTOPT_SANITIZE=1   the address and undefined-behaviour sanitizers (gcc and clang)
@@ -56,8 +56,8 @@ FLAGS = {  # by setuptools' name of the compiler (unix is gcc or clang) and what
     ("msvc", "debug"): (["/Od", "/Zi"], ["/DEBUG"]),
 }
 # Every module but `about` is compiled once more for each of these, into a folder of the level's name; which one is used
-# is decided at import (fastopt/_kernels/__init__.py). Other processors than x86-64 have the baseline alone: NEON belongs
-# to every aarch64.
+# is decided at import (fastopt/_kernels/__init__.py). Other processors than x86-64 have the baseline alone, which on
+# aarch64 includes NEON.
 LEVELS = {
     "v3": {"unix": ["-march=x86-64-v3"], "msvc": ["/arch:AVX2"]},
     "v4": {"unix": ["-march=x86-64-v4", "-mprefer-vector-width=512"], "msvc": ["/arch:AVX512"]},
