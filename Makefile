@@ -9,6 +9,8 @@
 # make sanitize-test   the suite under the address and undefined-behaviour sanitizers (gcc)
 # make sanitize        the fuzzed arrays, model files and malformed data under the sanitizers
 # make fuzz            10,000 fuzzed arrays instead of the suite's 500
+# make wheel           sdist and abi3 wheel into dist, tested on every CPython that is found (WHEEL_ARGS=--all: all tests on each)
+# make release-dry-run the same from a tagged clone, through a package index on loopback
 #
 # Each makes .venv and compiles when that is needed, and starts at once when it is not.
 #   PYTHON=python3.13            the interpreter for .venv (at least 3.11)
@@ -21,7 +23,7 @@ PY := $(VENV)/bin/python
 KERNELS := $(wildcard fastopt/_kernels/*.pyx fastopt/_kernels/*.pxd)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help bench bench-full bench-peers bench-compare test docs lint types format build debug-test sanitize-test sanitize fuzz clean
+.PHONY: help bench bench-full bench-peers bench-compare test docs lint types format build debug-test sanitize-test sanitize fuzz wheel release-dry-run clean
 .DELETE_ON_ERROR:
 
 help:
@@ -131,6 +133,13 @@ sanitize:
 
 fuzz: $(VENV)/.built
 	FASTOPT_FUZZ=10000 $(PY) -m pytest --timeout=3600 tests/test_fuzz.py $(TEST_ARGS)
+
+# They make environments of their own, since what they test is what others install.
+wheel:
+	$(PYTHON) tools/wheel.py $(WHEEL_ARGS)
+
+release-dry-run:
+	$(PYTHON) tools/wheel.py --release $(WHEEL_ARGS)
 
 clean:
 	rm -rf build dist *.egg-info fastopt/_kernels/*.so fastopt/_kernels/v[34] .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks $(VENV)/.built

@@ -8,14 +8,17 @@ Switches, read from the environment:
 Every switch builds the same module names, so the test suite runs unchanged on each.
 """
 
+import gzip
 import os
 import pathlib
 import sys
 import sysconfig
+import tarfile
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 from setuptools.errors import CompileError
 
 DEBUG = os.environ.get("FASTOPT_DEBUG", "0") not in ("", "0")
@@ -115,6 +118,30 @@ class BuildExt(build_ext):
         return True
 
 
+class SDist(sdist):
+    """With SOURCE_DATE_EPOCH set, the same files give the same bytes, whoever packs them and when."""
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, owner=None, group=None):
+        if "SOURCE_DATE_EPOCH" not in os.environ or format != "gztar":
+            return super().make_archive(base_name, format, root_dir, base_dir, owner, group)
+        date = int(os.environ["SOURCE_DATE_EPOCH"])
+        path = pathlib.Path(base_name + ".tar.gz")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            path.open("wb") as file,
+            gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=date) as packed,
+            tarfile.open(fileobj=packed, mode="w") as archive,
+        ):
+            for name in sorted(pathlib.Path(base_dir).rglob("*")):
+                info = archive.gettarinfo(name)
+                info.mtime, info.uid, info.gid, info.uname, info.gname = date, 0, 0, "", ""
+                info.mode = 0o755 if info.mode & 0o100 else 0o644
+                if info.isreg():
+                    with open(name, "rb") as content:
+                        archive.addfile(info, content)
+        return str(path)
+
+
 def at_level(level, source):
     """The same translated source under a path of its own: object files are named after their sources."""
     translated = pathlib.Path("build", "cython", source).with_suffix(".c")
@@ -143,6 +170,6 @@ if __name__ == "__main__":  # cythonize's worker processes import this file wher
         ext_modules=[shared]
         + [extension(path) for path in MODULES]
         + [extension(path, level) for level in LEVELS for path in MODULES if path.stem != "about"],
-        cmdclass={"build_ext": BuildExt},
+        cmdclass={"build_ext": BuildExt, "sdist": SDist},
         options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {},
     )
