@@ -114,7 +114,7 @@ class Design:
     def _from_sparse(cls, X: Any) -> Design:
         X = checked_csr(X)
         values, indices, indptr = X.data, X.indices, X.indptr
-        if values.dtype not in (np.float32, np.float64) or not values.dtype.isnative:
+        if values.dtype.char not in "fd" or not values.dtype.isnative:
             values = values.astype(np.float64)
         values, indices, indptr = (np.require(a, requirements=["C", "A"]) for a in (values, indices, indptr))
         distinct = check_csr(values, indices, indptr, X.shape)

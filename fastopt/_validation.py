@@ -15,6 +15,10 @@ def fail(name: str, rule: str, value: object, remedy: str = "", error: type[Exce
     raise error(f"{name} must be {rule}; got {value!r}." + (f" {remedy}" if remedy else ""))
 
 
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 def check_real(
     name: str, value: Any, low: float = -math.inf, high: float = math.inf, remedy: str = "", *, finite: bool = True
 ) -> None:
@@ -24,7 +28,7 @@ def check_real(
         rule = f"a number in [{low:g}, {high:g}]"
     elif low > -math.inf:
         rule += f" >= {low:g}"
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+    if not _is_number(value, numbers.Real):
         fail(name, rule, value, remedy, TypeError)
     if math.isnan(value) or (finite and math.isinf(value)) or not low <= value <= high:
         fail(name, rule, value, remedy)
@@ -33,7 +37,7 @@ def check_real(
 def check_positive(name: str, value: Any, remedy: str = "", *, finite: bool = True) -> None:
     """A real number > 0."""
     rule = "a finite number > 0" if finite else "a number > 0"
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+    if not _is_number(value, numbers.Real):
         fail(name, rule, value, remedy, TypeError)
     if not value > 0 or (finite and math.isinf(value)):
         fail(name, rule, value, remedy)
@@ -42,7 +46,7 @@ def check_positive(name: str, value: Any, remedy: str = "", *, finite: bool = Tr
 def check_fraction(name: str, value: Any, remedy: str = "") -> None:
     """A real number in [0, 1)."""
     rule = "a number in [0, 1)"
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+    if not _is_number(value, numbers.Real):
         fail(name, rule, value, remedy, TypeError)
     if not 0 <= value < 1:
         fail(name, rule, value, remedy)
@@ -52,7 +56,7 @@ def check_integer(name: str, value: Any, low: int, high: int | None = None, rule
     """An integer in [low, high]."""
     if not rule:
         rule = f"an integer >= {low}" if high is None else f"an integer in [{low}, {high}]"
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+    if not _is_number(value, numbers.Integral):
         fail(name, rule, value, remedy, TypeError)
     if value < low or (high is not None and value > high):
         fail(name, rule, value, remedy)

@@ -237,7 +237,7 @@ class Optimizer:
             if isinstance(lr, Schedule) or np.ndim(k) == 0:
                 lr = lr(k)
             else:
-                lr = np.array([float(lr(int(i))) for i in k])
+                lr = np.array([lr(int(i)) for i in k], dtype=np.float64)
         return lr / (1 + self.decay * k) if self.decay else lr
 
     def __call__(self, fun: Callable[..., Any], x0: Any, args: Any = (), **options: Any) -> Any:
@@ -1449,8 +1449,8 @@ def geometric_quadrature(c: float, n: int = 3) -> tuple[NDArray[np.float64], NDA
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "gd": GradientDescent,
     "sgd": SGD,
-    "momentum": lambda **kw: SGD(**{"momentum": 0.9} | kw),
-    "nesterov": lambda **kw: SGD(**{"momentum": 0.9, "nesterov": True} | kw),
+    "momentum": lambda **kw: SGD(**dict[str, Any](momentum=0.9) | kw),
+    "nesterov": lambda **kw: SGD(**dict[str, Any](momentum=0.9, nesterov=True) | kw),
     "adagrad": Adagrad,
     "rmsprop": RMSprop,
     "adam": Adam,

@@ -1621,7 +1621,7 @@ def _python_adam(w: list[float], g: list[float], state: State, t: int, lr: float
 
 
 #: Rules for which a program without NumPy would have a loop of its own.
-_PYTHON_STEPS = {
+_PYTHON_STEPS: dict[Any, Any] = {
     gd_step: _python_gd,
     sgd_step: _python_sgd,
     adagrad_step: _python_adagrad,

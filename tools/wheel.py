@@ -7,6 +7,7 @@ without a compiler, and the sdist's tests run against it. The last lines are the
   --all       the whole suite in every environment, not in one
   --only 3.12 environments of this Python alone
   --release   build from a clone with the release's tag, upload to a package index on loopback, install from there
+  --sdist     no more than the sdist
 Needs what .ci/run needs. Everything is made in build/wheel; the results are in dist.
 """
 
@@ -31,7 +32,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MEGABYTES = 5  # a wheel's limit
 MINORS = range(11, 16)  # CPython 3.x that may be there
 #: What runs in all environments but one: every layer once. test_imports reads the sources, which no wheel has.
-SUBSET = "kernels design objective optimizers tables estimators linear_model model_file minimize".split()
+SUBSET = ["kernels", "design", "objective", "optimizers", "tables", "estimators", "linear_model", "minimize"]
 SOURCES_ONLY = ["test_imports.py"]
 
 
@@ -40,6 +41,7 @@ def main():
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--only", metavar="3.x")
     parser.add_argument("--release", action="store_true")
+    parser.add_argument("--sdist", action="store_true")
     options = parser.parse_args()
     pythons = interpreters()
     wanted = {minor: python for minor, python in pythons.items() if options.only in (None, f"3.{minor}")}
@@ -49,7 +51,7 @@ def main():
     WORK.mkdir(parents=True)
     tree = tagged_clone() if options.release else ROOT
     tools = environment("tools", Path(sys.executable))
-    run("tools", tools, "-m pip install --quiet", *map(Path, PROJECT["dependency-groups"]["wheel"]))
+    run("tools", tools, "-m pip install --quiet", *map(Path, PROJECT["dependency-groups"]["release"]))
     sdist, wheel = build(tools, tree, pythons[min(pythons)])
     check(tools, sdist, wheel)
     suite = tests_of(sdist)

@@ -299,7 +299,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):
             return w, None
         if not np.array_equal(self.classes_, classes) or np.shape(self.coef_)[1] != objective.n_features:
             return w, None
-        coef = self.coef_.toarray() if hasattr(self.coef_, "toarray") else self.coef_
+        coef: Any = self.coef_
+        coef = coef.toarray() if hasattr(coef, "toarray") else coef
         w[: objective.n_features] = coef.T
         if objective.fit_intercept:
             w[-1] = self.intercept_

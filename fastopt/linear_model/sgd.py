@@ -385,7 +385,7 @@ class _Problem:
         self.softmax = self.loss.targets == "multiclass"
         self.regression = isinstance(model, RegressorMixin)
         self.alpha = 0.0 if model.penalty is None else float(model.alpha)
-        self.l1_ratio = {"l1": 1.0, "elasticnet": model.l1_ratio}.get(model.penalty, 0.0)
+        self.l1_ratio = {"l1": 1.0, "elasticnet": model.l1_ratio}.get(model.penalty or "", 0.0)
         self.fit_intercept = model.fit_intercept
         every = np.arange(y.shape[1])
         #: Outputs that share their weights, and with them F's alpha.

@@ -198,7 +198,7 @@ class Curvature:
             self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
             H *= self.scale[:, None] * self.scale
         self._scaled = H
-        self._solve = _factor(H, float(np.finfo(self.dtype).eps))
+        self._solve = _factor(H, float(np.finfo(self.dtype.type).eps))
 
     def square(self, v: Float64) -> float:
         """``v' H v``."""
