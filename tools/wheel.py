@@ -167,7 +167,7 @@ def check(tools, sdist, wheel):
         sys.exit(f"The wheel has libraries of others: {foreign}")
     if "cp311-abi3" not in wheel.name or not any(name.endswith((".abi3.so", ".pyd")) for name in names):
         sys.exit(f"{wheel.name} is no abi3 wheel.")
-    print(run("abi3audit", tools, "-m abi3audit --strict --summary", wheel).strip())
+    run("abi3audit", tools, "-m abi3audit --strict", wheel)
     print(run("twine check", tools, "-m twine check --strict", sdist, wheel).strip())
 
 
@@ -185,11 +185,10 @@ def tests_of(sdist):
 
 def install(python, wheel, which):
     """The wheel and what its tests need, nothing compiled; False where the wanted releases have no wheels."""
-    wanted = []
-    for requirement in PROJECT["project"]["dependencies"]:
-        name, floor = requirement.split(">=")
-        wanted.append(f"{name}=={floor}.*" if which == "oldest" else name)
-    command = [python, "-m pip install --quiet --only-binary :all:", Path(f"{wheel}[test]"), *wanted]
+    project = PROJECT["project"]
+    wanted = [line.split(">=") for line in project["dependencies"] + project["optional-dependencies"]["test"]]
+    wanted = [f"{name}=={floor}.*" if which == "oldest" else name for name, floor in wanted]
+    command = [python, "-m pip install --quiet --only-binary :all:", wheel, *wanted]
     print(f"==> installing with {', '.join(wanted)}", flush=True)
     done = subprocess.run(words(command), capture_output=True, text=True, check=False)
     if done.returncode and "No matching distribution" not in done.stderr and "ResolutionImpossible" not in done.stderr:
