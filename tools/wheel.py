@@ -32,7 +32,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MEGABYTES = 5  # a wheel's limit
 MINORS = range(11, 16)  # CPython 3.x that may be there
 #: What runs in all environments but one: every layer once. test_imports reads the sources, which no wheel has.
-SUBSET = ["kernels", "design", "objective", "optimizers", "tables", "estimators", "linear_model", "minimize"]
+SUBSET = ["kernels", "design", "objective", "tables", "estimators", "linear_model", "minimize"]
 SOURCES_ONLY = ["test_imports.py"]
 
 
@@ -186,7 +186,8 @@ def tests_of(sdist):
 def install(python, wheel, which):
     """The wheel and what its tests need, nothing compiled; False where the wanted releases have no wheels."""
     project = PROJECT["project"]
-    wanted = [line.split(">=") for line in project["dependencies"] + project["optional-dependencies"]["test"]]
+    extras = [line for extra in ("test", "plot", "bench") for line in project["optional-dependencies"][extra]]
+    wanted = [line.split(">=") for line in dict.fromkeys(project["dependencies"] + extras)]
     wanted = [f"{name}=={floor}.*" if which == "oldest" else name for name, floor in wanted]
     command = [python, "-m pip install --quiet --only-binary :all:", wheel, *wanted]
     print(f"==> installing with {', '.join(wanted)}", flush=True)
