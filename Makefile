@@ -2,7 +2,8 @@
 # make bench-full      the same with every peer that installs, all problems, an hour
 # make bench-compare BASE=main   this tree against another revision, alternating; fails where it is slower beyond doubt
 # make test    the test suite
-# make lint    ruff, cython-lint, codespell          make types   mypy
+# make lint    ruff, cython-lint, codespell          make types   mypy            make pyright   the same by another
+# make workflows       the files of .github against their schemas, zizmor, sp-repo-review
 # make docs    the documentation, into docs/_build/html
 # make build   only compile                          make clean   remove what was built (.venv stays)
 # make debug-test      the suite against a build that checks every index
@@ -23,7 +24,7 @@ PY := $(VENV)/bin/python
 KERNELS := $(wildcard fastopt/_kernels/*.pyx fastopt/_kernels/*.pxd)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help bench bench-full bench-peers bench-compare test docs lint types format build debug-test sanitize-test sanitize fuzz wheel release-dry-run clean
+.PHONY: help bench bench-full bench-peers bench-compare test docs lint types pyright workflows format build debug-test sanitize-test sanitize fuzz wheel release-dry-run clean
 .DELETE_ON_ERROR:
 
 help:
@@ -68,6 +69,23 @@ types: $(VENV)/.built
 	$(PY) -m mypy tests/typing
 	$(PY) -m mypy.stubtest --concise --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest.txt \
 	    $(patsubst fastopt/_kernels/%.pyx,fastopt._kernels.%,$(sort $(wildcard fastopt/_kernels/*.pyx)))
+
+# Tools that only these two need: a group of pyproject.toml, installed by its first user.
+group = @$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["$(1)"], sep="\n")' | \
+    $(PY) -m pip install --quiet -r /dev/stdin
+
+pyright: $(VENV)/.built
+	$(call group,pyright)
+	$(VENV)/bin/basedpyright --pythonpath $(PY)
+
+workflows: $(VENV)/.installed
+	$(call group,workflows)
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(VENV)/bin/zizmor --offline --quiet --persona=auditor .
+	$(VENV)/bin/repo-review .
 
 format: $(VENV)/.installed
 	$(PY) -m ruff check --fix .
