@@ -60,9 +60,11 @@ def read(estimator: BaseEstimator, X: Any, *, reset: bool) -> Design:
         design = Design.from_array(X)
         X = design.values
         design = design if design.finite else None
-    elif sparse and np.ndim(X) == 2 and X.dtype.kind in "biuf":
+    elif sparse and np.ndim(X) == 2:
+        if X.dtype.kind == "c":  # before anybody converts it
+            raise ValueError(f"X must be of real numbers; got {X.dtype}. Complex data not supported.")
         X = checked_csr(X)
-        design = Design.from_array(X)
+        design = Design.from_array(X) if X.dtype.kind in "biuf" else None
     with np.errstate(over="ignore", invalid="ignore"):  # it adds up infinities to find them
         checked = validate_data(
             estimator, X, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32], reset=reset,

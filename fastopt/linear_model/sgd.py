@@ -726,7 +726,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
         else:
             y = column_or_1d(y, warn=True)
             found = np.unique(y) if classes is None else np.asarray(classes)
-            if len(found) < 2:
+            if len(found) < 2 and len(y) == n_samples:
                 label = found[0].item() if hasattr(found[0], "item") else found[0]
                 raise ValueError(
                     "The number of classes has to be greater than one: y must hold at least 2 classes; "
