@@ -258,6 +258,8 @@ def checked_csr(X: Any) -> Any:
         for name, a, size in (("row", X.row, X.shape[0]), ("col", X.col, X.shape[1])):
             if len(a) != len(X.data):
                 raise ValueError(f"X.{name} must have as many elements as X.data ({len(X.data)}); got {len(a)}.")
+            if a.dtype.kind not in "iu":  # NaN lies within every range
+                raise ValueError(f"X.{name} must be integers; got {a.dtype}.")
             bad = np.flatnonzero((a < 0) | (a >= size))
             if len(bad):
                 raise ValueError(f"X.{name} must be in [0, {size}); got {a[bad[0]]} in entry {bad[0]}.")

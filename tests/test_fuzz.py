@@ -377,3 +377,12 @@ def test_complex_values_hide_no_unsound_structure(form):
         for model in (LogisticRegression(), SGDClassifier()):
             with pytest.raises(ValueError, match="Complex data not supported"):
                 model.fit(X, [0, 1, 0])
+
+
+@pytest.mark.parametrize("part", ["row", "col"])
+def test_coo_places_that_are_no_integers(part):
+    """NaN is below no bound and above none; cast to an integer it is far outside of the matrix."""
+    X = scipy.sparse.coo_array(np.eye(3))
+    X = put(X, part, np.array([0.0, np.nan, 2.0]))
+    with pytest.raises(ValueError, match=rf"X\.{part} must be integers; got float64"):
+        LogisticRegression().fit(X, [0, 1, 0])
