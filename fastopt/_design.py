@@ -16,6 +16,8 @@ __all__ = ["Design", "check_csr"]
 
 #: Elements of X that one call of a kernel works through: some 10 ms, so that Ctrl-C is seen in time.
 WORK = 4_000_000
+#: Elements that a thread takes at least: some 1 ms, beside which handing them over costs little.
+SHARE = 500_000
 
 # The faults that `check.csr` numbers.
 _FAULTS = (
@@ -173,12 +175,36 @@ class Design:
         indptr = indptr.astype(self.indices.dtype)
         return Design(self.values[entries], self.indices[entries], indptr, (len(rows), self.shape[1]), self.distinct)
 
-    def pieces(self, n_outputs: int = 1) -> list[tuple[int, int]]:
-        """Ranges of rows, each some 10 ms of work."""
-        n = self.shape[0]
-        count = max(1, min(n, -(-self.n_stored * n_outputs // WORK)))
-        cuts = np.linspace(0, n, count + 1).astype(int).tolist()
-        return list(zip(cuts[:-1], cuts[1:], strict=True))
+    def pieces(self, n_outputs: int = 1, rows: tuple[int, int] | None = None) -> list[tuple[int, int]]:
+        """Ranges of rows (of all, or of ``rows``), each some 10 ms of work."""
+        start, stop = rows or (0, self.shape[0])
+        return self._cut(start, stop, -(-self._stored(start, stop) * n_outputs // WORK))
+
+    def shares(self, n_outputs: int = 1, n_sums: int = 0) -> list[tuple[int, int]]:
+        """Ranges of rows that threads take, by X's shape alone: a millisecond of work or more each.
+
+        Each has `n_sums` numbers of its own that are added up at last: they are to cost little beside the work.
+        """
+        count = self.n_stored * n_outputs // max(SHARE, 16 * n_sums)
+        return self._cut(0, self.shape[0], count // 2 * 2 if count > 2 else count)
+
+    def _stored(self, start: int, stop: int) -> int:
+        if self.indptr is None:
+            return (stop - start) * self.shape[1]
+        return int(self.indptr[stop]) - int(self.indptr[start])
+
+    def _cut(self, start: int, stop: int, count: int) -> list[tuple[int, int]]:
+        """Rows start .. stop - 1 in at most `count` ranges of about equally many elements, none empty."""
+        parts = np.linspace(0, 1, max(1, min(stop - start, count)) + 1)
+        if self.indptr is None:
+            cuts = start + np.rint((stop - start) * parts).astype(np.int64)
+        else:
+            first = int(self.indptr[start])
+            places = first + self._stored(start, stop) * parts
+            cuts = start + np.searchsorted(self.indptr[start : stop + 1], places)
+            cuts[0], cuts[-1] = start, stop
+        cuts = np.unique(cuts)
+        return list(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))
 
     @cached_property
     def column_counts(self) -> NDArray[np.int64]:

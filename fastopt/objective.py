@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,10 @@ from scipy.sparse import csr_array
 from fastopt._design import Design
 from fastopt._kernels import passes
 from fastopt._kernels.plan import LOSSES as KERNEL_LOSSES
+from fastopt._kernels.terms import BLOCK as BLOCK_ROWS
+from fastopt._kernels.terms import Terms
+from fastopt._memory import lines
+from fastopt._parallel import in_order, threads
 from fastopt._validation import check_choice, check_real
 from fastopt.losses import LOSSES, Loss
 from fastopt.penalties import L2, ElasticNet, Penalty
@@ -47,6 +52,8 @@ class Objective:
         The parameters' last row is then the intercept b, which is not penalised.
     n_outputs : int, default 1
     l1_ratio : float in [0, 1], default 0.0
+    n_jobs : int or None, default None
+        Threads of the passes over X (None: all that are allowed); no bit depends on it.
 
     Notes
     -----
@@ -68,8 +75,11 @@ class Objective:
     def __init__(
         self, design: Design, y: Float64, *, loss: str | Loss = "log_loss", alpha: float = 0.0,
         sample_weight: Float64 | None = None, fit_intercept: bool = True, n_outputs: int = 1, l1_ratio: float = 0.0,
+        n_jobs: int | None = None,
     ) -> None:  # fmt: skip
         self.design = design
+        threads(n_jobs)  # raises what is to be raised
+        self.n_jobs = n_jobs
         if not isinstance(loss, Loss):
             check_choice("loss", loss, LOSSES)
             loss = LOSSES[loss]()
@@ -107,7 +117,7 @@ class Objective:
             if (s != s[0]).any():
                 self.weights = (s * (self.n_samples / total)).ravel()
         terms = (self.kernel_loss, self.loss.parameter, self.y.ravel(), self.weights, self.n_features, n_outputs)
-        self._terms = passes.Terms(*terms, self.fit_intercept)
+        self._terms = Terms(*terms, self.fit_intercept)
 
     @property
     def alpha(self) -> float:
@@ -154,6 +164,7 @@ class Objective:
         return Objective(
             self.design.rows(rows), self.y[rows], loss=self.loss, alpha=self.alpha, sample_weight=weights,
             fit_intercept=self.fit_intercept, n_outputs=self.n_outputs, l1_ratio=self.l1_ratio,
+            n_jobs=self.n_jobs,
         )  # fmt: skip
 
     def value(self, w: NDArray[Any]) -> float:
@@ -194,11 +205,9 @@ class Objective:
 
     def hessian_product(self, w: NDArray[Any], v: NDArray[Any]) -> Float64:
         """Hessian of F at w, times v."""
-        product, zu = np.zeros(self.shape[0] * self.shape[1]), np.empty((2, self.n_outputs))
+        wv = self._packed(w), self._packed(v)
         kernel: Callable[..., None] = passes.sparse_hessian if self.design.sparse else passes.dense_hessian
-        wv = self._flat(w), self._flat(v)
-        for start, stop in self.design.pieces(2 * self.n_outputs):
-            kernel(self._terms, *self.design.arrays, *wv, product, zu, start, stop)
+        product = self._unpacked(self._sum(kernel, *wv)[1])
         product /= self.n_samples
         penalised = self._penalised(v)
         product[: penalised.size] += self.penalty.gradient(penalised)
@@ -238,8 +247,8 @@ class Objective:
 
     def column_moments(self) -> tuple[Float64, Float64]:
         """Weighted mean of each column, and of its squares, in one pass (repeated entries as they stand)."""
-        moments = np.zeros((2, self.n_features))
         kernel: Callable[..., None] = passes.sparse_moments if self.design.sparse else passes.dense_moments
+        moments = np.zeros((2, self.n_features))
         for start, stop in self.design.pieces():
             kernel(self._terms, *self.design.arrays, moments, start, stop)
         moments /= self.n_samples
@@ -263,15 +272,50 @@ class Objective:
 
     def raw_prediction(self, w: NDArray[Any]) -> Float64:
         """Xw + b of every row, (n_samples, n_outputs)."""
-        return raw_prediction(self.design, self._flat(w), self.n_outputs, self.fit_intercept)
+        return raw_prediction(self.design, self._flat(w), self.n_outputs, self.fit_intercept, self.n_jobs)
 
     def _value(self, w: NDArray[Any], g: Float64) -> float:
+        """F without its L1 part; the sum of the losses' gradients goes into g unless g is empty."""
         kernel: Callable[..., float] = passes.sparse_loss if self.design.sparse else passes.dense_loss
-        flat, z, total = self._flat(w), np.empty(self.n_outputs), 0.0
-        for start, stop in self.design.pieces(self.n_outputs):
-            total += kernel(self._terms, *self.design.arrays, flat, g, z, start, stop)
-        penalised = self._penalised(flat)
+        total, gradient = self._sum(kernel, self._packed(w), wanted=g.size > 0)
+        if g.size:
+            g[:] = self._unpacked(gradient)
+        penalised = self._penalised(w)
         return total / self.n_samples + 0.5 * self.l2 * float(penalised @ penalised)
+
+    def _sum(self, kernel: Callable[..., Any], *w: Float64, wanted: bool = True) -> tuple[float, Float64]:
+        """What a kernel adds up over all rows: a number, and if `wanted` an array like w; share by share, in order."""
+        size, work = len(w[0]) if wanted else 0, (2, BLOCK_ROWS * self._terms.width)
+        shares = self.design.shares(self.n_outputs, size)
+
+        free: list[Float64] = []
+
+        def add(share: int) -> tuple[float, Float64]:
+            room, total = np.empty(work), 0.0
+            sums = free.pop() if free else lines(1, size, np.dtype(np.float64))[0, :size]
+            sums[:] = 0
+            for start, stop in self.design.pieces(self.n_outputs, shares[share]):
+                total += kernel(self._terms, *self.design.arrays, *w, sums, room, start, stop) or 0.0
+            return total, sums
+
+        totals = in_order(add, len(shares), self.n_jobs)
+        total, sums = next(totals)
+        for more, others in totals:
+            total += more
+            sums += others
+            free.append(others)
+        return total, sums
+
+    def _packed(self, w: NDArray[Any]) -> Float64:
+        """w as the passes read it: flat, each feature's outputs followed by zeros up to `Terms.width`."""
+        flat, width = self._flat(w), self._terms.width
+        if width == self.n_outputs:
+            return flat
+        return _packed(flat, self.n_outputs, width)
+
+    def _unpacked(self, sums: Float64) -> Float64:
+        width = self._terms.width
+        return sums if width == self.n_outputs else sums.reshape(-1, width)[:, : self.n_outputs].reshape(-1)
 
     def _flat(self, w: NDArray[Any]) -> Float64:
         flat = np.ascontiguousarray(w, dtype=np.float64).reshape(-1)
@@ -283,13 +327,30 @@ class Objective:
         return np.asarray(w, dtype=np.float64).reshape(-1)[: self.n_features * self.n_outputs]
 
 
-def raw_prediction(design: Design, w: Float64, n_outputs: int, fit_intercept: bool) -> Float64:
+def raw_prediction(
+    design: Design, w: Float64, n_outputs: int, fit_intercept: bool, n_jobs: int | None = None
+) -> Float64:
     """Xw + b of every row of a design, (n_samples, n_outputs)."""
     if w.shape != ((design.shape[1] + fit_intercept) * n_outputs,):
         raise ValueError(f"w must have {n_outputs} x {design.shape[1] + fit_intercept} elements; got {w.shape}.")
-    out = np.empty((design.shape[0], n_outputs))
-    terms = passes.Terms(0, 0.0, _NONE, _NONE, design.shape[1], n_outputs, fit_intercept)
+    terms = Terms(0, 0.0, _NONE, _NONE, design.shape[1], n_outputs, fit_intercept)
+    packed = w if terms.width == n_outputs else _packed(w, n_outputs, terms.width)
+    out = np.empty((design.shape[0], terms.width))
     kernel: Callable[..., None] = passes.sparse_predict if design.sparse else passes.dense_predict
-    for start, stop in design.pieces(n_outputs):
-        kernel(terms, *design.arrays, w, out, start, stop)
-    return out
+    shares = design.shares(n_outputs)
+
+    def predict(share: int) -> None:
+        for start, stop in design.pieces(n_outputs, shares[share]):
+            kernel(terms, *design.arrays, packed, out, start, stop)
+
+    deque(in_order(predict, len(shares), n_jobs), maxlen=0)
+    return out if terms.width == n_outputs else np.ascontiguousarray(out[:, :n_outputs])
+
+
+def _packed(w: Float64, n_outputs: int, width: int) -> Float64:
+    """Flat parameters with each feature's outputs followed by zeros up to `width`."""
+    rows = len(w) // n_outputs
+    packed = lines(1, rows * width, w.dtype)[0, : rows * width]
+    packed.reshape(rows, width)[:, :n_outputs] = w.reshape(rows, n_outputs)
+    packed.reshape(rows, width)[:, n_outputs:] = 0
+    return packed

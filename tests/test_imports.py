@@ -15,7 +15,7 @@ CYTHON = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.p[
 FLOORS = [
     ["_kernels"],
     ["_validation"],
-    ["losses", "penalties", "schedules", "reference"],
+    ["losses", "_memory", "penalties", "schedules", "reference"],
     ["optimizers", "_design", "_parallel"],
     ["objective"],
     ["solvers.monitor", "solvers.one_hot", "solvers.resume"],

@@ -97,6 +97,16 @@ def test_exp(kind, low, high, exact):
         assert (np.abs(y - right) <= 2 * np.spacing(right.astype(kind)).astype(exact)).all()
 
 
+def test_log1p():
+    """Within 2 ulp over [0, 1], also where exp has made x tiny."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([np.linspace(0, 1, 100_001), 10.0 ** rng.uniform(-300, 0, 50_000), rng.random(50_000)])
+    for values in (x, *(x[i : i + 7] for i in range(0, 700, 7))):
+        y, right = values.copy(), np.log1p(values.astype(np.longdouble))
+        passes.logarithm(y)
+        assert (np.abs(y - right) <= 2 * np.spacing(right.astype(np.float64)).astype(np.longdouble)).all()
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_exp_beyond_its_range(kind):
     """The value at the end of the range; NaN stays NaN."""

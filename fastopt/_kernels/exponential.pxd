@@ -1,8 +1,12 @@
-"""exp that vectorises: within 2 ulp in the dtype, between the smallest normal number and the largest finite one.
+"""exp and log1p that vectorise.
+
+exp: within 2 ulp in the dtype, between the smallest normal number and the largest finite one.
 
 Beyond that range the value is the one at its end (never 0 nor inf); NaN stays NaN. x = n log 2 + r with
 |r| <= log(2) / 2, n log 2 taken off in two parts (Cody and Waite), the series of exp(r), and n added to the exponent's
 bits.
+
+log1p: within 2 ulp for x in [0, 1]: 2 artanh(x / (2 + x)), by its series.
 """
 from fastopt._kernels.portable cimport real
 
@@ -68,7 +72,28 @@ cdef extern from *:
         memcpy(&p, &bits, sizeof p);
         return p;
     }
+
+    static inline double fastopt_log1p(double x) {
+        double s = x / (2 + x), q = s * s, p = 1.0 / 33;
+        p = p * q + 1.0 / 31;
+        p = p * q + 1.0 / 29;
+        p = p * q + 1.0 / 27;
+        p = p * q + 1.0 / 25;
+        p = p * q + 1.0 / 23;
+        p = p * q + 1.0 / 21;
+        p = p * q + 1.0 / 19;
+        p = p * q + 1.0 / 17;
+        p = p * q + 1.0 / 15;
+        p = p * q + 1.0 / 13;
+        p = p * q + 1.0 / 11;
+        p = p * q + 1.0 / 9;
+        p = p * q + 1.0 / 7;
+        p = p * q + 1.0 / 5;
+        p = p * q + 1.0 / 3;
+        return 2 * (p * (q * s) + s);
+    }
     """
+    double log1p "fastopt_log1p"(double x) noexcept nogil
     double exp_double "fastopt_exp"(double x) noexcept nogil
     float exp_float "fastopt_expf"(float x) noexcept nogil
 

@@ -3,8 +3,10 @@
 y is the target (+1 or -1 for the classifiers' losses), z = x.w + b the raw prediction.
 All sums over rows are in double, so these are too; none overflows at any finite margin.
 """
-from libc.math cimport exp, fabs, log, log1p
+from libc.math cimport exp as unbounded_exp
+from libc.math cimport fabs, log
 
+from fastopt._kernels.exponential cimport exp, log1p
 from fastopt._kernels.portable cimport real
 
 cdef enum LossKind:
@@ -62,13 +64,19 @@ ctypedef fused Loss:
     Quantile
 
 
+cdef inline real falling(real m) noexcept nogil:
+    """exp(-m), 0 where that is not a normal number."""
+    if real is float:
+        return <real>0 if m > <real>87.25 else exp(-m)
+    else:
+        return <real>0 if m > <real>708.25 else exp(-m)
+
+
 cdef inline double value(Loss p, double y, double z) noexcept nogil:
     cdef double m
     if Loss is Logistic:                # log(1 + exp(-y z)), the exponent never positive
         m = y * z
-        if m > 0:
-            return log1p(exp(-m))
-        return log1p(exp(m)) - m
+        return log1p(falling(fabs(m))) + (-m if m < 0 else 0.0)
     elif Loss is SquaredError:          # (z - y)^2 / 2
         return 0.5 * (z - y) * (z - y)
     elif Loss is SquaredHinge:          # max(0, 1 - y z)^2
@@ -97,18 +105,20 @@ cdef inline double value(Loss p, double y, double z) noexcept nogil:
         m = fabs(z - y) - p.epsilon
         return m * m if m > 0 else 0.0
     elif Loss is Poisson:               # infinite where exp(z) is beyond double
-        return exp(z) - y * z
+        return unbounded_exp(z) - y * z
     elif Loss is Gamma:
-        return y * exp(-z) + z
+        return y * unbounded_exp(-z) + z
     elif Loss is Quantile:
         m = y - z
         return p.quantile * m if m > 0 else (p.quantile - 1) * m
 
 
 cdef inline double slope(Loss p, double y, double z) noexcept nogil:
-    cdef double m
-    if Loss is Logistic:                # exp may reach inf: the quotient is then the right 0
-        return -y / (1 + exp(y * z))
+    cdef double m, q
+    if Loss is Logistic:                # -y / (1 + exp(y z)), the exponent never positive
+        m = y * z
+        q = falling(fabs(m))
+        return -y * ((q if m > 0 else 1.0) / (1 + q))
     elif Loss is SquaredError:
         return z - y
     elif Loss is SquaredHinge:
@@ -141,9 +151,9 @@ cdef inline double slope(Loss p, double y, double z) noexcept nogil:
             return 2 * (m - p.epsilon)
         return 2 * (m + p.epsilon) if m < -p.epsilon else 0.0
     elif Loss is Poisson:
-        return exp(z) - y
+        return unbounded_exp(z) - y
     elif Loss is Gamma:
-        return 1 - y * exp(-z)
+        return 1 - y * unbounded_exp(-z)
     elif Loss is Quantile:
         return -p.quantile if y >= z else 1 - p.quantile
 
@@ -152,7 +162,7 @@ cdef inline double curvature(Loss p, double y, double z) noexcept nogil:
     """Second derivative in z (generalised where the loss has a kink)."""
     cdef double q
     if Loss is Logistic:
-        q = exp(-fabs(z))
+        q = falling(fabs(z))
         return q / ((1 + q) * (1 + q))
     elif Loss is SquaredError:
         return 1.0
@@ -166,9 +176,9 @@ cdef inline double curvature(Loss p, double y, double z) noexcept nogil:
     elif Loss is SquaredEpsilonInsensitive:
         return 2.0 if fabs(z - y) > p.epsilon else 0.0
     elif Loss is Poisson:
-        return exp(z)
+        return unbounded_exp(z)
     elif Loss is Gamma:
-        return y * exp(-z)
+        return y * unbounded_exp(-z)
     else:                               # linear pieces
         return 0.0
 
@@ -181,7 +191,7 @@ cdef inline double softmax(real *z, Py_ssize_t n_classes, Py_ssize_t target) noe
         if z[c] > top:
             top = z[c]
     for c in range(n_classes):
-        z[c] = <real>exp(z[c] - top)
+        z[c] = falling(<real>(top - z[c]))
         total += z[c]
     for c in range(n_classes):
         z[c] = <real>(z[c] / total)
@@ -189,79 +199,120 @@ cdef inline double softmax(real *z, Py_ssize_t n_classes, Py_ssize_t target) noe
     return top - z_target + log(total)
 
 
-cdef inline double value_of(int kind, double parameter, double y, double z) noexcept nogil:
+cdef inline void each_value(Loss p, Py_ssize_t n, const double *y, const double *z, double *out) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = value(p, y[i], z[i])
+
+
+cdef inline void each_slope(Loss p, Py_ssize_t n, const double *y, real *z) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        z[i] = <real>slope(p, y[i], <double>z[i])
+
+
+cdef inline void each_curvature(Loss p, Py_ssize_t n, const double *y, double *z) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        z[i] = curvature(p, y[i], z[i])
+
+
+cdef inline void values_of(int kind, double parameter, Py_ssize_t n, const double *y, const double *z,
+                           double *out) noexcept nogil:
+    """The losses of n rows; the loop is inside the ladder, so that it vectorises."""
     if kind == LOG_LOSS:
-        return value[Logistic](Logistic(parameter), y, z)
+        each_value(Logistic(parameter), n, y, z, out)
     elif kind == SQUARED_ERROR:
-        return value[SquaredError](SquaredError(parameter), y, z)
+        each_value(SquaredError(parameter), n, y, z, out)
     elif kind == SQUARED_HINGE:
-        return value[SquaredHinge](SquaredHinge(parameter), y, z)
+        each_value(SquaredHinge(parameter), n, y, z, out)
     elif kind == HUBER:
-        return value[Huber](Huber(parameter), y, z)
+        each_value(Huber(parameter), n, y, z, out)
     elif kind == HINGE:
-        return value[Hinge](Hinge(parameter), y, z)
+        each_value(Hinge(parameter), n, y, z, out)
     elif kind == PERCEPTRON:
-        return value[Perceptron](Perceptron(parameter), y, z)
+        each_value(Perceptron(parameter), n, y, z, out)
     elif kind == MODIFIED_HUBER:
-        return value[ModifiedHuber](ModifiedHuber(parameter), y, z)
+        each_value(ModifiedHuber(parameter), n, y, z, out)
     elif kind == EPSILON_INSENSITIVE:
-        return value[EpsilonInsensitive](EpsilonInsensitive(parameter), y, z)
+        each_value(EpsilonInsensitive(parameter), n, y, z, out)
     elif kind == SQUARED_EPSILON_INSENSITIVE:
-        return value[SquaredEpsilonInsensitive](SquaredEpsilonInsensitive(parameter), y, z)
+        each_value(SquaredEpsilonInsensitive(parameter), n, y, z, out)
     elif kind == POISSON:
-        return value[Poisson](Poisson(parameter), y, z)
+        each_value(Poisson(parameter), n, y, z, out)
     elif kind == GAMMA:
-        return value[Gamma](Gamma(parameter), y, z)
-    return value[Quantile](Quantile(parameter), y, z)
+        each_value(Gamma(parameter), n, y, z, out)
+    else:
+        each_value(Quantile(parameter), n, y, z, out)
+
+
+cdef inline void slopes_of(int kind, double parameter, Py_ssize_t n, const double *y, real *z) noexcept nogil:
+    """Raw predictions become slopes."""
+    if kind == LOG_LOSS:
+        each_slope(Logistic(parameter), n, y, z)
+    elif kind == SQUARED_ERROR:
+        each_slope(SquaredError(parameter), n, y, z)
+    elif kind == SQUARED_HINGE:
+        each_slope(SquaredHinge(parameter), n, y, z)
+    elif kind == HUBER:
+        each_slope(Huber(parameter), n, y, z)
+    elif kind == HINGE:
+        each_slope(Hinge(parameter), n, y, z)
+    elif kind == PERCEPTRON:
+        each_slope(Perceptron(parameter), n, y, z)
+    elif kind == MODIFIED_HUBER:
+        each_slope(ModifiedHuber(parameter), n, y, z)
+    elif kind == EPSILON_INSENSITIVE:
+        each_slope(EpsilonInsensitive(parameter), n, y, z)
+    elif kind == SQUARED_EPSILON_INSENSITIVE:
+        each_slope(SquaredEpsilonInsensitive(parameter), n, y, z)
+    elif kind == POISSON:
+        each_slope(Poisson(parameter), n, y, z)
+    elif kind == GAMMA:
+        each_slope(Gamma(parameter), n, y, z)
+    else:
+        each_slope(Quantile(parameter), n, y, z)
+
+
+cdef inline void curvatures_of(int kind, double parameter, Py_ssize_t n, const double *y, double *z) noexcept nogil:
+    """Raw predictions become second derivatives."""
+    if kind == LOG_LOSS:
+        each_curvature(Logistic(parameter), n, y, z)
+    elif kind == SQUARED_ERROR:
+        each_curvature(SquaredError(parameter), n, y, z)
+    elif kind == SQUARED_HINGE:
+        each_curvature(SquaredHinge(parameter), n, y, z)
+    elif kind == HUBER:
+        each_curvature(Huber(parameter), n, y, z)
+    elif kind == HINGE:
+        each_curvature(Hinge(parameter), n, y, z)
+    elif kind == PERCEPTRON:
+        each_curvature(Perceptron(parameter), n, y, z)
+    elif kind == MODIFIED_HUBER:
+        each_curvature(ModifiedHuber(parameter), n, y, z)
+    elif kind == EPSILON_INSENSITIVE:
+        each_curvature(EpsilonInsensitive(parameter), n, y, z)
+    elif kind == SQUARED_EPSILON_INSENSITIVE:
+        each_curvature(SquaredEpsilonInsensitive(parameter), n, y, z)
+    elif kind == POISSON:
+        each_curvature(Poisson(parameter), n, y, z)
+    elif kind == GAMMA:
+        each_curvature(Gamma(parameter), n, y, z)
+    else:
+        each_curvature(Quantile(parameter), n, y, z)
+
+
+cdef inline double value_of(int kind, double parameter, double y, double z) noexcept nogil:
+    cdef double out
+    values_of(kind, parameter, 1, &y, &z, &out)
+    return out
 
 
 cdef inline double slope_of(int kind, double parameter, double y, double z) noexcept nogil:
-    if kind == LOG_LOSS:
-        return slope[Logistic](Logistic(parameter), y, z)
-    elif kind == SQUARED_ERROR:
-        return slope[SquaredError](SquaredError(parameter), y, z)
-    elif kind == SQUARED_HINGE:
-        return slope[SquaredHinge](SquaredHinge(parameter), y, z)
-    elif kind == HUBER:
-        return slope[Huber](Huber(parameter), y, z)
-    elif kind == HINGE:
-        return slope[Hinge](Hinge(parameter), y, z)
-    elif kind == PERCEPTRON:
-        return slope[Perceptron](Perceptron(parameter), y, z)
-    elif kind == MODIFIED_HUBER:
-        return slope[ModifiedHuber](ModifiedHuber(parameter), y, z)
-    elif kind == EPSILON_INSENSITIVE:
-        return slope[EpsilonInsensitive](EpsilonInsensitive(parameter), y, z)
-    elif kind == SQUARED_EPSILON_INSENSITIVE:
-        return slope[SquaredEpsilonInsensitive](SquaredEpsilonInsensitive(parameter), y, z)
-    elif kind == POISSON:
-        return slope[Poisson](Poisson(parameter), y, z)
-    elif kind == GAMMA:
-        return slope[Gamma](Gamma(parameter), y, z)
-    return slope[Quantile](Quantile(parameter), y, z)
+    slopes_of(kind, parameter, 1, &y, &z)
+    return z
 
 
 cdef inline double curvature_of(int kind, double parameter, double y, double z) noexcept nogil:
-    if kind == LOG_LOSS:
-        return curvature[Logistic](Logistic(parameter), y, z)
-    elif kind == SQUARED_ERROR:
-        return curvature[SquaredError](SquaredError(parameter), y, z)
-    elif kind == SQUARED_HINGE:
-        return curvature[SquaredHinge](SquaredHinge(parameter), y, z)
-    elif kind == HUBER:
-        return curvature[Huber](Huber(parameter), y, z)
-    elif kind == HINGE:
-        return curvature[Hinge](Hinge(parameter), y, z)
-    elif kind == PERCEPTRON:
-        return curvature[Perceptron](Perceptron(parameter), y, z)
-    elif kind == MODIFIED_HUBER:
-        return curvature[ModifiedHuber](ModifiedHuber(parameter), y, z)
-    elif kind == EPSILON_INSENSITIVE:
-        return curvature[EpsilonInsensitive](EpsilonInsensitive(parameter), y, z)
-    elif kind == SQUARED_EPSILON_INSENSITIVE:
-        return curvature[SquaredEpsilonInsensitive](SquaredEpsilonInsensitive(parameter), y, z)
-    elif kind == POISSON:
-        return curvature[Poisson](Poisson(parameter), y, z)
-    elif kind == GAMMA:
-        return curvature[Gamma](Gamma(parameter), y, z)
-    return curvature[Quantile](Quantile(parameter), y, z)
+    curvatures_of(kind, parameter, 1, &y, &z)
+    return z

@@ -2,30 +2,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import disjoint_base
 
-@disjoint_base
-class Terms:
-    def __init__(
-        self, loss: int, loss_parameter: float, y: NDArray[np.float64], weights: NDArray[np.float64],
-        n_features: int, n_outputs: int, intercept: bool,
-    ) -> None: ...  # fmt: skip
+from fastopt._kernels.terms import Terms
 
 def dense_loss(
-    t: Terms, X: NDArray[Any], w: NDArray[np.float64], g: NDArray[np.float64], z: NDArray[np.float64],
+    t: Terms, X: NDArray[Any], w: NDArray[np.float64], g: NDArray[np.float64], work: NDArray[np.float64],
     start: int, stop: int,
 ) -> float: ...  # fmt: skip
 def sparse_loss(
     t: Terms, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any],
-    w: NDArray[np.float64], g: NDArray[np.float64], z: NDArray[np.float64], start: int, stop: int,
+    w: NDArray[np.float64], g: NDArray[np.float64], work: NDArray[np.float64], start: int, stop: int,
 ) -> float: ...  # fmt: skip
 def dense_hessian(
     t: Terms, X: NDArray[Any], w: NDArray[np.float64], v: NDArray[np.float64], product: NDArray[np.float64],
-    zu: NDArray[np.float64], start: int, stop: int,
+    work: NDArray[np.float64], start: int, stop: int,
 ) -> None: ...  # fmt: skip
 def sparse_hessian(
     t: Terms, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any],
-    w: NDArray[np.float64], v: NDArray[np.float64], product: NDArray[np.float64], zu: NDArray[np.float64],
+    w: NDArray[np.float64], v: NDArray[np.float64], product: NDArray[np.float64], work: NDArray[np.float64],
     start: int, stop: int,
 ) -> None: ...  # fmt: skip
 def dense_predict(
@@ -36,6 +30,7 @@ def sparse_predict(
     w: NDArray[np.float64], scores: NDArray[np.float64], start: int, stop: int,
 ) -> None: ...  # fmt: skip
 def exponential(x: NDArray[Any]) -> None: ...
+def logarithm(x: NDArray[np.float64]) -> None: ...
 def curvatures(t: Terms, z: NDArray[np.float64], start: int, stop: int) -> None: ...
 def dense_moments(t: Terms, X: NDArray[Any], moments: NDArray[np.float64], start: int, stop: int) -> None: ...
 def sparse_moments(

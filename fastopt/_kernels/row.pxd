@@ -37,54 +37,56 @@ cdef extern from *:
         fastopt_##X##n x_; fastopt_##W##n w_; \\
         memcpy(&x_, x, sizeof x_); memcpy(&w_, w, sizeof w_); \\
         __builtin_convertvector(x_, fastopt_##W##n) * w_; })
-    static inline float fastopt_dot_ff(const float *x, const float *w, Py_ssize_t n) {
-        fastopt_float16 a = {0}, b = {0};
-        fastopt_float8 c; fastopt_float4 d; float t;
-        Py_ssize_t j = 0;
-        for (; j + 32 <= n; j += 32) {
-            a += FASTOPT_TIMES(float, float, 16, x + j, w + j);
-            b += FASTOPT_TIMES(float, float, 16, x + j + 16, w + j + 16);
-        }
-        if (j + 16 <= n) { a += FASTOPT_TIMES(float, float, 16, x + j, w + j); j += 16; }
-        a += b;
-        c = __builtin_shufflevector(a, a, 0, 1, 2, 3, 4, 5, 6, 7)
-          + __builtin_shufflevector(a, a, 8, 9, 10, 11, 12, 13, 14, 15);
+    #define FASTOPT_LOAD(W, n, w) __extension__ ({ fastopt_##W##n w_; memcpy(&w_, w, sizeof w_); w_; })
+    /* What is left from j on of a dot product whose sums so far are t: a vector's halves, and so on. */
+    static inline float fastopt_rest_ff(const fastopt_float16 *sums, const float *x, const float *w, Py_ssize_t j,
+                                        Py_ssize_t n) {
+        fastopt_float16 t = *sums; fastopt_float8 c; fastopt_float4 d; float e;
+        if (j + 16 <= n) { t += FASTOPT_TIMES(float, float, 16, x + j, w + j); j += 16; }
+        c = __builtin_shufflevector(t, t, 0, 1, 2, 3, 4, 5, 6, 7)
+          + __builtin_shufflevector(t, t, 8, 9, 10, 11, 12, 13, 14, 15);
         if (j + 8 <= n) { c += FASTOPT_TIMES(float, float, 8, x + j, w + j); j += 8; }
         d = __builtin_shufflevector(c, c, 0, 1, 2, 3) + __builtin_shufflevector(c, c, 4, 5, 6, 7);
         if (j + 4 <= n) { d += FASTOPT_TIMES(float, float, 4, x + j, w + j); j += 4; }
-        t = (d[0] + d[1]) + (d[2] + d[3]);
-        for (; j < n; j++) t += x[j] * w[j];
-        return t;
+        e = (d[0] + d[1]) + (d[2] + d[3]);
+        for (; j < n; j++) e += x[j] * w[j];
+        return e;
     }
-    #define FASTOPT_DOT_DOUBLE(name, X) \\
-    static inline double name(const X *x, const double *w, Py_ssize_t n) { \\
-        fastopt_double8 a = {0}, b = {0}; fastopt_double4 d; double t; \\
-        Py_ssize_t j = 0; \\
-        for (; j + 16 <= n; j += 16) { \\
-            a += FASTOPT_TIMES(X, double, 8, x + j, w + j); \\
-            b += FASTOPT_TIMES(X, double, 8, x + j + 8, w + j + 8); \\
-        } \\
-        if (j + 8 <= n) { a += FASTOPT_TIMES(X, double, 8, x + j, w + j); j += 8; } \\
-        a += b; \\
-        d = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7); \\
+    #define FASTOPT_REST_DOUBLE(name, X) \\
+    static inline double name(const fastopt_double8 *sums, const X *x, const double *w, Py_ssize_t j, Py_ssize_t n) { \\
+        fastopt_double8 t = *sums; fastopt_double4 d; double e; \\
+        if (j + 8 <= n) { t += FASTOPT_TIMES(X, double, 8, x + j, w + j); j += 8; } \\
+        d = __builtin_shufflevector(t, t, 0, 1, 2, 3) + __builtin_shufflevector(t, t, 4, 5, 6, 7); \\
         if (j + 4 <= n) { d += FASTOPT_TIMES(X, double, 4, x + j, w + j); j += 4; } \\
-        t = (d[0] + d[1]) + (d[2] + d[3]); \\
-        for (; j < n; j++) t += x[j] * w[j]; \\
-        return t; \\
+        e = (d[0] + d[1]) + (d[2] + d[3]); \\
+        for (; j < n; j++) e += x[j] * w[j]; \\
+        return e; \\
+    }
+    FASTOPT_REST_DOUBLE(fastopt_rest_fd, float)
+    FASTOPT_REST_DOUBLE(fastopt_rest_dd, double)
+    #define FASTOPT_DOT(name, rest, X, W, L) \\
+    static inline W name(const X *x, const W *w, Py_ssize_t n) { \\
+        fastopt_##W##L a = {0}, b = {0}; \\
+        Py_ssize_t j = 0; \\
+        for (; j + 2 * L <= n; j += 2 * L) { \\
+            a += FASTOPT_TIMES(X, W, L, x + j, w + j); \\
+            b += FASTOPT_TIMES(X, W, L, x + j + L, w + j + L); \\
+        } \\
+        a += b; \\
+        return rest(&a, x, w, j, n); \\
     }
     #else
-    #define FASTOPT_DOT(name, X, W) \\
+    #define FASTOPT_DOT(name, rest, X, W, L) \\
     static W name(const X *x, const W *w, Py_ssize_t n) { \\
         W t[8] = {0}; Py_ssize_t j = 0; int l; \\
         for (; j + 8 <= n; j += 8) for (l = 0; l < 8; l++) t[l] += x[j + l] * w[j + l]; \\
         for (; j < n; j++) t[0] += x[j] * w[j]; \\
         return ((t[0] + t[1]) + (t[2] + t[3])) + ((t[4] + t[5]) + (t[6] + t[7])); \\
     }
-    #define FASTOPT_DOT_DOUBLE(name, X) FASTOPT_DOT(name, X, double)
-    FASTOPT_DOT(fastopt_dot_ff, float, float)
     #endif
-    FASTOPT_DOT_DOUBLE(fastopt_dot_fd, float)
-    FASTOPT_DOT_DOUBLE(fastopt_dot_dd, double)
+    FASTOPT_DOT(fastopt_dot_ff, fastopt_rest_ff, float, float, 16)
+    FASTOPT_DOT(fastopt_dot_fd, fastopt_rest_fd, float, double, 8)
+    FASTOPT_DOT(fastopt_dot_dd, fastopt_rest_dd, double, double, 8)
     """
     float dot_ff "fastopt_dot_ff"(const float *x, const float *w, Py_ssize_t n) noexcept nogil
     double dot_fd "fastopt_dot_fd"(const float *x, const double *w, Py_ssize_t n) noexcept nogil

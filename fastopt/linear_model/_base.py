@@ -143,7 +143,7 @@ class LinearModel(CallbackSupportMixin, SparseCoefMixin, BaseEstimator):
         coef = self.coef_.toarray() if hasattr(self.coef_, "toarray") else self.coef_
         coef = np.reshape(coef, (-1, design.shape[1]))
         w = np.vstack([coef.T, np.reshape(self.intercept_, (1, -1))]).astype(np.float64)
-        scores = raw_prediction(design, w.reshape(-1), w.shape[1], True)
+        scores = raw_prediction(design, w.reshape(-1), w.shape[1], True, getattr(self, "n_jobs", None))
         return scores.astype(design.dtype, copy=False)
 
     @contextmanager

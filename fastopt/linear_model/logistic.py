@@ -103,7 +103,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         size. The coefficients are dropped if the classes or the number of features changed. "lbfgs" starts anew from
         the coefficients: scipy's routine does not hand out its curvature pairs.
     n_jobs : int or None, default None
-        Ignored by the solvers that there are: they use one thread.
+        Threads of the passes over X (F, its gradient, predictions): None and -1 all that are allowed (processors,
+        ``OMP_NUM_THREADS``, `threadpoolctl`). No bit of the result depends on it. Epochs use one thread.
 
     Attributes
     ----------
@@ -224,6 +225,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
             design, np.where(y == 1, 1.0, -1.0) if binary else y.astype(np.float64),
             loss="log_loss" if binary else "multinomial", alpha=1 / (self.C * total), sample_weight=weights,
             fit_intercept=self.fit_intercept, n_outputs=1 if binary else len(classes), l1_ratio=float(self.l1_ratio),
+            n_jobs=self.n_jobs,
         )  # fmt: skip
         if optimizer is None and self.solver != "auto" and (obstacle := SOLVERS[self.solver].obstacle(objective)):
             binary_only = "" if binary else "Only binary classification is supported. "

@@ -155,6 +155,7 @@ class LogisticRegressionCV(LogisticRegression):
             C=C, l1_ratio=l1_ratio, tol=self.tol, fit_intercept=self.fit_intercept, class_weight=class_weight,
             random_state=self.random_state, solver=self.solver, learning_rate=self.learning_rate,
             batch_size=self.batch_size, max_iter=self.max_iter, verbose=verbose, warm_start=True,
+            n_jobs=None if self.n_jobs is None else 1,  # the folds have the threads
         )  # fmt: skip
 
     def _grid(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -387,6 +387,7 @@ class _Problem:
         self.alpha = 0.0 if model.penalty is None else float(model.alpha)
         self.l1_ratio = {"l1": 1.0, "elasticnet": model.l1_ratio}.get(model.penalty or "", 0.0)
         self.fit_intercept = model.fit_intercept
+        self.n_jobs = getattr(model, "n_jobs", None)  # SGDRegressor has none
         every = np.arange(y.shape[1])
         #: Outputs that share their weights, and with them F's alpha.
         self.alike = [every] if weights is None or weights.ndim == 1 else list(every[:, None])
@@ -419,6 +420,7 @@ class _Problem:
         return Objective(
             design or self.design, y, loss=self.loss, alpha=self.alpha / mean_weight, sample_weight=s,
             fit_intercept=self.fit_intercept, n_outputs=len(columns), l1_ratio=self.l1_ratio,
+            n_jobs=self.n_jobs,
         )  # fmt: skip
 
     def measure(self, w: Array) -> tuple[float, float]:
@@ -453,7 +455,7 @@ class _Problem:
     def score(self, w: Array, columns: NDArray[np.intp]) -> Array:
         """Scores of these outputs on the rows held out."""
         flat = np.ascontiguousarray(w, dtype=np.float64).reshape(-1)
-        z = raw_prediction(self._validation, flat, len(columns), self.fit_intercept)
+        z = raw_prediction(self._validation, flat, len(columns), self.fit_intercept, self.n_jobs)
         return np.asarray(self._score(self.y[self.held_out][:, columns], z, self._validation_weights))
 
 
@@ -508,7 +510,8 @@ class SGDClassifier(ClassifierMixin, _SGD):
     epsilon : float >= 0, default 0.1
         Of the Huber and epsilon-insensitive losses.
     n_jobs : int or None, default None
-        Accepted, not used: all classes are fitted in the same passes over the data.
+        Threads of the passes that measure F and predict, as in `LogisticRegression`; epochs use one, all classes side
+        by side. No bit depends on it.
     random_state : int, RandomState, Generator, SeedSequence or None, default None
         Order of the rows, and the rows held out. None draws fresh entropy: NumPy's global state is never touched.
     learning_rate : str, float, Schedule or callable, default "optimal"

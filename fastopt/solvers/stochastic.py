@@ -13,6 +13,7 @@ from fastopt._design import WORK
 from fastopt._kernels import dense, plain, plan, sparse, step
 from fastopt._kernels import lazy as lazy_kernel
 from fastopt._kernels.step import RULES, SLOTS
+from fastopt._memory import lines, records
 from fastopt._validation import check_choice, check_integer, check_positive
 from fastopt.objective import Objective
 from fastopt.optimizers import GradientDescent, Optimizer
@@ -23,9 +24,8 @@ __all__ = ["Around", "Epochs", "stochastic"]
 
 #: Stamps of idle coordinates are int32: in an epoch of more steps every coordinate takes each of them.
 MOST_STEPS = 2**31 - 2
-#: Columns that the lazy kernel packs at once, and bytes of a cache line.
-BLOCK, LINE = 256, 64
-
+#: Columns that the lazy kernel packs at once.
+BLOCK = 256
 
 #: Steps at a time of those that keep a history for the columns that wait: bounds its memory.
 HISTORY_STEPS = 2**19
@@ -400,27 +400,6 @@ class Epochs:
                 value[...] = state[key]
             else:
                 self.state[key] = state[key]
-
-
-def records(n: int, width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A column's record takes a power of two up to a cache line, whole lines beyond, and begins where they begin."""
-    power = 1 << (width - 1).bit_length()
-    if power * dtype.itemsize > LINE:
-        return lines(n, width, dtype)
-    return lines(1, n * power, dtype)[0, : n * power].reshape(n, power)
-
-
-def lines(n: int, width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """n rows of at least `width` elements, not initialised, each from a cache line's beginning to another's end.
-
-    A vector that crosses lines costs two accesses: rows that begin anywhere make steps of all coordinates up to twice
-    as slow.
-    """
-    line = LINE // dtype.itemsize
-    width = -(-width // line) * line
-    room = np.empty(n * width + line, dtype)
-    skip = -room.ctypes.data % LINE // dtype.itemsize
-    return room[skip : skip + n * width].reshape(n, width)
 
 
 def touch_shares(counts: NDArray[np.int64], n: int, b: int) -> NDArray[np.float64]:

@@ -1,0 +1,237 @@
+"""Rows side by side, so that one load of the parameters serves several: sums of ROWS dense rows, and K outputs.
+
+With K outputs the parameters of a feature take `width` numbers, K and zeros: whole vectors, so that no loop over
+outputs has a rest. Each sum is added up in the order of one row after the other, so that
+a row's result does not depend on its neighbours.
+"""
+from libc.stdint cimport int32_t, int64_t
+
+from fastopt._kernels.portable cimport index, real, wide
+from fastopt._kernels.row cimport dot_dd, dot_fd, dot_ff
+
+cdef extern from *:
+    """
+    /* As many rows as their sums fit into registers beside what they share. */
+    #if defined(FASTOPT_HAS_VECTORS) && defined(__AVX512F__)
+    #define FASTOPT_ROWS 4
+    #elif defined(FASTOPT_HAS_VECTORS) && (defined(__AVX2__) || defined(__aarch64__))
+    #define FASTOPT_ROWS 2
+    #else
+    #define FASTOPT_ROWS 1
+    #endif
+    #if defined(__GNUC__) || defined(__clang__)
+    #define FASTOPT_INLINE static inline __attribute__((always_inline))
+    #else
+    #define FASTOPT_INLINE static inline
+    #endif
+
+    #ifdef FASTOPT_HAS_VECTORS
+    #define FASTOPT_DOTS(name, rest, X, W, L) \\
+    static inline void name(const X *const *x, const W *w, Py_ssize_t n, W *out) { \\
+        fastopt_##W##L a[FASTOPT_ROWS], b[FASTOPT_ROWS], u, v; \\
+        Py_ssize_t j = 0; int r; \\
+        for (r = 0; r < FASTOPT_ROWS; r++) { a[r] = (fastopt_##W##L){0}; b[r] = (fastopt_##W##L){0}; } \\
+        for (; j + 2 * L <= n; j += 2 * L) { \\
+            u = FASTOPT_LOAD(W, L, w + j); v = FASTOPT_LOAD(W, L, w + j + L); \\
+            for (r = 0; r < FASTOPT_ROWS; r++) { \\
+                a[r] += __builtin_convertvector(FASTOPT_LOAD(X, L, x[r] + j), fastopt_##W##L) * u; \\
+                b[r] += __builtin_convertvector(FASTOPT_LOAD(X, L, x[r] + j + L), fastopt_##W##L) * v; \\
+            } \\
+        } \\
+        for (r = 0; r < FASTOPT_ROWS; r++) { u = a[r] + b[r]; out[r] = rest(&u, x[r], w, j, n); } \\
+    }
+    /* z[r] += x[r]' W and W += sum over r of x[r] z[r]', for R rows and the G vectors of L outputs from z on. */
+    #define FASTOPT_OUTPUTS(name, X, W, L, R, G) \\
+    FASTOPT_INLINE void name##_dot(const X *const *x, const W *w, Py_ssize_t n, Py_ssize_t width, W *z) { \\
+        fastopt_##W##L t[R][G], v[G]; Py_ssize_t j; int r, g; \\
+        for (r = 0; r < R; r++) for (g = 0; g < G; g++) t[r][g] = FASTOPT_LOAD(W, L, z + r * width + g * L); \\
+        for (j = 0; j < n; j++) { \\
+            for (g = 0; g < G; g++) v[g] = FASTOPT_LOAD(W, L, w + j * width + g * L); \\
+            for (r = 0; r < R; r++) for (g = 0; g < G; g++) t[r][g] += (W)x[r][j] * v[g]; \\
+        } \\
+        for (r = 0; r < R; r++) for (g = 0; g < G; g++) memcpy(z + r * width + g * L, &t[r][g], sizeof t[r][g]); \\
+    } \\
+    FASTOPT_INLINE void name##_axpy(const X *const *x, W *w, Py_ssize_t n, Py_ssize_t width, const W *z) { \\
+        fastopt_##W##L t[R][G], v; Py_ssize_t j; int r, g; \\
+        for (r = 0; r < R; r++) for (g = 0; g < G; g++) t[r][g] = FASTOPT_LOAD(W, L, z + r * width + g * L); \\
+        for (j = 0; j < n; j++) for (g = 0; g < G; g++) { \\
+            v = FASTOPT_LOAD(W, L, w + j * width + g * L); \\
+            for (r = 0; r < R; r++) v += (W)x[r][j] * t[r][g]; \\
+            memcpy(w + j * width + g * L, &v, sizeof v); \\
+        } \\
+    }
+    #define FASTOPT_WIDTHS(name, X, W, L, H, Q, R) \\
+    FASTOPT_OUTPUTS(name##_2, X, W, L, R, 2) \\
+    FASTOPT_OUTPUTS(name##_1, X, W, L, R, 1) \\
+    FASTOPT_OUTPUTS(name##_h, X, W, H, R, 1) \\
+    FASTOPT_OUTPUTS(name##_q, X, W, Q, R, 1) \\
+    static inline void name##_dot(const X *const *x, const W *w, Py_ssize_t n, Py_ssize_t width, W *z) { \\
+        Py_ssize_t c = 0; \\
+        for (; c + 2 * L <= width; c += 2 * L) name##_2_dot(x, w + c, n, width, z + c); \\
+        for (; c + L <= width; c += L) name##_1_dot(x, w + c, n, width, z + c); \\
+        for (; c + H <= width; c += H) name##_h_dot(x, w + c, n, width, z + c); \\
+        for (; c + Q <= width; c += Q) name##_q_dot(x, w + c, n, width, z + c); \\
+    } \\
+    static inline void name##_axpy(const X *const *x, W *w, Py_ssize_t n, Py_ssize_t width, const W *z) { \\
+        Py_ssize_t c = 0; \\
+        for (; c + 2 * L <= width; c += 2 * L) name##_2_axpy(x, w + c, n, width, z + c); \\
+        for (; c + L <= width; c += L) name##_1_axpy(x, w + c, n, width, z + c); \\
+        for (; c + H <= width; c += H) name##_h_axpy(x, w + c, n, width, z + c); \\
+        for (; c + Q <= width; c += Q) name##_q_axpy(x, w + c, n, width, z + c); \\
+    }
+    /* The same for the entries of one CSR row. */
+    #define FASTOPT_ENTRIES(name, X, W, I, L, G) \\
+    FASTOPT_INLINE void name##_dot(const X *x, const I *columns, Py_ssize_t n, const W *w, Py_ssize_t width, W *z) { \\
+        fastopt_##W##L t[G]; Py_ssize_t k; const W *v; int g; \\
+        for (g = 0; g < G; g++) t[g] = FASTOPT_LOAD(W, L, z + g * L); \\
+        for (k = 0; k < n; k++) { \\
+            v = w + (Py_ssize_t)columns[k] * width; \\
+            for (g = 0; g < G; g++) t[g] += (W)x[k] * FASTOPT_LOAD(W, L, v + g * L); \\
+        } \\
+        for (g = 0; g < G; g++) memcpy(z + g * L, &t[g], sizeof t[g]); \\
+    } \\
+    FASTOPT_INLINE void name##_axpy(const X *x, const I *columns, Py_ssize_t n, W *w, Py_ssize_t width, const W *z) { \\
+        fastopt_##W##L t[G], u; Py_ssize_t k; W *v; int g; \\
+        for (g = 0; g < G; g++) t[g] = FASTOPT_LOAD(W, L, z + g * L); \\
+        for (k = 0; k < n; k++) { \\
+            v = w + (Py_ssize_t)columns[k] * width; \\
+            for (g = 0; g < G; g++) { \\
+                u = FASTOPT_LOAD(W, L, v + g * L) + (W)x[k] * t[g]; \\
+                memcpy(v + g * L, &u, sizeof u); \\
+            } \\
+        } \\
+    }
+    #define FASTOPT_ENTRY_WIDTHS(name, X, W, I, L, H, Q) \\
+    FASTOPT_ENTRIES(name##_4, X, W, I, L, 4) \\
+    FASTOPT_ENTRIES(name##_3, X, W, I, L, 3) \\
+    FASTOPT_ENTRIES(name##_2, X, W, I, L, 2) \\
+    FASTOPT_ENTRIES(name##_1, X, W, I, L, 1) \\
+    FASTOPT_ENTRIES(name##_h, X, W, I, H, 1) \\
+    FASTOPT_ENTRIES(name##_q, X, W, I, Q, 1) \\
+    FASTOPT_ENTRY_WAY(name, _dot, X, W, I, L, H, Q, const W, W) \\
+    FASTOPT_ENTRY_WAY(name, _axpy, X, W, I, L, H, Q, W, const W)
+    #define FASTOPT_ENTRY_WAY(name, way, X, W, I, L, H, Q, TW, TZ) \\
+    static inline void name##way(const X *x, const I *columns, Py_ssize_t n, TW *w, Py_ssize_t width, TZ *z) { \\
+        Py_ssize_t c = 0; \\
+        for (; c + 4 * L <= width; c += 4 * L) name##_4##way(x, columns, n, w + c, width, z + c); \\
+        if (c + 3 * L <= width) { name##_3##way(x, columns, n, w + c, width, z + c); c += 3 * L; } \\
+        if (c + 2 * L <= width) { name##_2##way(x, columns, n, w + c, width, z + c); c += 2 * L; } \\
+        if (c + L <= width) { name##_1##way(x, columns, n, w + c, width, z + c); c += L; } \\
+        if (c + H <= width) { name##_h##way(x, columns, n, w + c, width, z + c); c += H; } \\
+        if (c + Q <= width) name##_q##way(x, columns, n, w + c, width, z + c); \\
+    }
+    #else
+    #define FASTOPT_DOTS(name, rest, X, W, L) \\
+    static inline void name(const X *const *x, const W *w, Py_ssize_t n, W *out) { \\
+        *out = FASTOPT_DOT_OF(rest)(x[0], w, n); \\
+    }
+    #define FASTOPT_DOT_OF(rest) rest##_dot
+    #define fastopt_rest_ff_dot fastopt_dot_ff
+    #define fastopt_rest_fd_dot fastopt_dot_fd
+    #define fastopt_rest_dd_dot fastopt_dot_dd
+    #define FASTOPT_WIDTHS(name, X, W, L, H, Q, R) \\
+    static inline void name##_dot(const X *const *x, const W *w, Py_ssize_t n, Py_ssize_t width, W *z) { \\
+        Py_ssize_t j, c; \\
+        for (j = 0; j < n; j++) for (c = 0; c < width; c++) z[c] += (W)x[0][j] * w[j * width + c]; \\
+    } \\
+    static inline void name##_axpy(const X *const *x, W *w, Py_ssize_t n, Py_ssize_t width, const W *z) { \\
+        Py_ssize_t j, c; \\
+        for (j = 0; j < n; j++) for (c = 0; c < width; c++) w[j * width + c] += (W)x[0][j] * z[c]; \\
+    }
+    #define FASTOPT_ENTRY_WIDTHS(name, X, W, I, L, H, Q) \\
+    static inline void name##_dot(const X *x, const I *columns, Py_ssize_t n, const W *w, Py_ssize_t width, W *z) { \\
+        Py_ssize_t k, c; \\
+        for (k = 0; k < n; k++) for (c = 0; c < width; c++) z[c] += (W)x[k] * w[(Py_ssize_t)columns[k] * width + c]; \\
+    } \\
+    static inline void name##_axpy(const X *x, const I *columns, Py_ssize_t n, W *w, Py_ssize_t width, const W *z) { \\
+        Py_ssize_t k, c; \\
+        for (k = 0; k < n; k++) for (c = 0; c < width; c++) w[(Py_ssize_t)columns[k] * width + c] += (W)x[k] * z[c]; \\
+    }
+    #endif
+
+    FASTOPT_DOTS(fastopt_dots_ff, fastopt_rest_ff, float, float, 16)
+    FASTOPT_DOTS(fastopt_dots_fd, fastopt_rest_fd, float, double, 8)
+    FASTOPT_DOTS(fastopt_dots_dd, fastopt_rest_dd, double, double, 8)
+    #define FASTOPT_AXPYS(name, X, W) \\
+    static inline void name(const W *a, const X *const *x, W *w, Py_ssize_t n) { \\
+        Py_ssize_t j; \\
+        const X *x0 = x[0], *x1 = x[1 % FASTOPT_ROWS], *x2 = x[2 % FASTOPT_ROWS], *x3 = x[3 % FASTOPT_ROWS]; \\
+        const W a0 = a[0], a1 = a[1 % FASTOPT_ROWS], a2 = a[2 % FASTOPT_ROWS], a3 = a[3 % FASTOPT_ROWS]; \\
+        for (j = 0; j < n; j++) { \\
+            W v = w[j] + a0 * x0[j]; \\
+            if (FASTOPT_ROWS > 1) v += a1 * x1[j]; \\
+            if (FASTOPT_ROWS > 2) { v += a2 * x2[j]; v += a3 * x3[j]; } \\
+            w[j] = v; \\
+        } \\
+        (void)x1, (void)x2, (void)x3, (void)a1, (void)a2, (void)a3; \\
+    }
+    FASTOPT_AXPYS(fastopt_axpys_ff, float, float)
+    FASTOPT_AXPYS(fastopt_axpys_fd, float, double)
+    FASTOPT_AXPYS(fastopt_axpys_dd, double, double)
+    FASTOPT_WIDTHS(fastopt_many_ff, float, float, 16, 8, 4, FASTOPT_ROWS)
+    FASTOPT_WIDTHS(fastopt_many_fd, float, double, 8, 4, 2, FASTOPT_ROWS)
+    FASTOPT_WIDTHS(fastopt_many_dd, double, double, 8, 4, 2, FASTOPT_ROWS)
+    FASTOPT_WIDTHS(fastopt_one_ff, float, float, 16, 8, 4, 1)
+    FASTOPT_WIDTHS(fastopt_one_fd, float, double, 8, 4, 2, 1)
+    FASTOPT_WIDTHS(fastopt_one_dd, double, double, 8, 4, 2, 1)
+    FASTOPT_ENTRY_WIDTHS(fastopt_entries_fdi, float, double, int32_t, 8, 4, 2)
+    FASTOPT_ENTRY_WIDTHS(fastopt_entries_fdl, float, double, int64_t, 8, 4, 2)
+    FASTOPT_ENTRY_WIDTHS(fastopt_entries_ddi, double, double, int32_t, 8, 4, 2)
+    FASTOPT_ENTRY_WIDTHS(fastopt_entries_ddl, double, double, int64_t, 8, 4, 2)
+    """
+
+    enum: ROWS "FASTOPT_ROWS"
+    void dots_ff "fastopt_dots_ff"(const float **x, const float *w, Py_ssize_t n, float *out) noexcept nogil
+    void dots_fd "fastopt_dots_fd"(const float **x, const double *w, Py_ssize_t n, double *out) noexcept nogil
+    void dots_dd "fastopt_dots_dd"(const double **x, const double *w, Py_ssize_t n, double *out) noexcept nogil
+    void axpys_ff "fastopt_axpys_ff"(const float *a, const float **x, float *w, Py_ssize_t n) noexcept nogil
+    void axpys_fd "fastopt_axpys_fd"(const double *a, const float **x, double *w, Py_ssize_t n) noexcept nogil
+    void axpys_dd "fastopt_axpys_dd"(const double *a, const double **x, double *w, Py_ssize_t n) noexcept nogil
+    void many_ff_dot "fastopt_many_ff_dot"(
+        const float **x, const float *w, Py_ssize_t n, Py_ssize_t width, float *z) noexcept nogil
+    void many_ff_axpy "fastopt_many_ff_axpy"(
+        const float **x, float *w, Py_ssize_t n, Py_ssize_t width, const float *z) noexcept nogil
+    void many_fd_dot "fastopt_many_fd_dot"(
+        const float **x, const double *w, Py_ssize_t n, Py_ssize_t width, double *z) noexcept nogil
+    void many_fd_axpy "fastopt_many_fd_axpy"(
+        const float **x, double *w, Py_ssize_t n, Py_ssize_t width, const double *z) noexcept nogil
+    void many_dd_dot "fastopt_many_dd_dot"(
+        const double **x, const double *w, Py_ssize_t n, Py_ssize_t width, double *z) noexcept nogil
+    void many_dd_axpy "fastopt_many_dd_axpy"(
+        const double **x, double *w, Py_ssize_t n, Py_ssize_t width, const double *z) noexcept nogil
+    void one_ff_dot "fastopt_one_ff_dot"(
+        const float **x, const float *w, Py_ssize_t n, Py_ssize_t width, float *z) noexcept nogil
+    void one_ff_axpy "fastopt_one_ff_axpy"(
+        const float **x, float *w, Py_ssize_t n, Py_ssize_t width, const float *z) noexcept nogil
+    void one_fd_dot "fastopt_one_fd_dot"(
+        const float **x, const double *w, Py_ssize_t n, Py_ssize_t width, double *z) noexcept nogil
+    void one_fd_axpy "fastopt_one_fd_axpy"(
+        const float **x, double *w, Py_ssize_t n, Py_ssize_t width, const double *z) noexcept nogil
+    void one_dd_dot "fastopt_one_dd_dot"(
+        const double **x, const double *w, Py_ssize_t n, Py_ssize_t width, double *z) noexcept nogil
+    void one_dd_axpy "fastopt_one_dd_axpy"(
+        const double **x, double *w, Py_ssize_t n, Py_ssize_t width, const double *z) noexcept nogil
+    void entries_fdi_dot "fastopt_entries_fdi_dot"(
+        const float *x, const int32_t *columns, Py_ssize_t n, const double *w, Py_ssize_t width,
+        double *z) noexcept nogil
+    void entries_fdi_axpy "fastopt_entries_fdi_axpy"(
+        const float *x, const int32_t *columns, Py_ssize_t n, double *w, Py_ssize_t width,
+        const double *z) noexcept nogil
+    void entries_fdl_dot "fastopt_entries_fdl_dot"(
+        const float *x, const int64_t *columns, Py_ssize_t n, const double *w, Py_ssize_t width,
+        double *z) noexcept nogil
+    void entries_fdl_axpy "fastopt_entries_fdl_axpy"(
+        const float *x, const int64_t *columns, Py_ssize_t n, double *w, Py_ssize_t width,
+        const double *z) noexcept nogil
+    void entries_ddi_dot "fastopt_entries_ddi_dot"(
+        const double *x, const int32_t *columns, Py_ssize_t n, const double *w, Py_ssize_t width,
+        double *z) noexcept nogil
+    void entries_ddi_axpy "fastopt_entries_ddi_axpy"(
+        const double *x, const int32_t *columns, Py_ssize_t n, double *w, Py_ssize_t width,
+        const double *z) noexcept nogil
+    void entries_ddl_dot "fastopt_entries_ddl_dot"(
+        const double *x, const int64_t *columns, Py_ssize_t n, const double *w, Py_ssize_t width,
+        double *z) noexcept nogil
+    void entries_ddl_axpy "fastopt_entries_ddl_axpy"(
+        const double *x, const int64_t *columns, Py_ssize_t n, double *w, Py_ssize_t width,
+        const double *z) noexcept nogil

@@ -1,0 +1,32 @@
+"""Arrays that begin where cache lines begin: a vector that crosses lines costs two accesses."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["lines", "records"]
+
+#: Bytes of a cache line.
+LINE = 64
+
+
+def records(n: int, width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A column's record takes a power of two up to a cache line, whole lines beyond, and begins where they begin."""
+    power = 1 << (width - 1).bit_length()
+    if power * dtype.itemsize > LINE:
+        return lines(n, width, dtype)
+    return lines(1, n * power, dtype)[0, : n * power].reshape(n, power)
+
+
+def lines(n: int, width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """n rows of at least `width` elements, not initialised, each from a cache line's beginning to another's end.
+
+    A vector that crosses lines costs two accesses: rows that begin anywhere make steps of all coordinates up to twice
+    as slow.
+    """
+    line = LINE // dtype.itemsize
+    width = -(-width // line) * line
+    room = np.empty(n * width + line, dtype)
+    skip = -room.ctypes.data % LINE // dtype.itemsize
+    return room[skip : skip + n * width].reshape(n, width)
