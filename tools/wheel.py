@@ -32,7 +32,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MEGABYTES = 5  # a wheel's limit
 MINORS = range(11, 16)  # CPython 3.x that may be there
 #: What runs in all environments but one: every layer once. test_imports reads the sources, which no wheel has.
-SUBSET = ["kernels", "design", "objective", "tables", "estimators", "linear_model", "minimize"]
+SUBSET = ["kernels", "design", "objective", "estimators", "linear_model", "minimize"]
 SOURCES_ONLY = ["test_imports.py"]
 
 
@@ -52,8 +52,12 @@ def main():
     tree = tagged_clone() if options.release else ROOT
     tools = environment("tools", Path(sys.executable))
     run("tools", tools, "-m pip install --quiet", *map(Path, PROJECT["dependency-groups"]["release"]))
-    sdist, wheel = build(tools, tree, pythons[min(pythons)])
-    check(tools, sdist, wheel)
+    date = run("date", "git -C", tree, "log -1 --format=%ct", quiet=True).strip()
+    env = os.environ | {"SOURCE_DATE_EPOCH": date, "FASTOPT_ABI3": "1"}
+    sdist = build_sdist(tools, tree, env)
+    if options.sdist:
+        return
+    wheel = build_wheel(tools, sdist, pythons[min(pythons)], env)
     suite = tests_of(sdist)
     if options.release:
         with index(tools) as url:
@@ -64,8 +68,8 @@ def main():
         return
     newest = max(wanted)
     rows = []
-    for minor, python in sorted(wanted.items()):
-        for which in ("oldest", "newest"):
+    for minor, python in sorted(wanted.items(), reverse=True):
+        for which in ("newest", "oldest"):
             name = f"3.{minor}-{which}"
             there = environment(name, python)
             if not install(there, wheel, which):
@@ -127,10 +131,8 @@ def version_of(tree):
     return re.search(r'^__version__ = "(.+)"$', (tree / "fastopt/__init__.py").read_text(), re.M)[1]
 
 
-def build(tools, tree, oldest):
-    """The sdist, and the wheel that its unpacked copy gives."""
-    date = run("date", "git -C", tree, "log -1 --format=%ct", quiet=True).strip()
-    env = os.environ | {"SOURCE_DATE_EPOCH": date, "FASTOPT_ABI3": "1"}
+def build_sdist(tools, tree, env):
+    """The sdist, whose bytes depend on nothing but the commit."""
     digests = []
     for attempt in (1, 2):
         outcome = WORK / f"sdist{attempt}"
@@ -141,6 +143,13 @@ def build(tools, tree, oldest):
     if digests[0] != digests[1]:
         sys.exit(f"The sdist is not reproducible: {digests}")
     print(f"    {sdist.name}: sha256 {digests[0]}, twice")
+    run("twine check", tools, "-m twine check --strict", sdist)
+    DIST.mkdir(exist_ok=True)
+    return Path(shutil.copy2(sdist, DIST))
+
+
+def build_wheel(tools, sdist, oldest, env):
+    """The wheel that the unpacked sdist gives, audited."""
     with tarfile.open(sdist) as archive:
         archive.extractall(WORK / "source", filter="data")
     (source,) = (WORK / "source").iterdir()
@@ -153,11 +162,6 @@ def build(tools, tree, oldest):
         print(run("auditwheel show", tools, "-m auditwheel show", wheel).strip())
         run("auditwheel repair", tools, "-m auditwheel repair --wheel-dir", WORK / "repaired", wheel, env=env)
         (wheel,) = (WORK / "repaired").iterdir()
-    DIST.mkdir(exist_ok=True)
-    return [Path(shutil.copy2(path, DIST)) for path in (sdist, wheel)]
-
-
-def check(tools, sdist, wheel):
     size = wheel.stat().st_size / 1e6
     print(f"==> {wheel.name}: {size:.2f} MB")
     if size > MEGABYTES:
@@ -168,7 +172,8 @@ def check(tools, sdist, wheel):
     if "cp311-abi3" not in wheel.name or not any(name.endswith((".abi3.so", ".pyd")) for name in names):
         sys.exit(f"{wheel.name} is no abi3 wheel.")
     run("abi3audit", tools, "-m abi3audit --strict", wheel)
-    print(run("twine check", tools, "-m twine check --strict", sdist, wheel).strip())
+    run("twine check", tools, "-m twine check --strict", wheel)
+    return Path(shutil.copy2(wheel, DIST))
 
 
 def tests_of(sdist):

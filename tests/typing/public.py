@@ -25,7 +25,7 @@ from fastopt.losses import (
     Squared,
     SquaredEpsilonInsensitive,
     SquaredHinge,
-)  # fmt: skip
+)
 from fastopt.optimizers import (
     OPTIMIZERS,
     SGD,
@@ -43,7 +43,7 @@ from fastopt.optimizers import (
     ScheduleFreeAdamW,
     ScheduleFreeSGD,
     get,
-)  # fmt: skip
+)
 from fastopt.penalties import L1, L2, PENALTIES, ElasticNet, Penalty
 from fastopt.schedules import (
     SCHEDULES,
@@ -56,7 +56,7 @@ from fastopt.schedules import (
     Schedule,
     StepDecay,
     learning_rates,
-)  # fmt: skip
+)
 
 
 def package() -> None:
