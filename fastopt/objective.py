@@ -28,7 +28,7 @@ _NONE = np.empty(0)
 #: Rows that a sample takes together.
 RUN = 16
 #: Elements of a block of rows that BLAS multiplies at once: it stays in cache.
-BLOCK = 400_000
+BLOCK = 160_000
 
 
 class Objective:
@@ -224,7 +224,8 @@ class Objective:
         passes.curvatures(self._terms, z, 0, self.n_samples)
         total = np.zeros((width, K, width, K))
         flat = total.reshape(width * K, width * K)
-        height = max(64, BLOCK // (width * K))
+        height = min(self.n_samples, max(64, BLOCK // (width * K)))
+        buffer = np.empty((height, width), dtype or self.design.dtype)  # fresh memory would cost more than its filling
         softmax = self.loss.targets == "multiclass"
         factors, roots = np.sqrt(z), None
         if softmax:
@@ -233,11 +234,11 @@ class Objective:
         for start in range(0, self.n_samples, height):
             rows = slice(start, min(start + height, self.n_samples))
             for c in range(K):  # softmax: sum_i s_i (diag(p_i) - p_i p_i') (x) x_i x_i'
-                scaled = self._scaled_rows(rows, factors[rows, c], dtype)
+                scaled = self._scaled_rows(rows, factors[rows, c], buffer)
                 total[:, c, :, c] += scaled.T @ scaled  # NumPy calls syrk: half a product's work
             if roots is None:
                 continue
-            scaled = self._scaled_rows(rows, roots[rows], dtype)
+            scaled = self._scaled_rows(rows, roots[rows], buffer)
             both = (scaled[:, :, None] * z[rows, None, :].astype(scaled.dtype)).reshape(len(scaled), -1)
             flat -= both.T @ both
         flat /= self.n_samples
@@ -254,10 +255,9 @@ class Objective:
         moments /= self.n_samples
         return moments[0], moments[1]
 
-    def _scaled_rows(self, rows: slice, factors: Float64, dtype: DTypeLike | None) -> NDArray[Any]:
-        """Rows of (X, 1), the ones for the intercept, each times its factor, dense."""
-        design = self.design
-        out = np.empty((rows.stop - rows.start, self.shape[0]), dtype or design.dtype)
+    def _scaled_rows(self, rows: slice, factors: Float64, buffer: NDArray[Any]) -> NDArray[Any]:
+        """Rows of (X, 1), the ones for the intercept, each times its factor, dense, in the buffer."""
+        design, out = self.design, buffer[: rows.stop - rows.start]
         factors = factors.astype(out.dtype)
         if design.indices is None or design.indptr is None:
             np.multiply(design.values[rows], factors[:, None], out=out[:, : self.n_features])

@@ -9,10 +9,12 @@ from sklearn.preprocessing import scale
 from fastopt import LogisticRegression
 from fastopt._design import Design
 from fastopt.objective import Objective
+from fastopt.optimizers import get
 from fastopt.solvers import auto as module
 from fastopt.solvers.auto import auto, choose
 from fastopt.solvers.lbfgs import lbfgs
 from fastopt.solvers.monitor import Reporter
+from fastopt.solvers.stochastic import auto_batch_size, stochastic
 from fastopt.solvers.table import SOLVERS, Solver
 
 
@@ -125,3 +127,40 @@ def test_a_start_at_the_minimum_ends_at_once(solver):
     assert result.stop_reason == "tol"
     assert np.linalg.norm(F.gradient(result.w)) <= 1e-6
     assert result.n_iter <= 10
+
+
+@pytest.mark.parametrize(
+    ("X", "rule", "size"),
+    [
+        (np.ones((5_000, 10), np.float32), "adam", 32),
+        (np.ones((20, 10), np.float32), "adam", 20),
+        (np.broadcast_to(np.float32(1), (200, 20_000)), "sgd", 13),
+        (np.broadcast_to(np.float32(1), (200, 10**6)), "momentum", 8),
+        ((5_000, 300, 10), "sgd", 4),
+        ((3, 300, 2), "sgd", 3),
+        ((5_000, 300, 10), "adam", 32),
+        ((5_000, 3_000, 15), "adam", 64),
+        ((5_000, 10_000, 15), "momentum", 128),
+        ((5_000, 10**6, 10), "adam", 32),
+    ],
+)
+def test_automatic_batch_size(X, rule, size):
+    if isinstance(X, tuple):  # rows, columns, entries of a row
+        n, d, k = X
+        X = scipy.sparse.csr_array((np.ones(n * k), np.tile(np.arange(k), n), np.arange(n + 1) * k), (n, d))
+    design = Design.from_array(X)
+    assert auto_batch_size(design, get(rule)) == size
+    F = Objective(design, np.resize([1.0, -1.0], X.shape[0]))
+    fits = [
+        stochastic(
+            F,
+            F.zeros(),
+            get(rule).with_learning_rate(1e-3),
+            batch_size=b,
+            tol=0.0,
+            max_iter=1,
+            rng=np.random.default_rng(0),
+        ).w
+        for b in ("auto", size)
+    ]
+    np.testing.assert_array_equal(*fits)

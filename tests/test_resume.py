@@ -223,7 +223,7 @@ def test_coefficients_are_kept_where_the_state_does_not_fit(change):
     model.set_params(max_iter=1)
     coef, intercept = np.array(model.coef_), np.array(model.intercept_)
     model.fit(X, y)
-    assert model.optimizer_state_["t"] == -(-150 // 64)
+    assert model.optimizer_state_["t"] == -(-150 // 32)
     expected = LogisticRegression(**model.get_params())
     expected.fit(X, y)
     assert model.history_["objective"][0] != expected.history_["objective"][0]

@@ -67,7 +67,9 @@ def choose(objective: Objective) -> list[str]:
 
 
 def row_length(objective: Objective) -> float:
-    """The mean of ``||x||^2``, on a sample."""
+    """The mean of ``||x||^2``, on a sample of many rows."""
+    if objective.design.n_stored < 1_000_000:
+        return float(objective.design.row_norms_squared.mean())
     return float(objective.sample(1024).design.row_norms_squared.mean())
 
 

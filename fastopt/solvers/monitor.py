@@ -141,7 +141,7 @@ class Monitor:
         and NaN in the history.
         """
         objective = self.objective
-        if objective.n_samples < 16 * SAMPLE or np.any(w):
+        if objective.n_samples < 4 * SAMPLE or np.any(w):
             self.check(w, 0)
             return self.grad_norm
         self.record(objective.value_at_zero(), math.nan, 0, w=w)

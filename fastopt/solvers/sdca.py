@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import xlogy
 
 from fastopt._design import WORK
 from fastopt._kernels import dual
@@ -161,7 +160,8 @@ class Epochs:
             norm += moved / self.objective.l2
         p = a if name == "squared_error" else y * a
         if name == "log_loss":
-            conjugate = xlogy(p, p) + xlogy(1 - p, 1 - p)
+            p, tiny = np.clip(p, 0.0, 1.0), np.finfo(np.float64).tiny  # 0 log 0 is 0
+            conjugate = p * np.log(np.maximum(p, tiny)) + (1 - p) * np.log(np.maximum(1 - p, tiny))
         elif name == "squared_error":
             conjugate = p * p / 2 - p * y
         else:
