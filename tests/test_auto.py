@@ -137,6 +137,7 @@ def test_a_start_at_the_minimum_ends_at_once(solver):
         (np.broadcast_to(np.float32(1), (200, 20_000)), "sgd", 13),
         (np.broadcast_to(np.float32(1), (200, 10**6)), "momentum", 8),
         ((5_000, 300, 10), "sgd", 4),
+        ((900, 300, 10), "sgd", 32),
         ((3, 300, 2), "sgd", 3),
         ((5_000, 300, 10), "adam", 32),
         ((5_000, 3_000, 15), "adam", 64),

@@ -90,7 +90,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         and is cut when a cycle no longer pays.
     batch_size : int, "full" or "auto", default "auto"
         Rows per step. "auto" is about where larger ones would not make an epoch faster: 32, but 4 for plain SGD on
-        CSR data, up to 128 for other rules there, and less for very long dense rows; "gd" always takes all rows.
+        more than 1,000 rows of CSR data, up to 128 for other rules there, and less for very long dense rows; "gd"
+        always takes all rows.
     max_iter : int >= 1, default 100
         Epochs, or iterations of "lbfgs".
     verbose : int, default 0
