@@ -51,7 +51,7 @@ test: $(VENV)/.built
 
 # The docs' own requirements are installed by their first build. Every build draws the pictures anew.
 docs: $(VENV)/.built
-	@$(PY) -c 'import matplotlib, myst_parser, numpydoc, pydata_sphinx_theme, sphinx' 2>/dev/null || $(PY) -c 'import tomllib; \
+	@$(PY) -c 'import matplotlib, myst_parser, numpydoc, pydata_sphinx_theme, sphinx_gallery; __import__("sphinx-mathjax-offline")' 2>/dev/null || $(PY) -c 'import tomllib; \
 	    print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' | \
 	    $(PY) -m pip install --quiet -r /dev/stdin
 	$(PY) -m sphinx -W --keep-going --quiet -b html docs docs/_build/html

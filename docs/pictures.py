@@ -5,6 +5,8 @@ from __future__ import annotations
 import doctest
 import io
 import sys
+import warnings
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ mpl.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from fastopt.plot import paths
+from fastopt.plot import convergence, paths
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE / "_static" / "generated"
@@ -162,6 +164,52 @@ def beale(page: dict[str, Any]) -> None:
     ax.get_legend().set_loc("lower right")
 
 
+def first_fit(page: dict[str, Any]) -> None:
+    ax = plt.subplots(figsize=(6.4, 3.6))[1]
+    convergence(*page["models"].values(), y="grad_norm", ax=ax)
+    ax.axhline(1e-3, color="0.5", linewidth=1, linestyle=":")
+    ax.annotate("tol", (0, 1.1e-3), color="0.4")
+
+
+def quadrature(page: dict[str, Any]) -> None:
+    ax = plt.subplots(figsize=(6, 3.6))[1]
+    t = np.unique(np.logspace(1, 3.3, 14).astype(int))
+    for n in (2, 3, 4):
+        ax.loglog(t, [page["largest_error"](int(one), n) for one in t], "-o", markersize=3, label=f"{n} nodes")
+    ax.axvline(250, color="0.5", linewidth=1, linestyle=":")
+    ax.annotate("used from here on", (260, 1e-2), color="0.4")
+    ax.set(xlabel="steps already taken, $t$", ylabel="largest relative error")
+    ax.legend(loc="lower left")
+
+
+def batch(page: dict[str, Any]) -> None:
+    """The way of a batch: four stages, what goes between them, and what each is specialised by."""
+    ax = plt.subplots(figsize=(8.2, 3.6))[1]
+    ax.set(xlim=(0, 9), ylim=(0, 3.9))
+    ax.axis("off")
+    stages = [
+        ("predict", "$z = Xw + b$", "row.pxd", "layout"), ("dloss", "$r = s\\,\\ell'(y, z)$", "loss.pxd", "loss"),
+        ("scatter", "$g = X^T r$", "row.pxd", "layout"), ("step", "$w, m, v \\leftarrow$ rule", "rule.pxd", "rule"),
+    ]  # fmt: skip
+    arrow = {"arrowstyle": "-|>", "color": "0.3", "linewidth": 1.4, "shrinkA": 0, "shrinkB": 0}
+    for i, (name, formula, file, special) in enumerate(stages):
+        x = 0.35 + 2.2 * i
+        ax.add_patch(plt.Rectangle((x, 1.45), 1.6, 1.0, facecolor=COLORS[i] + "30", edgecolor=COLORS[i]))
+        ax.text(x + 0.8, 2.18, name, ha="center", va="center", weight="bold")
+        ax.text(x + 0.8, 1.75, formula, ha="center", va="center")
+        ax.text(x + 0.8, 1.22, f"by {special}", ha="center", va="center", color="0.35", size=9)
+        ax.text(x + 0.8, 0.97, file, ha="center", va="center", color="0.35", family="monospace", size=8)
+        if i:
+            ax.annotate("", (x, 1.95), (x - 0.6, 1.95), arrowprops=arrow)
+            ax.text(x - 0.3, 2.1, "zrg"[i - 1], ha="center", style="italic")
+    for x, text in [(1.15, "rows of the batch, in the given order"), (3.35, "y, weights"), (7.75, "the step's row of the table")]:
+        ax.text(x, 3.25, text, ha="center", va="center", size=9)
+        ax.annotate("", (x, 2.47), (x, 3.08), arrowprops=arrow)
+    ax.plot([7.75, 7.75, 1.15], [0.8, 0.4, 0.4], color="0.3", linewidth=1.4)
+    ax.annotate("", (1.15, 0.8), (1.15, 0.38), arrowprops=arrow)
+    ax.text(4.45, 0.52, "the next batch sees the new w", ha="center", va="bottom", size=9)
+
+
 def steps(path: Any) -> str:
     return f"{len(path) - 1:,} steps"
 
@@ -179,17 +227,31 @@ def valley(page: dict[str, Any], ax: Any, path: Any, label: str, color: str) -> 
 
 
 #: Pages, and the pictures on each.
-PICTURES = {
+PICTURES: dict[str, list[Callable[[dict[str, Any]], None]]] = {
+    "first_fit.md": [first_fit],
     "gradient_descent.md": [
         derivative, learning_rate, bowl, likelihood, momentum, nesterov, rosenbrock, minibatches, himmelblau, network,
         adaptive, beale,
     ],
+    "kernels.md": [batch],
+    "sparse_steps.md": [quadrature],
+}  # fmt: skip
+
+
+#: What the pictures of gradient_descent_ko.md say; longer pieces first, where one is part of another.
+KOREAN = {
+    "the gradient points uphill": "그래디언트는 오르막을 가리킨다", "error of the derivative of $e^x$ at 1": "1에서 exp(x)를 미분한 오차",
+    "10 rows, constant rate": "10행씩, 일정한 학습률", "10 rows, falling rate": "10행씩, 줄어드는 학습률", "all 1,000 rows": "1,000행 모두",
+    "RMSProp, constant rate": "RMSProp, 일정한 학습률", "RMSProp, falling rate": "RMSProp, 줄어드는 학습률",
+    "gradient descent": "경사하강법", "momentum": "모멘텀", "Nesterov": "네스테로프", "one-sided": "전진 차분", "central": "중앙 차분",
+    "tangent": "접선", "slope": "기울기", "too small": "너무 작다", "too large": "너무 크다", "right": "알맞다", "large": "크다",
+    "epoch": "에포크", "loss": "손실", "start": "출발", "minimum": "최솟점", "end": "끝", " steps": "걸음",
 }  # fmt: skip
 
 
 def draw(folder: Path = FOLDER) -> None:
-    """All pictures, as SVG."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """All pictures, as SVG; for gradient_descent_ko.md, whose code is the same, once more in Korean."""
+    (folder / "ko").mkdir(parents=True, exist_ok=True)
     for page, pictures in PICTURES.items():
         names = run(HERE / page)
         plt.close("all")
@@ -197,7 +259,23 @@ def draw(folder: Path = FOLDER) -> None:
             with mpl.rc_context(STYLE):
                 picture(names)
                 plt.savefig(folder / f"{picture.__name__}.svg", metadata={"Date": None})
+                if page == "gradient_descent.md":
+                    translate()
+                    plt.savefig(folder / "ko" / f"{picture.__name__}.svg", metadata={"Date": None})
                 plt.close("all")
+
+
+def translate() -> None:
+    """The current figure's words, in Korean; as text, which the reader's fonts draw."""
+    mpl.rcParams["svg.fonttype"] = "none"
+    warnings.filterwarnings("ignore", "Glyph .* missing from font")  # it is the browser that needs them
+    for text in plt.gcf().findobj(mpl.text.Text):
+        words = text.get_text()
+        if ":" in words:  # mathtext has no Korean
+            words = words.replace("$\\eta$", "η")
+        for english, korean in KOREAN.items():
+            words = words.replace(english, korean)
+        text.set_text(words)
 
 
 if __name__ == "__main__":

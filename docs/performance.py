@@ -1,0 +1,176 @@
+"""The performance page and the README's picture and tables, from a run of the benchmark suite.
+
+    python docs/performance.py [bench/results/benchmark.json]
+
+keeps what is shown of a run in docs/performance.json, draws docs/performance.svg, and puts the tables between the
+README's marks. The documentation's build draws its pages from docs/performance.json alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("agg")
+from matplotlib import pyplot as plt
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
+
+from bench import report
+
+SUMMARY = HERE / "performance.json"
+FOLDER = HERE / "_static" / "generated"
+FAMILIES = ("fastopt", "scikit-learn", "scipy", "NumPy", "pure Python")
+#: Told apart by all eyes (Okabe, Ito), and by their shapes.
+MARKS = dict(zip(FAMILIES, zip(["#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00"], "osD^v", strict=True), strict=True))
+#: Reads on white and on black.
+GREY = "#7d8590"
+STYLE = {
+    "axes.edgecolor": GREY, "axes.labelcolor": GREY, "axes.spines.right": False, "axes.spines.top": False,
+    "axes.titlecolor": GREY, "figure.constrained_layout.use": True, "font.size": 10, "legend.frameon": False,
+    "legend.labelcolor": GREY, "savefig.transparent": True, "svg.fonttype": "none", "svg.hashsalt": "fastopt",
+    "text.color": GREY, "xtick.color": GREY, "ytick.color": GREY, "font.family": "sans-serif",
+}  # fmt: skip
+KEPT = ("what", "contestant", "family", "problem", "target", "batch_size", "rule", "d", "n", "name", "settings")
+
+
+def summarise(path: Path) -> dict[str, Any]:
+    """What the pages show of a run: the best of each family for each thing timed, and its curve."""
+    run = report.load(path)
+    best, curves = [], {}
+    for what in ("target", "pass", "step"):
+        for duel in report.duels(run, what):
+            best += [duel["best"][family] for family in FAMILIES if family in duel["best"]]
+    for case in best:
+        if case["what"] == "target":
+            curves.setdefault((case["problem"], case["family"]), case["contestant"])
+    return {
+        "datetime": run["datetime"],
+        "facts": run["facts"],
+        "problems": {
+            name: {key: facts[key] for key in ("rows", "columns", "entries", "kind", "dtype", "classes", "alpha", "source")}
+            for name, facts in run["problems"].items()
+        },
+        "cases": [
+            {key: case[key] for key in KEPT if key in case}
+            | {key: float(f"{case[key]:.4g}") for key in ("median", "q1", "q3")}
+            | {"data": []}
+            for case in best
+        ],
+        "curves": [
+            {"problem": curve["problem"], "family": curve["family"], "contestant": curve["contestant"]}
+            | {"points": [[float(f"{value:.3g}") for value in point[:2]] for point in curve["points"]]}
+            for curve in run["curves"]
+            if curves.get((curve["problem"], curve["family"])) == curve["contestant"]
+        ],
+    }
+
+
+def times(run: dict[str, Any], target: float, path: Path) -> None:
+    """Seconds to a gap: a line for each problem, a mark for each family."""
+    duels = [duel for duel in report.duels(run, "target") if duel["key"][1] == target]
+    with mpl.rc_context(STYLE):
+        ax = plt.subplots(figsize=(8, 0.42 * len(duels) + 1.3))[1]
+        for family, (color, mark) in MARKS.items():
+            found = [(duel["best"][family]["median"], i) for i, duel in enumerate(duels) if family in duel["best"]]
+            if found:
+                ax.plot(*zip(*found, strict=True), mark, color=color, label=family, markersize=9 if family == "fastopt" else 6)
+        ax.set_yticks(range(len(duels)), [f"{duel['key'][0]}\n{size(run['problems'][duel['key'][0]])}" for duel in duels])
+        ax.tick_params(axis="y", labelsize=8, length=0)
+        ax.set(xscale="log", xlabel=f"seconds from zero to a relative gap of {report.gap(target)}; fewer are better")
+        ax.grid(axis="y", color=GREY, alpha=0.3)
+        ax.invert_yaxis()
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=5)
+        plt.savefig(path, metadata={"Date": None})
+        plt.close("all")
+
+
+def curves(run: dict[str, Any], path: Path) -> None:
+    """The gap against seconds: the best of each family."""
+    names = [name for name in run["problems"] if any(curve["problem"] == name for curve in run["curves"])]
+    with mpl.rc_context(STYLE):
+        axes = plt.subplots(-(-len(names) // 2), 2, figsize=(9, 3 * -(-len(names) // 2)), squeeze=False)[1].ravel()
+        for ax, name in zip(axes, names, strict=False):
+            for curve in run["curves"]:
+                if curve["problem"] == name:
+                    color, mark = MARKS[curve["family"]]
+                    points = [point for point in curve["points"] if point[0] > 0 and point[1] > 0]
+                    if points:
+                        ax.loglog(*zip(*points, strict=True), f"-{mark}", color=color, markersize=3, linewidth=1.2,
+                                  label=curve["family"])  # fmt: skip
+            ax.set(title=name, ylim=(1e-7, 2))
+            ax.title.set_size(10)
+        for ax in axes[len(names):]:
+            ax.axis("off")
+        handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+        axes[0].figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=5)
+        axes[0].figure.supxlabel("seconds", size=10)
+        axes[0].figure.supylabel("relative gap", size=10)
+        plt.savefig(path, metadata={"Date": None})
+        plt.close("all")
+
+
+def size(problem: dict[str, Any]) -> str:
+    return f"{problem['rows']:,} x {problem['columns']:,}, {problem['kind']}"
+
+
+def tables(run: dict[str, Any]) -> dict[str, str]:
+    """Of `bench.report`, by the name of the README's mark."""
+    parts = re.split(r"^### (.*)\n", report.markdown(run), flags=re.MULTILINE)[1:]
+    titles = {title: what for what, (title, _) in report.headings().items()}
+    found = {titles[title]: text for title, text in zip(parts[::2], parts[1::2], strict=True) if title in titles}
+    return {what: re.sub(r"\n\n[^|\n].*", "", text.strip(), flags=re.DOTALL) + "\n" for what, text in found.items()}
+
+
+def page(run: dict[str, Any]) -> str:
+    """What the performance page includes."""
+    facts, shown = run["facts"], tables(run)
+    machine = ", ".join(f"{name} {facts[name]}" for name in ("processor", "system", "Python", "numpy", "scipy", "scikit-learn"))
+    text = [f"The run of {run['datetime'][:10]}: {machine}; {facts['threads']} thread.\n"]
+    for what, (title, _) in report.headings().items():
+        if what in shown:
+            text += [f"## {title}\n", shown[what]]
+            if what == "target":
+                text += ["![Gap against seconds, the best of each family](_static/generated/performance_curves.svg)\n"]
+    lost = report.losses(run)
+    text += ["## Where others are faster\n"]
+    if lost:
+        text += ["| | | fastopt takes | fastest |\n|---|---|---|---|"]
+        for loss in lost:
+            words = ", ".join(str(word) for word in report.key_words(loss["what"], loss["key"]))
+            ours = f"{report.times(1 / loss['ratio'])} as long" if loss["ours"] else "has not got there"
+            text += [f"| {report.headings()[loss['what']][0]} | {words} | {ours} | {loss['winner']['contestant']} |"]
+    else:
+        text += ["Nowhere in this run."]
+    return re.sub(r"(?<=\de)-(?=\d)", "\u2011", "\n".join(text) + "\n")  # 1e-2 stays on one line
+
+
+def draw(folder: Path = FOLDER) -> None:
+    """What the documentation's build needs."""
+    run = json.loads(SUMMARY.read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    times(run, 1e-3, folder / "performance.svg")
+    curves(run, folder / "performance_curves.svg")
+    (folder / "performance.md").write_text(page(run))
+
+
+def refresh(path: Path) -> None:
+    run = summarise(path)
+    SUMMARY.write_text(json.dumps(run, indent=None, separators=(",", ":")).replace('},{"what"', '},\n{"what"') + "\n")
+    times(run, 1e-3, HERE / "performance.svg")
+    readme = (ROOT / "README.md").read_text()
+    for what, table in tables(run).items():
+        marks = rf"(<!-- bench: {what} -->\n).*?(<!-- end -->)"
+        readme = re.sub(marks, lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", readme, flags=re.DOTALL)
+    (ROOT / "README.md").write_text(readme)
+
+
+if __name__ == "__main__":
+    refresh(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "bench" / "results" / "benchmark.json")
