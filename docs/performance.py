@@ -1,13 +1,14 @@
 """The performance page and the README's picture and tables, from a run of the benchmark suite.
 
-    python docs/performance.py [bench/results/benchmark.json]
+    python docs/performance.py [--readme] [bench/results/benchmark.json]
 
-keeps what is shown of a run in docs/performance.json, draws docs/performance.svg, and puts the tables between the
-README's marks. The documentation's build draws its pages from docs/performance.json alone.
+keeps what is shown of a run in docs/performance.json and draws docs/performance.svg, the README's picture; with --readme
+the run's tables go between the README's marks, too. The documentation's build draws its pages from the JSON alone.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -73,21 +74,23 @@ def summarise(path: Path) -> dict[str, Any]:
     }
 
 
-def times(run: dict[str, Any], target: float, path: Path) -> None:
-    """Seconds to a gap: a line for each problem, a mark for each family."""
-    duels = [duel for duel in report.duels(run, "target") if duel["key"][1] == target]
+def times(run: dict[str, Any], path: Path, targets: tuple[float, float] = (1e-2, 1e-4)) -> None:
+    """Seconds to a rough and to a fine gap: a line for each problem, a mark for each family."""
+    names = list(dict.fromkeys(duel["key"][0] for duel in report.duels(run, "target")))
     with mpl.rc_context(STYLE):
-        ax = plt.subplots(figsize=(8, 0.42 * len(duels) + 1.3))[1]
-        for family, (color, mark) in MARKS.items():
-            found = [(duel["best"][family]["median"], i) for i, duel in enumerate(duels) if family in duel["best"]]
-            if found:
-                ax.plot(*zip(*found, strict=True), mark, color=color, label=family, markersize=9 if family == "fastopt" else 6)
-        ax.set_yticks(range(len(duels)), [f"{duel['key'][0]}\n{size(run['problems'][duel['key'][0]])}" for duel in duels])
-        ax.tick_params(axis="y", labelsize=8, length=0)
-        ax.set(xscale="log", xlabel=f"seconds from zero to a relative gap of {report.gap(target)}; fewer are better")
-        ax.grid(axis="y", color=GREY, alpha=0.3)
-        ax.invert_yaxis()
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=5)
+        axes = plt.subplots(1, 2, figsize=(9, 0.42 * len(names) + 1.4), sharey=True, sharex=True)[1]
+        for ax, target in zip(axes, targets, strict=True):
+            best = {duel["key"][0]: duel["best"] for duel in report.duels(run, "target") if duel["key"][1] == target}
+            for family, (color, mark) in MARKS.items():
+                found = [(best[name][family]["median"], i) for i, name in enumerate(names) if family in best.get(name, {})]
+                x, y = zip(*found, strict=True) if found else ((), ())
+                ax.plot(x, y, mark, color=color, label=family, markersize=9 if family == "fastopt" else 6)
+            ax.set(xscale="log", xlabel=f"seconds from zero to a relative gap of {report.gap(target)}")
+            ax.grid(axis="y", color=GREY, alpha=0.3)
+            ax.tick_params(axis="y", length=0)
+        axes[0].set_yticks(range(len(names)), [f"{name}\n{size(run['problems'][name])}" for name in names], size=8)
+        axes[0].invert_yaxis()
+        axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
         plt.savefig(path, metadata={"Date": None})
         plt.close("all")
 
@@ -156,21 +159,31 @@ def draw(folder: Path = FOLDER) -> None:
     """What the documentation's build needs."""
     run = json.loads(SUMMARY.read_text())
     folder.mkdir(parents=True, exist_ok=True)
-    times(run, 1e-3, folder / "performance.svg")
+    times(run, folder / "performance.svg")
     curves(run, folder / "performance_curves.svg")
     (folder / "performance.md").write_text(page(run))
 
 
-def refresh(path: Path) -> None:
+def refresh(path: Path) -> dict[str, Any]:
     run = summarise(path)
     SUMMARY.write_text(json.dumps(run, indent=None, separators=(",", ":")).replace('},{"what"', '},\n{"what"') + "\n")
-    times(run, 1e-3, HERE / "performance.svg")
-    readme = (ROOT / "README.md").read_text()
+    times(run, HERE / "performance.svg")
+    return run
+
+
+def write_tables(run: dict[str, Any], page: Path = ROOT / "README.md") -> None:
+    text = page.read_text()
     for what, table in tables(run).items():
         marks = rf"(<!-- bench: {what} -->\n).*?(<!-- end -->)"
-        readme = re.sub(marks, lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", readme, flags=re.DOTALL)
-    (ROOT / "README.md").write_text(readme)
+        text = re.sub(marks, lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", text, flags=re.DOTALL)
+    page.write_text(text)
 
 
 if __name__ == "__main__":
-    refresh(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "bench" / "results" / "benchmark.json")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--readme", action="store_true", help="put the run's tables into the README")
+    parser.add_argument("run", nargs="?", type=Path, default=ROOT / "bench" / "results" / "benchmark.json")
+    options = parser.parse_args()
+    shown = refresh(options.run)
+    if options.readme:
+        write_tables(shown)

@@ -20,7 +20,7 @@ from fastopt.optimizers import SGD, Adagrad, Adam
 # Made-up messages: spam uses other words, and is longer.
 rng = np.random.default_rng(0)
 words = np.array([f"word{i}" for i in range(300)])
-n = 1200
+n = 800
 spam = rng.random(n) < 0.4
 text = [" ".join(words[(300 * rng.random(20) ** (0.8 if s else 1.2)).astype(int)]) for s in spam]
 frame = {"text": np.array(text, dtype=object), "length": rng.normal(300 + 60 * spam, 100)}
@@ -31,8 +31,8 @@ X_train, X_test, y_train, y_test = train_test_split(X, np.where(spam, "spam", "h
 # %%
 # The columns go different ways and meet as one CSR matrix, which fastopt reads as it is.
 model = make_pipeline(
-    make_column_transformer((HashingVectorizer(n_features=2**16), 0), (StandardScaler(), [1]), sparse_threshold=1.0),
-    SGDClassifier("log_loss", batch_size=16, max_iter=10, tol=None, random_state=0),
+    make_column_transformer((HashingVectorizer(n_features=2**12), 0), (StandardScaler(), [1]), sparse_threshold=1.0),
+    SGDClassifier("log_loss", batch_size=16, max_iter=5, tol=None, random_state=0),
 )
 grid = {
     "sgdclassifier__optimizer": [SGD(0.1), SGD(0.1, momentum=0.9), Adagrad(0.1), Adam(0.01)],

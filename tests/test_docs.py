@@ -1,0 +1,107 @@
+"""The documentation beside its doctests: links, the translation, the examples, the kept benchmark run."""
+
+import io
+import json
+import re
+import runpy
+import sys
+import tokenize
+import warnings
+from doctest import DocTestParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+EXAMPLES = sorted((ROOT / "examples").glob("plot_*.py"))
+pytestmark = pytest.mark.skipif(not (ROOT / "docs" / "conf.py").exists(), reason="the documentation is not here")
+
+
+def prose(page):
+    """A page without its code."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"`[^`\n]*`", "", text)
+
+
+def anchors(page):
+    """GitHub's and MyST's anchors of a page's headings."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        made = "_static/generated/" in path or path.startswith("auto_examples/")  # by the build, whose -W sees to them
+        assert made or there.exists(), target
+        assert not anchor or anchor in anchors(there), target
+
+
+def test_pictures_are_drawn():
+    pytest.importorskip("matplotlib")
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        import pictures
+    finally:
+        sys.path.pop(0)
+    for page in PAGES:
+        for folder, name in re.findall(r"_static/generated/(ko/)?(\w+)\.svg", page.read_text()):
+            source = "gradient_descent.md" if folder else page.name
+            drawn = {picture.__name__ for picture in pictures.PICTURES.get(source, [])}
+            assert name in drawn | {"performance", "performance_curves"}, f"{page.name}: {name}"
+
+
+def code(page):
+    """A page's examples without comments: (source's tokens, what is printed)."""
+    for example in DocTestParser().get_examples(page.read_text()):
+        tokens = tokenize.generate_tokens(io.StringIO(example.source).readline)
+        yield [token.string for token in tokens if token.type != tokenize.COMMENT], example.want
+
+
+def test_the_korean_guide_is_the_english_one():
+    english, korean = (ROOT / "docs" / f"gradient_descent{language}.md" for language in ("", "_ko"))
+    assert list(code(english)) == list(code(korean))
+    for pattern in (r"^#+ ", r"^\$\$ ", r"^\|", r"^!\[", r"^- "):
+        counts = [len(re.findall(pattern, page.read_text(), flags=re.MULTILINE)) for page in (english, korean)]
+        assert counts[0] == counts[1], pattern
+    assert [re.findall(r"^\$\$.*?(?:\$\$|$)", page.read_text(), flags=re.MULTILINE)[0] for page in (english, korean)]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_run(path):
+    plt = pytest.importorskip("matplotlib.pyplot", reason="matplotlib is an extra")
+    plt.switch_backend("agg")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive")
+        runpy.run_path(str(path))
+    assert plt.get_fignums(), "it draws"
+    plt.close("all")
+
+
+def test_performance_page_and_readme_come_from_the_kept_run(tmp_path):
+    pytest.importorskip("matplotlib")
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        import performance
+    finally:
+        sys.path.pop(0)
+    run = json.loads(performance.SUMMARY.read_text())
+    page, tables = performance.page(run), performance.tables(run)
+    assert {"target", "pass"} <= set(tables)
+    for case in run["cases"]:
+        if case["what"] == "target" and case["family"] == "fastopt":
+            assert performance.report.seconds(case["median"]) in page
+    readme = tmp_path / "README.md"
+    readme.write_text((ROOT / "README.md").read_text())
+    performance.write_tables(run, readme)
+    strip = lambda path: re.sub(r"<!-- bench: .*?<!-- end -->", "", path.read_text(), flags=re.DOTALL)  # noqa: E731
+    assert strip(readme) == strip(ROOT / "README.md")
+    for table in tables.values():
+        if f"<!-- bench: {next(k for k, v in tables.items() if v == table)} -->" in readme.read_text():
+            assert table in readme.read_text()
