@@ -10,6 +10,7 @@
 # make sanitize-test   the suite under the address and undefined-behaviour sanitizers (gcc)
 # make sanitize        the fuzzed arrays, model files and malformed data under the sanitizers
 # make fuzz            10,000 fuzzed arrays instead of the suite's 500
+# make recipes         the recipes of CONTRIBUTING.md, carried out on a copy of the tree, and the tests of what they made
 # make wheel           sdist and abi3 wheel into dist, tested on every CPython that is found (WHEEL_ARGS=--all: all tests on each)
 # make release-dry-run the same from a tagged clone, through a package index on loopback
 #
@@ -24,7 +25,7 @@ PY := $(VENV)/bin/python
 KERNELS := $(wildcard fastopt/_kernels/*.pyx fastopt/_kernels/*.pxd)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help bench bench-full bench-peers bench-compare test docs lint types pyright workflows format build debug-test sanitize-test sanitize fuzz wheel release-dry-run clean
+.PHONY: help bench bench-full bench-peers bench-compare test docs lint types pyright workflows format build debug-test sanitize-test sanitize fuzz recipes wheel release-dry-run clean
 .DELETE_ON_ERROR:
 
 help:
@@ -148,6 +149,10 @@ sanitize-test: $(VENV)/.installed
 sanitize:
 	$(MAKE) sanitize-test TEST_ARGS="-q tests/test_fuzz.py tests/test_design.py tests/test_model_file.py tests/test_resume.py \
 	    -k 'not kill'"
+
+# The recipes of CONTRIBUTING.md, carried out on a copy of the tree.
+recipes: $(VENV)/.built
+	FASTOPT_RECIPES=1 $(PY) -m pytest tests/test_recipes.py $(TEST_ARGS)
 
 fuzz: $(VENV)/.built
 	FASTOPT_FUZZ=10000 $(PY) -m pytest --timeout=3600 tests/test_fuzz.py $(TEST_ARGS)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import fastopt
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import performance
 import pictures
 
+HERE = Path(__file__).resolve().parent
 project, author, version = "fastopt", "The fastopt developers", fastopt.__version__
 extensions = [
     "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc", "sphinx_gallery.gen_gallery",

@@ -2,8 +2,8 @@
 
     python docs/performance.py [--readme] [bench/results/benchmark.json]
 
-keeps what is shown of a run in docs/performance.json and draws docs/performance.svg, the README's picture; with --readme
-the run's tables go between the README's marks, too. The documentation's build draws its pages from the JSON alone.
+keeps what is shown of a run in docs/performance.json and draws docs/performance.svg, the README's picture; with
+--readme the run's tables go between the README's marks, too. The documentation's build draws from the JSON alone.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ import matplotlib as mpl
 mpl.use("agg")
 from matplotlib import pyplot as plt
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import report
 
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
 SUMMARY = HERE / "performance.json"
 FOLDER = HERE / "_static" / "generated"
 FAMILIES = ("fastopt", "scikit-learn", "scipy", "NumPy", "pure Python")
 #: Told apart by all eyes (Okabe, Ito), and by their shapes.
-MARKS = dict(zip(FAMILIES, zip(["#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00"], "osD^v", strict=True), strict=True))
+COLORS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
+MARKS = dict(zip(FAMILIES, zip(COLORS, "osD^v", strict=True), strict=True))
 #: Reads on white and on black.
 GREY = "#7d8590"
 STYLE = {
@@ -56,7 +57,7 @@ def summarise(path: Path) -> dict[str, Any]:
         "datetime": run["datetime"],
         "facts": run["facts"],
         "problems": {
-            name: {key: facts[key] for key in ("rows", "columns", "entries", "kind", "dtype", "classes", "alpha", "source")}
+            name: {key: facts[key] for key in ("rows", "columns", "entries", "kind", "dtype", "classes", "alpha")}
             for name, facts in run["problems"].items()
         },
         "cases": [
@@ -82,8 +83,8 @@ def times(run: dict[str, Any], path: Path, targets: tuple[float, float] = (1e-2,
         for ax, target in zip(axes, targets, strict=True):
             best = {duel["key"][0]: duel["best"] for duel in report.duels(run, "target") if duel["key"][1] == target}
             for family, (color, mark) in MARKS.items():
-                found = [(best[name][family]["median"], i) for i, name in enumerate(names) if family in best.get(name, {})]
-                x, y = zip(*found, strict=True) if found else ((), ())
+                there = [(i, best[name]) for i, name in enumerate(names) if family in best.get(name, {})]
+                x, y = [one[family]["median"] for _, one in there], [i for i, _ in there]
                 ax.plot(x, y, mark, color=color, label=family, markersize=9 if family == "fastopt" else 6)
             ax.set(xscale="log", xlabel=f"seconds from zero to a relative gap of {report.gap(target)}")
             ax.grid(axis="y", color=GREY, alpha=0.3)
@@ -135,7 +136,8 @@ def tables(run: dict[str, Any]) -> dict[str, str]:
 def page(run: dict[str, Any]) -> str:
     """What the performance page includes."""
     facts, shown = run["facts"], tables(run)
-    machine = ", ".join(f"{name} {facts[name]}" for name in ("processor", "system", "Python", "numpy", "scipy", "scikit-learn"))
+    told = ("processor", "system", "Python", "numpy", "scipy", "scikit-learn")
+    machine = ", ".join(f"{name} {facts[name]}" for name in told)
     text = [f"The run of {run['datetime'][:10]}: {machine}; {facts['threads']} thread.\n"]
     for what, (title, _) in report.headings().items():
         if what in shown:

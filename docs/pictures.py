@@ -202,7 +202,8 @@ def batch(page: dict[str, Any]) -> None:
         if i:
             ax.annotate("", (x, 1.95), (x - 0.6, 1.95), arrowprops=arrow)
             ax.text(x - 0.3, 2.1, "zrg"[i - 1], ha="center", style="italic")
-    for x, text in [(1.15, "rows of the batch, in the given order"), (3.35, "y, weights"), (7.75, "the step's row of the table")]:
+    inputs = {1.15: "rows of the batch, in the given order", 3.35: "y, weights", 7.75: "the step's row of the table"}
+    for x, text in inputs.items():
         ax.text(x, 3.25, text, ha="center", va="center", size=9)
         ax.annotate("", (x, 2.47), (x, 3.08), arrowprops=arrow)
     ax.plot([7.75, 7.75, 1.15], [0.8, 0.4, 0.4], color="0.3", linewidth=1.4)
@@ -240,11 +241,15 @@ PICTURES: dict[str, list[Callable[[dict[str, Any]], None]]] = {
 
 #: What the pictures of gradient_descent_ko.md say; longer pieces first, where one is part of another.
 KOREAN = {
-    "the gradient points uphill": "그래디언트는 오르막을 가리킨다", "error of the derivative of $e^x$ at 1": "1에서 exp(x)를 미분한 오차",
-    "10 rows, constant rate": "10행씩, 일정한 학습률", "10 rows, falling rate": "10행씩, 줄어드는 학습률", "all 1,000 rows": "1,000행 모두",
-    "RMSProp, constant rate": "RMSProp, 일정한 학습률", "RMSProp, falling rate": "RMSProp, 줄어드는 학습률",
-    "gradient descent": "경사하강법", "momentum": "모멘텀", "Nesterov": "네스테로프", "one-sided": "전진 차분", "central": "중앙 차분",
-    "tangent": "접선", "slope": "기울기", "too small": "너무 작다", "too large": "너무 크다", "right": "알맞다", "large": "크다",
+    "the gradient points uphill": "그래디언트는 오르막을 가리킨다",
+    "error of the derivative of $e^x$ at 1": "1에서 exp(x)를 미분한 오차",
+    "10 rows, constant rate": "10행씩, 일정한 학습률", "10 rows, falling rate": "10행씩, 줄어드는 학습률",
+    "all 1,000 rows": "1,000행 모두", "RMSProp, constant rate": "RMSProp, 일정한 학습률",
+    "RMSProp, falling rate": "RMSProp, 줄어드는 학습률",
+    "gradient descent": "경사하강법", "momentum": "모멘텀", "Nesterov": "네스테로프", "one-sided": "전진 차분",
+    "central": "중앙 차분",
+    "tangent": "접선", "slope": "기울기", "too small": "너무 작다", "too large": "너무 크다", "right": "알맞다",
+    "large": "크다",
     "epoch": "에포크", "loss": "손실", "start": "출발", "minimum": "최솟점", "end": "끝", " steps": "걸음",
 }  # fmt: skip
 

@@ -2,7 +2,8 @@
 Compare solvers, watch a fit
 ============================
 
-The gap of the objective by time and by epoch for several solvers; and a callback, which sees every epoch and may stop the fit.
+The gap of the objective by time and by epoch for several solvers; and a callback, which sees every epoch and may stop
+the fit.
 """
 
 import warnings

@@ -2,8 +2,8 @@
 A first fit
 ===========
 
-A logistic regression in a pipeline of scikit-learn's, and how it went: the norm of the objective's gradient, epoch by epoch,
-until it is at most ``tol``.
+A logistic regression in a pipeline of scikit-learn's, and how it went: the norm of the objective's gradient, epoch by
+epoch, until it is at most ``tol``.
 """
 
 import matplotlib.pyplot as plt

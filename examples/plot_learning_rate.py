@@ -2,8 +2,8 @@
 What the learning rate does
 ===========================
 
-The same rule with four learning rates, on a narrow bowl. Too small a rate creeps, too large a one jumps from wall to wall, or
-away for good.
+The same rule with four learning rates, on a narrow bowl. Too small a rate creeps, too large a one jumps from wall to
+wall, or away for good.
 """
 
 import matplotlib.pyplot as plt

@@ -12,7 +12,8 @@ from fastopt import minimize, plot
 from fastopt.optimizers import SGD, Adam
 
 # %%
-# Himmelblau's function has four minima of value 0. Which one a path ends in depends on where it starts, and on the rule.
+# Himmelblau's function has four minima of value 0. Which one a path ends in depends on where it starts, and on
+# the rule.
 
 
 def himmelblau(x):

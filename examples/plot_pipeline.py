@@ -46,9 +46,9 @@ print(f"accuracy on the other rows: {search.score(X_test, y_test):.3f}")
 results = search.cv_results_
 fig, ax = plt.subplots(layout="constrained")
 for rule in grid["sgdclassifier__optimizer"]:
-    chosen = [i for i, p in enumerate(results["params"]) if p["sgdclassifier__optimizer"] == rule]
-    ax.semilogx([results["params"][i]["sgdclassifier__alpha"] for i in chosen], results["mean_test_score"][chosen], "-o",
-                label=f"{type(rule).__name__}({rule.learning_rate})" + (" with momentum" if getattr(rule, "momentum", 0) else ""))  # fmt: skip
+    chosen = [p["sgdclassifier__optimizer"] == rule for p in results["params"]]
+    label = f"{type(rule).__name__}({rule.learning_rate})" + (" with momentum" if getattr(rule, "momentum", 0) else "")
+    ax.semilogx(grid["sgdclassifier__alpha"], results["mean_test_score"][chosen], "-o", label=label)
 ax.set(xlabel="alpha", ylabel="accuracy in cross-validation")
 ax.legend()
 plt.show()

@@ -2,8 +2,8 @@
 Resume a fit, keep a checkpoint
 ===============================
 
-Ten epochs are five epochs, a file, and five more: the same bits, with the rule's memory, the course of the learning rate and the
-order of the rows.
+Ten epochs are five epochs, a file, and five more: the same bits, with the rule's memory, the course of the learning rate
+and the order of the rows.
 """
 
 import tempfile
@@ -28,8 +28,8 @@ path = Path(folder.name, "digits.npz")
 whole = LogisticRegression(solver="adam", learning_rate=0.01, max_iter=10, tol=0, random_state=0).fit(X, y)
 
 # %%
-# With one. ``fastopt.save`` writes arrays and JSON, no code; the file is replaced in one step, so that a crash leaves the
-# old one or the new one.
+# With one. ``fastopt.save`` writes arrays and JSON, no code; the file is replaced in one step, so that a crash leaves
+# the old one or the new one.
 first = LogisticRegression(solver="adam", learning_rate=0.01, max_iter=5, tol=0, random_state=0, warm_start=True)
 fastopt.save(first.fit(X, y), path)
 again = fastopt.load(path).fit(X, y)

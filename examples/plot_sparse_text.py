@@ -2,8 +2,8 @@
 Sparse text
 ===========
 
-Words of texts in a matrix with a million columns. A step costs what the texts of its batch have in words, also for rules with
-memory such as Adam.
+Words of texts in a matrix with a million columns. A step costs what the texts of its batch have in words, also for
+rules with memory such as Adam.
 """
 
 import time
@@ -29,8 +29,8 @@ def texts(width):
 
 
 # %%
-# One epoch of Adam with batches of 32 rows. The number of nonzeros is the same for all widths; what grows is that records of
-# more columns lie farther apart in memory, and that each column is looked at once, when the epoch ends.
+# One epoch of Adam with batches of 32 rows. The number of nonzeros is the same for all widths; what grows is that
+# records of more columns lie farther apart in memory, and that each column is looked at once, when the epoch ends.
 seconds = []
 for width in widths:
     X, y = texts(width)
@@ -44,7 +44,8 @@ for width in widths:
 # A dense algorithm would touch every column in each of the 125 steps of an epoch.
 fig, ax = plt.subplots()
 ax.loglog(widths, seconds, "-o", label="fastopt, measured here")
-ax.loglog(widths, [seconds[0] * width / widths[0] for width in widths], ":", color="0.5", label="if it grew with the columns")
+growing = [seconds[0] * width / widths[0] for width in widths]
+ax.loglog(widths, growing, ":", color="0.5", label="if it grew with the columns")
 ax.set(xlabel="columns", ylabel="seconds for an epoch")
 ax.legend()
 plt.show()

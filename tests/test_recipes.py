@@ -74,7 +74,8 @@ def test_recipes(tree):
         return done.stdout
 
     run("setup.py", "--quiet", "build_ext", "--inplace")
-    told = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", "-k", "wngrad or WNGrad or soft_absolute or SoftAbsolute")
+    new = "wngrad or WNGrad or soft_absolute or SoftAbsolute"
+    told = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", "-k", new)
     assert int(re.search(r"(\d+) passed", told)[1]) > 300
     run("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_tables.py", "tests/test_imports.py")
     run("-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules", "fastopt/optimizers.py")
