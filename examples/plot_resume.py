@@ -2,8 +2,8 @@
 Resume a fit, keep a checkpoint
 ===============================
 
-Ten epochs are five epochs, a file, and five more: the same bits, with the rule's memory, the course of the learning rate
-and the order of the rows.
+Ten epochs are five epochs, a file, and five more: the same bits, with the rule's memory, the course of the learning
+rate and the order of the rows.
 """
 
 import tempfile

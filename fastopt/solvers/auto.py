@@ -29,7 +29,7 @@ def choose(objective: Objective) -> list[str]:
     softmax on many columns above all; and behind the others.
 
     Milliseconds to a relative gap of 1e-4 / 1e-6 at alpha = 1/n, one thread of a 2.6 GHz EPYC, problems of
-    `bench.problems` (in brackets ``mean ||x||^2 / (n l2)``; "-": not within the 1.5 to 2 s of its search; empty: not
+    `bench.problems` (in brackets ``mean ||x||^2 / (n l2)``; ">": not within the 1.5 to 2 s of its search; empty: not
     measured). From several runs on a machine that others used too, "sdca" and "saga" from another one than "newton" and
     "lbfgs"; mushrooms and saga on flights_onehot are later ones, the processor's time for whole fits: good for the
     choice where columns differ by 2 or more. The bounds 200 and 20,000 rest on mushrooms,
@@ -38,15 +38,15 @@ def choose(objective: Objective) -> list[str]:
     ==========================  =====================  =============  ============  ============  ===========
     problem                     rows x columns         newton         sdca          saga          lbfgs
     ==========================  =====================  =============  ============  ============  ===========
-    ill_conditioned             500,000 x 50           91 / 116       - / -         - / -         119 / 147
-    flights_dense               327,346 x 38           59 / 95        - / -         - / -         461 / 592
+    ill_conditioned             500,000 x 50           91 / 116       > / >         > / >         119 / 147
+    flights_dense               327,346 x 38           59 / 95        > / >         > / >         461 / 592
     digits_parity               1,797 x 64             3.4 / 3.4                                  3.5 / 5.5
     digits                      1,797 x 64, softmax    142 / 174                                  34 / 54
     mushrooms, CSR (22)         8,124 x 127            22 / 31        9.8 / 18      17 / 27       22 / 34
-    digits_onehot_pairs (112)   1,797 x 1,792, CSR                    18 / 26       - / -         20 / 30
+    digits_onehot_pairs (112)   1,797 x 1,792, CSR                    18 / 26       > / >         20 / 30
     text_like (1)               40,000 x 50,000, CSR                  63 / 87       85 / 104      97 / 108
-    flights_onehot (11)         327,346 x 8,933, CSR                  - / -         169 / 276     881 / -
-    flights_onehot@10/n (1.1)   327,346 x 8,933, CSR                  169 / 256     298 / -
+    flights_onehot (11)         327,346 x 8,933, CSR                  > / >         169 / 276     881 / >
+    flights_onehot, 10/n (1.1)  327,346 x 8,933, CSR                  169 / 256     298 / >
     ==========================  =====================  =============  ============  ============  ===========
     """
     usable, n = able(objective), objective.n_samples
