@@ -71,7 +71,7 @@ class SquaredHinge(Loss):
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """``r^2 / 2`` for r = |z - y| <= epsilon, ``epsilon r - epsilon^2 / 2`` beyond."""
+    """``r^2 / 2`` for ``r = |z - y| <= epsilon``, ``epsilon r - epsilon^2 / 2`` beyond."""
 
     name: ClassVar[str] = "huber"
     targets: ClassVar[str] = "regression"
