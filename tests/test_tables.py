@@ -250,10 +250,11 @@ def test_docstring_of_the_estimator():
 
 def test_the_estimators_parameters_are_those_of_the_design():
     expected = {
-        "C": 1.0, "l1_ratio": 0.0, "tol": 1e-4, "fit_intercept": True, "class_weight": None, "random_state": None,
+        "penalty": "deprecated", "C": 1.0, "l1_ratio": 0.0, "dual": False, "tol": 1e-4, "fit_intercept": True,
+        "intercept_scaling": 1, "class_weight": None, "random_state": None,
         "solver": "auto", "learning_rate": "auto", "batch_size": "auto", "max_iter": 100, "verbose": 0,
         "warm_start": False, "n_jobs": None,
     }  # fmt: skip
     parameters = inspect.signature(LogisticRegression).parameters
     assert {name: parameter.default for name, parameter in parameters.items()} == expected
-    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters.values())
+    assert [name for name, value in parameters.items() if value.kind is not value.KEYWORD_ONLY] == ["penalty"]

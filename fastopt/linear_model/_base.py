@@ -179,7 +179,8 @@ class _Tasks:
         self.last = 0
         self.w: Array | None = None
         self.task: Any = None
-        self._begin_task()
+        if max_iter > 0:
+            self._begin_task()
 
     def __call__(self, epoch: int, w: Array | None) -> None:
         """After an epoch; 0 is the start. An epoch that is tried again is told once."""

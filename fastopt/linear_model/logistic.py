@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,17 @@ __all__ = ["LogisticRegression"]
 
 Array = NDArray[Any]
 
+PENALTIES = ("l2", "l1", "elasticnet")
+#: What runs under scikit-learn's names of solvers that fastopt has not, or that can do more there than here: the first
+#: of these that can minimise F.
+SCIKIT_LEARNS = {
+    "liblinear": ("auto",),
+    "newton-cg": ("newton", "lbfgs"),
+    "newton-cholesky": ("newton", "lbfgs"),
+    "sag": ("saga", "lbfgs"),
+    "saga": ("saga", "lbfgs"),
+}
+
 
 def _in_pieces(function: Callable[[Array], Array], rows: Array) -> Array:
     """The function of an array's rows, piece by piece: between two of them Ctrl-C is seen."""
@@ -53,6 +65,39 @@ def _log_probabilities(z: Array) -> Array:
     return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
 
 
+def _strength(penalty: Any, C: float, l1_ratio: Any) -> tuple[float, float]:
+    """C and l1_ratio, as what was passed for scikit-learn's deprecated `penalty` has it."""
+    if penalty in ("l1", "l2"):
+        return C, float(penalty == "l1")
+    return (math.inf if penalty is None else C), float(l1_ratio or 0.0)
+
+
+def _old_ways(penalty: Any, l1_ratio: Any, C: float = 1.0) -> Iterator[tuple[str, type[Warning]]]:
+    """scikit-learn's warnings of parameters that will go, in its words, and of those that contradict each other."""
+    if penalty == "deprecated":
+        if l1_ratio is None:
+            yield (
+                "'l1_ratio=None' was deprecated in version 1.8 and will trigger an error in 1.10. Use 0<=l1_ratio<=1 "
+                "instead.", FutureWarning,
+            )  # fmt: skip
+        return
+    yield (
+        "'penalty' was deprecated in version 1.8 and will be removed in 1.10. To avoid this warning, leave 'penalty' "
+        "set to its default value and use 'l1_ratio' or 'C' instead. Use l1_ratio=0 instead of penalty='l2', "
+        "l1_ratio=1 instead of penalty='l1', l1_ratio set to a float between 0 and 1 instead of penalty='elasticnet', "
+        "and C=np.inf instead of penalty=None.", FutureWarning,
+    )  # fmt: skip
+    if penalty != "elasticnet" and l1_ratio is not None and 0 < l1_ratio < 1:
+        yield f"l1_ratio parameter is only used when penalty is 'elasticnet'. Got (penalty={penalty})", UserWarning
+    if l1_ratio is not None and penalty in ("l1", "l2") and l1_ratio != float(penalty == "l1"):
+        yield (
+            f"Inconsistent values: penalty={penalty} with l1_ratio={l1_ratio}. penalty is deprecated. Please use "
+            "l1_ratio only.", UserWarning,
+        )  # fmt: skip
+    if penalty is None and C != 1.0:
+        yield "Setting penalty=None will ignore the C and l1_ratio parameters", UserWarning
+
+
 class LogisticRegression(ClassifierMixin, LinearModel):
     """Logistic regression, binary or softmax, on dense and CSR data, by any update rule or a finisher.
 
@@ -64,15 +109,22 @@ class LogisticRegression(ClassifierMixin, LinearModel):
 
     Parameters
     ----------
+    penalty : {"l2", "l1", "elasticnet"} or None, default "deprecated"
+        For code written before scikit-learn 1.8: "l2" is ``l1_ratio=0``, "l1" is ``l1_ratio=1``, "elasticnet" leaves
+        `l1_ratio` as it is, and None is ``C=inf``.
     C : float > 0, default 1.0
-        Inverse strength of the penalty, as in scikit-learn.
+        Inverse strength of the penalty, as in scikit-learn; inf is no penalty.
     l1_ratio : float in [0, 1], default 0.0
         Share of L1 in the penalty: 1.0 is the lasso's, 0.0 is L2 alone. With L1 coefficients become exactly zero, by
-        every solver.
+        every solver. None is 0.0, with scikit-learn's warning.
+    dual : bool, default False
+        True is accepted with ``solver="liblinear"`` and L2, and changes nothing: the minimum is the same.
     tol : float >= 0, default 1e-4
         Converged means: the Euclidean norm of F's gradient (with L1 of its subgradient of least norm), measured on all
         the data, is at most `tol`.
     fit_intercept : bool, default True
+    intercept_scaling : float > 0, default 1
+        Accepted, not used: it weakens liblinear's penalty on the intercept, which there is none of here.
     class_weight : dict, "balanced" or None, default None
     random_state : int, RandomState, Generator, SeedSequence or None, default None
         Order of the rows. None draws fresh entropy: NumPy's global state is never touched.
@@ -84,7 +136,9 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         and "saga" (sparse SAGA, for longer rows, weaker penalties, and L1); an update rule's name, a key of
         `fastopt.optimizers.OPTIMIZERS`: "gd", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw",
         "nadam", "adamax", "adadelta", "ftrl", "lion", "schedule_free_sgd", "schedule_free_adamw"; or an instance such
-        as ``Adam(learning_rate=0.01)``.
+        as ``Adam(learning_rate=0.01)``. scikit-learn's other names run the nearest: "newton-cg" and "newton-cholesky"
+        "newton", or "lbfgs" if there are more parameters than it takes; "sag" "saga", and both of them "lbfgs" for more
+        than two classes; "liblinear", for two classes alone, what "auto" takes.
     learning_rate : float, Schedule, callable or "auto", default "auto"
         Per step, for update rules given by name. "auto" starts from the data, falls in cycles that grow longer,
         and is cut when a cycle no longer pays.
@@ -92,8 +146,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         Rows per step. "auto" is about where larger ones would not make an epoch faster: 32, but 4 for plain SGD on
         more than 1,000 rows of CSR data, up to 128 for other rules there, and less for very long dense rows; "gd"
         always takes all rows.
-    max_iter : int >= 1, default 100
-        Epochs, or iterations of "lbfgs".
+    max_iter : int >= 0, default 100
+        Epochs, or iterations of "lbfgs" and "newton".
     verbose : int, default 0
         1 prints a line per epoch; 2 shows a progress bar, if tqdm is installed.
     warm_start : bool, default False
@@ -159,14 +213,18 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     """
 
     def __init__(
-        self, *, C: float = 1.0, l1_ratio: float = 0.0, tol: float = 1e-4, fit_intercept: bool = True,
-        class_weight: Any = None, random_state: Any = None, solver: Any = "auto", learning_rate: Any = "auto",
-        batch_size: Any = "auto", max_iter: int = 100, verbose: int = 0, warm_start: bool = False, n_jobs: Any = None,
+        self, penalty: Any = "deprecated", *, C: float = 1.0, l1_ratio: Any = 0.0, dual: bool = False,
+        tol: float = 1e-4, fit_intercept: bool = True, intercept_scaling: float = 1, class_weight: Any = None,
+        random_state: Any = None, solver: Any = "auto", learning_rate: Any = "auto", batch_size: Any = "auto",
+        max_iter: int = 100, verbose: int = 0, warm_start: bool = False, n_jobs: Any = None,
     ) -> None:  # fmt: skip
+        self.penalty = penalty
         self.C = C
         self.l1_ratio = l1_ratio
+        self.dual = dual
         self.tol = tol
         self.fit_intercept = fit_intercept
+        self.intercept_scaling = intercept_scaling
         self.class_weight = class_weight
         self.random_state = random_state
         self.solver = solver
@@ -179,8 +237,10 @@ class LogisticRegression(ClassifierMixin, LinearModel):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        if isinstance(self.solver, str) and self.solver in SOLVERS:
-            tags.classifier_tags.multi_class = SOLVERS[self.solver].outputs
+        if isinstance(self.solver, str):
+            names = SCIKIT_LEARNS.get(self.solver, (self.solver,))
+            several = [SOLVERS[name].outputs if name in SOLVERS else True for name in names]
+            tags.classifier_tags.multi_class = any(several) and self.solver != "liblinear"
         return tags
 
     # ------------------------------------------------------------------------------------------------------- fitting
@@ -205,16 +265,20 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         """
         with unchanged_on_error(self):
             self._fit(X, y, sample_weight)
+        for text, category in _old_ways(self.penalty, self.l1_ratio, self.C):
+            warnings.warn(text, category, stacklevel=FRAMES)
         if not self.converged_:
             warnings.warn(self._advice(), ConvergenceWarning, stacklevel=FRAMES)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, classes: Array | None = None) -> None:
+        """`fit`, but for warnings; y may lack some of `classes`, if they are given."""
         optimizer = self._check_parameters()
+        C, l1_ratio = _strength(self.penalty, self.C, self.l1_ratio)
         rng = generator(self.random_state)
         design = read(self, X, reset=True)
         data = X, y, sample_weight
-        y, classes = self._encode(y, design.shape[0])
+        y, classes = self._encode(y, design.shape[0], classes)
         weights = weights_of(sample_weight, design.shape[0])
         if self.class_weight is not None:
             per_class = compute_class_weight(self.class_weight, classes=classes, y=classes[y], sample_weight=weights)
@@ -225,38 +289,59 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         binary = len(classes) == 2
         objective = Objective(
             design, np.where(y == 1, 1.0, -1.0) if binary else y.astype(np.float64),
-            loss="log_loss" if binary else "multinomial", alpha=1 / (self.C * total), sample_weight=weights,
-            fit_intercept=self.fit_intercept, n_outputs=1 if binary else len(classes), l1_ratio=float(self.l1_ratio),
+            loss="log_loss" if binary else "multinomial", alpha=1 / (C * total), sample_weight=weights,
+            fit_intercept=self.fit_intercept, n_outputs=1 if binary else len(classes), l1_ratio=l1_ratio,
             n_jobs=self.n_jobs,
         )  # fmt: skip
-        if optimizer is None and self.solver != "auto" and (obstacle := SOLVERS[self.solver].obstacle(objective)):
-            binary_only = "" if binary else "Only binary classification is supported. "
-            others = " or ".join(map(repr, able(objective)))
-            fail("solver", f"one that can minimise {obstacle}", self.solver, f"{binary_only}Use {others}.")
+        finisher = None if optimizer is not None else self._finisher(objective)
         w, state = self._start(objective, classes)
         batch_size = self._batch_size(design)
         self.classes_ = classes
         with self._reporter(self.max_iter, data, self._fitted) as reporter:
             options: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "verbose": reporter}
-            if self.solver == "auto":
+            if finisher == "auto":
                 self.solver_, result = auto(objective, w, rng=rng, **options)
-            elif optimizer is None:
-                self.solver_ = str(self.solver)
-                solver = SOLVERS[self.solver_]
+            elif finisher is not None:
+                self.solver_, solver = finisher, SOLVERS[finisher]
                 result = solver.run(objective, w, **options, **({"rng": rng} if solver.shuffles else {}))
             else:
+                assert optimizer is not None
                 result = stochastic(objective, w, optimizer, batch_size=batch_size, rng=rng, state=state, **options)
                 self.solver_ = self.solver if isinstance(self.solver, str) else optimizer.name
             self._keep(result)
 
+    def _finisher(self, objective: Objective) -> str:
+        """ "auto", or the key of `SOLVERS` that `solver` means for this objective."""
+        names = SCIKIT_LEARNS.get(self.solver, (self.solver,))
+        obstacle = ""
+        if self.solver == "liblinear" and objective.n_outputs > 1:
+            remedy = "The 'liblinear' solver does not support multiclass classification: use OneVsRestClassifier. "
+            obstacle = f"{objective.n_outputs} outputs at once"
+        else:
+            remedy = "" if objective.n_outputs == 1 else "Only binary classification is supported. "
+            for name in names:
+                if name == "auto" or not (obstacle := SOLVERS[name].obstacle(objective)):
+                    return name
+        others = " or ".join(map(repr, able(objective)))
+        fail("solver", f"one that can minimise {obstacle}", self.solver, f"{remedy}Use {others}.")
+
     def _check_parameters(self) -> optimizers.Optimizer | None:
         """Validates the constructor's parameters; the update rule, or None for a finisher."""
+        if self.penalty is not None:
+            check_choice("penalty", self.penalty, ["deprecated", *PENALTIES], "Or None, for no penalty.")
         check_positive("C", self.C, finite=False)
-        check_real("l1_ratio", self.l1_ratio, low=0, high=1)
+        if self.l1_ratio is not None:
+            check_real("l1_ratio", self.l1_ratio, low=0, high=1)
+        elif self.penalty == "elasticnet":
+            fail("l1_ratio", "a number in [0, 1] where penalty is 'elasticnet'", None)
+        check_bool("dual", self.dual)
+        if self.dual and (self.solver != "liblinear" or _strength(self.penalty, self.C, self.l1_ratio)[1]):
+            fail("dual", "False for all but solver='liblinear' with L2", True, "The minimum is the same.")
+        check_positive("intercept_scaling", self.intercept_scaling)
         check_real("tol", self.tol, low=0)
         check_bool("fit_intercept", self.fit_intercept)
         check_bool("warm_start", self.warm_start)
-        check_integer("max_iter", self.max_iter, low=1)
+        check_integer("max_iter", self.max_iter, low=0)
         check_integer("verbose", int(self.verbose) if isinstance(self.verbose, bool) else self.verbose, low=0)
         rule = "an integer in [1, n_samples], 'full' or 'auto'"
         if isinstance(self.batch_size, str):
@@ -268,19 +353,19 @@ class LogisticRegression(ClassifierMixin, LinearModel):
             return self.solver
         rules = [*optimizers.OPTIMIZERS]
         remedy = "Or give an instance, such as Adam(learning_rate=0.01)."
-        check_choice("solver", self.solver, ["auto", *SOLVERS, *rules], remedy)
+        check_choice("solver", self.solver, [*dict.fromkeys(["auto", *SOLVERS, *SCIKIT_LEARNS]), *rules], remedy)
         if self.solver not in rules:
             return None
         return optimizers.get(self.solver).with_learning_rate(self.learning_rate)
 
-    def _encode(self, y: Any, n_samples: int) -> tuple[NDArray[np.intp], Array]:
-        """Class numbers of y, and the classes."""
+    def _encode(self, y: Any, n_samples: int, classes: Array | None = None) -> tuple[NDArray[np.intp], Array]:
+        """Class numbers of y, and the classes: y's own unless they are given."""
         y = read_targets(self, y)
         check_classification_targets(y)
         if len(y) != n_samples:
             raise ValueError(f"y must have as many elements as X has rows ({n_samples}); got {len(y)}.")
-        encoder = LabelEncoder().fit(y)
-        classes: Array = encoder.classes_
+        encoder = LabelEncoder().fit(y if classes is None else classes)
+        classes = np.asarray(encoder.classes_)
         if len(classes) < 2:
             label = classes[0].item() if hasattr(classes[0], "item") else classes[0]
             raise ValueError(f"y must hold at least 2 classes; got only one class, {label!r}.")
@@ -332,13 +417,16 @@ class LogisticRegression(ClassifierMixin, LinearModel):
 
     def _advice(self) -> str:
         """What did not happen, and which parameter to change."""
-        text = f"{self.solver_} stopped with |gradient| {self.grad_norm_:.3g} > tol {self.tol:.3g}: "
-        text += STOP_REASONS[self.stop_reason_] + ". "
+        asked = self.solver if self.solver in SCIKIT_LEARNS else self.solver_
+        ran = "" if asked == self.solver_ else f"{self.solver_} stopped with "
+        text = f"{asked} failed to converge after {self.n_iter_[0]} iteration(s): {ran}|gradient| "
+        text += f"{self.grad_norm_:.3g} > tol {self.tol:.3g}: {STOP_REASONS[self.stop_reason_]}. "
         if self.stop_reason_ == "diverged":
             return text + "Scale the features (StandardScaler), or give a smaller learning_rate."
         if self.stop_reason_ == "stalled":
             return text + "Raise tol, or scale the features (StandardScaler)."
-        return text + f"Raise max_iter ({self.max_iter}) or tol, scale the features, or use solver='lbfgs'."
+        raised = f"Increase the number of iterations (max_iter={self.max_iter}) or tol"
+        return text + f"{raised}, scale the features (StandardScaler), or use solver='auto'."
 
     # ---------------------------------------------------------------------------------------------------- prediction
 

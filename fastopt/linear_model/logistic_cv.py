@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import Any
 
@@ -10,10 +11,11 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import get_scorer
+from sklearn.metrics import get_scorer, make_scorer
 from sklearn.model_selection import check_cv
 from sklearn.utils import compute_class_weight
 from sklearn.utils.metadata_routing import (
+    UNUSED,
     MetadataRouter,
     MethodMapping,
     _raise_for_params,
@@ -21,9 +23,9 @@ from sklearn.utils.metadata_routing import (
     process_routing,
 )
 
-from fastopt._validation import check_bool, check_integer, check_positive, check_real, fail
+from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
 from fastopt.linear_model._base import generator, read, unchanged_on_error, weights_of
-from fastopt.linear_model.logistic import LogisticRegression
+from fastopt.linear_model.logistic import PENALTIES, LogisticRegression, _old_ways
 
 __all__ = ["LogisticRegressionCV"]
 
@@ -48,10 +50,13 @@ class LogisticRegressionCV(LogisticRegression):
     Cs : int or array-like of float, default 10
         The grid; an integer is that many values from 1e-4 to 1e4, evenly spaced in their logarithm.
     l1_ratios : array-like of float, default (0.0,)
-        As `LogisticRegression` takes them; each is tried with each C.
+        As `LogisticRegression` takes them; each is tried with each C. None is (0.0,), with scikit-learn's warning.
     fit_intercept : bool, default True
     cv : int, splitter, iterable or None, default None
-        Folds as in scikit-learn; None is 5 stratified ones.
+        Folds as in scikit-learn; None is 5 stratified ones. Rows of some classes may be missing in a fold's training
+        rows: all classes take part in its fits.
+    dual, penalty, intercept_scaling
+        As in `LogisticRegression`; `penalty` is not None.
     scoring : str, callable or None, default None
         A scorer as in scikit-learn; None is the accuracy.
     solver, learning_rate, batch_size, tol, max_iter
@@ -107,16 +112,22 @@ class LogisticRegressionCV(LogisticRegression):
     (1.0, (5, 1, 3))
     """
 
+    # `score` hands sample weights to the scorer, under whose request they are.
+    __metadata_request__score = {"sample_weight": UNUSED}  # noqa: RUF012 (scikit-learn's protocol)
+
     def __init__(
         self, *, Cs: Any = 10, l1_ratios: Any = (0.0,), fit_intercept: bool = True, cv: Any = None,
-        scoring: Any = None, solver: Any = "auto", learning_rate: Any = "auto", batch_size: Any = "auto",
-        tol: float = 1e-4, max_iter: int = 100, class_weight: Any = None, n_jobs: Any = None, verbose: int = 0,
-        refit: bool = True, random_state: Any = None, use_legacy_attributes: bool = False,
+        dual: bool = False, penalty: Any = "deprecated", scoring: Any = None, solver: Any = "auto",
+        learning_rate: Any = "auto", batch_size: Any = "auto", tol: float = 1e-4, max_iter: int = 100,
+        class_weight: Any = None, n_jobs: Any = None, verbose: int = 0, refit: bool = True,
+        intercept_scaling: float = 1.0, random_state: Any = None, use_legacy_attributes: bool = False,
     ) -> None:  # fmt: skip
         self.Cs = Cs
         self.l1_ratios = l1_ratios
         self.fit_intercept = fit_intercept
         self.cv = cv
+        self.dual = dual
+        self.penalty = penalty
         self.scoring = scoring
         self.solver = solver
         self.learning_rate = learning_rate
@@ -127,6 +138,7 @@ class LogisticRegressionCV(LogisticRegression):
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.refit = refit
+        self.intercept_scaling = intercept_scaling
         self.random_state = random_state
         self.use_legacy_attributes = use_legacy_attributes
 
@@ -152,8 +164,9 @@ class LogisticRegressionCV(LogisticRegression):
 
     def _model(self, C: float, l1_ratio: float, class_weight: Any, verbose: int = 0) -> LogisticRegression:
         return LogisticRegression(
-            C=C, l1_ratio=l1_ratio, tol=self.tol, fit_intercept=self.fit_intercept, class_weight=class_weight,
-            random_state=self.random_state, solver=self.solver, learning_rate=self.learning_rate,
+            C=C, l1_ratio=l1_ratio, dual=self.dual, tol=self.tol, fit_intercept=self.fit_intercept,
+            intercept_scaling=self.intercept_scaling, class_weight=class_weight, random_state=self.random_state,
+            solver=self.solver, learning_rate=self.learning_rate,
             batch_size=self.batch_size, max_iter=self.max_iter, verbose=verbose, warm_start=True,
             n_jobs=None if self.n_jobs is None else 1,  # the folds have the threads
         )  # fmt: skip
@@ -165,7 +178,13 @@ class LogisticRegressionCV(LogisticRegression):
         if np.ndim(self.Cs) == 0:
             check_integer("Cs", self.Cs, low=1, rule="an integer >= 1 or a list of numbers > 0")
         Cs = np.logspace(-4, 4, self.Cs) if np.ndim(self.Cs) == 0 else np.asarray(self.Cs)
-        ratios = np.asarray(self.l1_ratios)
+        if self.penalty == "deprecated":
+            ratios = np.asarray((0.0,) if self.l1_ratios is None else self.l1_ratios)
+        else:
+            check_choice("penalty", self.penalty, PENALTIES)
+            if self.penalty == "elasticnet" and self.l1_ratios is None:
+                fail("l1_ratios", "a list of numbers in [0, 1] where penalty is 'elasticnet'", None)
+            ratios = np.asarray(self.l1_ratios if self.penalty == "elasticnet" else (float(self.penalty == "l1"),))
         for name, values in (("Cs", Cs), ("l1_ratios", ratios)):
             if values.ndim != 1 or not len(values):
                 fail(name, "a list of numbers", getattr(self, name))
@@ -188,7 +207,7 @@ class LogisticRegressionCV(LogisticRegression):
         else:
             stored = design.n_stored
             X = sparse.csr_array((design.values[:stored], design.indices[:stored], design.indptr), shape=design.shape)
-        scorer = self._scorer()
+        scorer = _with_labels(self._get_scorer(), classes)
         if _routing_enabled():
             routed = process_routing(self, "fit", sample_weight=sample_weight, **params)
             split, score = routed.splitter.split, routed.scorer.score
@@ -209,14 +228,7 @@ class LogisticRegressionCV(LogisticRegression):
             model, missed = self._model(1.0, ratio, weights).set_params(random_state=seed), 0
             for i, C in enumerate(Cs.tolist()):
                 model.C = C
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    model.fit(X[train], labels[train], None if s is None else s[train])
-                if len(model.classes_) < len(classes):
-                    raise ValueError(
-                        f"cv must leave rows of each class in every fold; got one with {len(model.classes_)} of "
-                        f"{len(classes)} classes. Use fewer folds, or stratified ones."
-                    )
+                model._fit(X[train], labels[train], None if s is None else s[train], classes)
                 paths[i, :, : design.shape[1]] = model.coef_
                 if self.fit_intercept:
                     paths[i, :, -1] = model.intercept_
@@ -259,9 +271,7 @@ class LogisticRegressionCV(LogisticRegression):
         model = self._model(self.C_, self.l1_ratio_, class_weight, self.verbose).set_params(random_state=seed)
         self._set_coefficients(self.coefs_paths_[:, ratio, C].mean(axis=0), X.dtype)
         model.classes_, model.coef_, model.intercept_ = self.classes_, self.coef_, self.intercept_
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model.fit(X, labels, s)
+        model._fit(X, labels, s)
         for name in KEPT:
             setattr(self, name, getattr(model, name))
 
@@ -278,10 +288,22 @@ class LogisticRegressionCV(LogisticRegression):
         }
         self.scores_ = dict.fromkeys(classes, self.scores_.swapaxes(1, 2))
         self.n_iter_ = self.n_iter_.swapaxes(1, 2)[None]
+        if self.l1_ratios is None:  # the old attributes have no axis for it then
+            self.coefs_paths_ = {label: paths[:, :, 0] for label, paths in self.coefs_paths_.items()}
+            self.scores_ = {label: scores[..., 0] for label, scores in self.scores_.items()}
+            self.n_iter_ = self.n_iter_[..., 0]
         self.C_, self.l1_ratio_ = np.full(len(classes), self.C_), np.full(len(classes), self.l1_ratio_)
 
     def _warn(self) -> None:
         missed, fits = self.__dict__.pop("_missed"), np.size(self.n_iter_)
+        if self.penalty != "deprecated":
+            for text, category in _old_ways(self.penalty, None):
+                warnings.warn(text, category, stacklevel=3)
+        elif self.l1_ratios is None:
+            warnings.warn(
+                "'l1_ratios=None' was deprecated in version 1.8 and will trigger an error in 1.10. Use an array-like "
+                "with values in [0, 1] instead.", FutureWarning, stacklevel=3,
+            )  # fmt: skip
         parts = []
         if self.refit and not self.converged_:
             parts.append(f"The fit on all rows ended with |gradient| {self.grad_norm_:.3g} > tol {self.tol:.3g}. ")
@@ -291,7 +313,7 @@ class LogisticRegressionCV(LogisticRegression):
             remedy = f"Raise max_iter ({self.max_iter}) or tol, or scale the features (StandardScaler)."
             warnings.warn("".join(parts) + remedy, ConvergenceWarning, stacklevel=3)
 
-    def _scorer(self) -> Any:
+    def _get_scorer(self) -> Any:
         return get_scorer(self.scoring or "accuracy")
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, **score_params: Any) -> float:
@@ -309,7 +331,7 @@ class LogisticRegressionCV(LogisticRegression):
             score_params["sample_weight"] = sample_weight
         if _routing_enabled():
             score_params = process_routing(self, "score", **score_params).scorer.score
-        return float(self._scorer()(self, X, y, **score_params))
+        return float(self._get_scorer()(self, X, y, **score_params))
 
     def get_metadata_routing(self) -> Any:
         """What metadata the splitter and the scorer get: scikit-learn's MetadataRouter."""
@@ -317,7 +339,21 @@ class LogisticRegressionCV(LogisticRegression):
         to_splitter = MethodMapping().add(caller="fit", callee="split")
         router = MetadataRouter(owner=self).add_self_request(self)
         router = router.add(splitter=self.cv, method_mapping=to_splitter)
-        return router.add(scorer=self._scorer(), method_mapping=to_scorer)
+        return router.add(scorer=self._get_scorer(), method_mapping=to_scorer)
+
+
+def _with_labels(scorer: Any, classes: Array) -> Any:
+    """The scorer told of all classes, if it can be: a fold's rows may lack some."""
+    score = getattr(scorer, "_score_func", None)
+    known = inspect.signature(score).parameters if score is not None else {}
+    if "labels" not in known:
+        return scorer
+    given: dict[str, Any] = {"labels": classes}
+    if len(classes) == 2 and "pos_label" in known:
+        given["pos_label"] = classes[1]
+    return make_scorer(
+        score, response_method=scorer._response_method, greater_is_better=scorer._sign > 0, **(given | scorer._kwargs)
+    )
 
 
 def _rows(value: Any, rows: Array, n_samples: int) -> Any:

@@ -58,7 +58,7 @@ def lbfgs(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, v
 
     if monitor.check(start, 0):
         reason = "tol"
-    else:
+    elif max_iter > 0:
         # scipy's own tests never end it before ours: they are on the largest entry and on F's relative change.
         options = {"maxiter": max_iter, "maxfun": 20 * max_iter + 20, "gtol": 0.0, "ftol": 0.0, "maxls": 50}
         try:
