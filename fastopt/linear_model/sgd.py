@@ -154,7 +154,7 @@ class _SGD(LinearModel):
         return cls()
 
     def _rule(self, objective: Objective) -> tuple[optimizers.Optimizer, bool, bool]:
-        """The update rule with its learning rate, whether that adapts, and whether it is halved."""
+        """The update rule with its learning rate, whether that adapts, and whether it is automatic."""
         rate: Any = self.learning_rate
         if isinstance(self.optimizer, optimizers.Optimizer):
             rule = self.optimizer
@@ -168,14 +168,17 @@ class _SGD(LinearModel):
             rate = self.eta0
         elif rate == "optimal" and self.optimizer == "sgd":
             rate = bottou(self.alpha)
-        halves = isinstance(rate, str)
-        if halves:
+        auto = isinstance(rate, str)
+        if auto:
             rate = auto_learning_rate(objective, rule, self._rows_per_step(objective.n_samples))
-        return rule.with_learning_rate(rate), adapts, halves
+        return rule.with_learning_rate(rate), adapts, auto
 
     def _around(self) -> Around | None:
-        """What makes plain SGD steps scikit-learn's; None for the other rules."""
-        rule = self.optimizer if isinstance(self.optimizer, optimizers.Optimizer) else optimizers.get(self.optimizer)
+        """What makes plain SGD steps scikit-learn's; None for the other rules, and for rates that F chooses."""
+        own = isinstance(self.optimizer, optimizers.Optimizer)
+        rule = self.optimizer if own else optimizers.get(self.optimizer)
+        if (rule if own else self).learning_rate == "auto" and not self.average:
+            return None
         bare = rule.clipnorm is None and rule.clipvalue is None and rule.ema_momentum is None
         if not (isinstance(rule, optimizers.SGD) and rule._kernel == "sgd" and bare and rule.weight_decay is None):
             return None
@@ -272,10 +275,10 @@ class _SGD(LinearModel):
         measured: bool = True,
     ) -> None:  # fmt: skip
         """Runs the epochs, at smaller learning rates if the iterates run away, and keeps what came of it."""
-        rule, adapts, halves = self._rule(problem.objective(problem.groups[0]))
+        rule, adapts, auto = self._rule(problem.objective(problem.groups[0]))
         settings = Settings(
             batch_size="full" if self.batch_size == "full" else int(self.batch_size), max_iter=max_iter,
-            tol=self.tol if measured else None, n_iter_no_change=self.n_iter_no_change, adapts=adapts, halves=halves,
+            tol=self.tol if measured else None, n_iter_no_change=self.n_iter_no_change, adapts=adapts, auto=auto and measured,
             around=problem.around, score=problem.score if problem.held_out is not None else None,
         )  # fmt: skip
 
@@ -370,8 +373,9 @@ class _SGD(LinearModel):
 class _Problem:
     """The data of a fit, and the objective of any of its outputs.
 
-    scikit-learn's alpha weighs against the mean of ``s_i loss_i``, F's against ``sum_i s_i loss_i / sum_i s_i``: F's is
-    that alpha divided by the mean weight. Plain steps, which take the weights as they are, need no division.
+    In scikit-learn's steps alpha weighs against the mean of ``s_i loss_i``, in F against ``sum_i s_i loss_i / sum_i
+    s_i``: what they minimise is F with alpha divided by the mean weight. The steps themselves take the weights as they
+    are, and need no division.
     """
 
     def __init__(
@@ -400,8 +404,7 @@ class _Problem:
 
     def objective(self, columns: Array) -> Objective:
         """What the steps on these outputs minimise."""
-        s = self._weights_of(columns)
-        return self._objective(columns, s, 1.0 if s is None or self.around is not None else float(s.mean()))
+        return self._objective(columns, self._weights_of(columns), 1.0)
 
     def _weights_of(self, columns: Array) -> Array | None:
         """Weights of these outputs: (n_samples,) where they are the same for all."""
@@ -431,7 +434,7 @@ class _Problem:
             if self.held_out is not None:
                 s = np.where(self.held_out, 0.0, 1.0 if s is None else s)
             with np.errstate(over="ignore", invalid="ignore"):
-                mean_weight = 1.0 if s is None else float(s[self.rows].mean())
+                mean_weight = 1.0 if s is None or self.around is None else float(s[self.rows].mean())
                 one, gradient = self._objective(columns, s, mean_weight).value_and_gradient(w[:, columns])
                 value, squares = value + one, squares + float(np.sum(np.square(gradient)))
         return value, math.sqrt(squares)
@@ -477,11 +480,12 @@ class SGDClassifier(ClassifierMixin, _SGD):
     """Linear classifiers fitted by stochastic gradient descent: scikit-learn's, compiled anew, by any update rule.
 
     Minimises ``F(w, b) = sum_i s_i loss(y_i, x_i.w + b) / sum_i s_i + alpha' ((1 - l1_ratio)/2 ||w||_2^2 +
-    l1_ratio ||w||_1)`` with ``alpha' = alpha n / sum_i s_i``, summed over the outputs: one for two classes, one for
-    each class against all others (y_i is +1 or -1) otherwise, and one for each label of a multilabel target. s_i is the
-    sample's weight times its class's. The intercept b is not penalised. This is scikit-learn's objective, divided by
-    the mean weight; with the default optimizer and batch size the iterates are scikit-learn's too, but for the order of
-    the rows. "Coming from scikit-learn" in the documentation lists what differs.
+    l1_ratio ||w||_1)``, summed over the outputs: one for two classes, one for each class against all others (y_i is +1
+    or -1) otherwise, and one for each label of a multilabel target. s_i is the sample's weight times its class's. The
+    intercept b is not penalised. With the default optimizer ``alpha' = alpha n / sum_i s_i``, which is scikit-learn's
+    objective, divided by the mean weight; by one row per step the iterates are scikit-learn's too, but for the order of
+    the rows. With other optimizers, and ``learning_rate="auto"``, alpha' is alpha: a weight of 2 is that row twice.
+    "Coming from scikit-learn" in the documentation lists what differs.
 
     Parameters
     ----------
@@ -517,9 +521,10 @@ class SGDClassifier(ClassifierMixin, _SGD):
     learning_rate : str, float, Schedule or callable, default "optimal"
         "constant": eta0. "invscaling": eta0 / t^power_t. "optimal": 1 / (alpha (t0 + t - 1)), t0 by Bottou's heuristic.
         "adaptive": eta0, divided by 5 each time that `n_iter_no_change` epochs brought no improvement, until it is
-        1e-6. "pa1", "pa2": passive-aggressive steps, with the loss "hinge". "auto": from the data, halved after epochs
-        that do not lower F; that is also what "optimal" means for an `optimizer` other than "sgd". A number, or a
-        function of the number of steps taken. An optimizer instance has its own.
+        1e-6. "pa1", "pa2": passive-aggressive steps, with the loss "hinge". "auto": from the data; falls to zero in
+        cycles of more and more epochs, at whose ends `tol` is looked at, and the best parameters are kept; that is also
+        what "optimal" means for an `optimizer` other than "sgd". A number, or a function of the number of steps taken.
+        An optimizer instance has its own.
     eta0 : float > 0, default 0.01
         See `learning_rate`; the aggressiveness C of "pa1" and "pa2".
     power_t : float, default 0.5
@@ -846,10 +851,11 @@ class SGDRegressor(RegressorMixin, _SGD):
     """Linear regression by stochastic gradient descent: scikit-learn's, compiled anew, by any update rule.
 
     Minimises ``F(w, b) = sum_i s_i loss(y_i, x_i.w + b) / sum_i s_i + alpha' ((1 - l1_ratio)/2 ||w||_2^2 +
-    l1_ratio ||w||_1)`` with ``alpha' = alpha n / sum_i s_i``, summed over the targets if there are several; s_i is the
-    sample's weight, and the intercept b is not penalised. This is scikit-learn's objective, divided by the mean weight;
-    with the default optimizer and batch size the iterates are scikit-learn's too, but for the order of the rows.
-    "Coming from scikit-learn" in the documentation lists what differs.
+    l1_ratio ||w||_1)``, summed over the targets if there are several; s_i is the sample's weight, and the intercept b
+    is not penalised. With the default optimizer ``alpha' = alpha n / sum_i s_i``, which is scikit-learn's objective,
+    divided by the mean weight; by one row per step the iterates are scikit-learn's too, but for the order of the rows.
+    With other optimizers, and ``learning_rate="auto"``, alpha' is alpha: a weight of 2 is that row twice. "Coming from
+    scikit-learn" in the documentation lists what differs.
 
     With ``loss="squared_error"`` this F is, over n unweighted rows, that of scikit-learn's
 
@@ -887,9 +893,10 @@ class SGDRegressor(RegressorMixin, _SGD):
     learning_rate : str, float, Schedule or callable, default "invscaling"
         "constant": eta0. "invscaling": eta0 / t^power_t. "optimal": 1 / (alpha (t0 + t - 1)), t0 by Bottou's heuristic.
         "adaptive": eta0, divided by 5 each time that `n_iter_no_change` epochs brought no improvement, until it is
-        1e-6. "pa1", "pa2": passive-aggressive steps, with the loss "epsilon_insensitive". "auto": from the data, halved
-        after epochs that do not lower F; that is also what "optimal" means for an `optimizer` other than "sgd". A
-        number, or a function of the number of steps taken. An optimizer instance has its own.
+        1e-6. "pa1", "pa2": passive-aggressive steps, with the loss "epsilon_insensitive". "auto": from the data;
+        falls to zero in cycles of more and more epochs, at whose ends `tol` is looked at, and the best parameters are
+        kept; that is also what "optimal" means for an `optimizer` other than "sgd". A number, or a function of the
+        number of steps taken. An optimizer instance has its own.
     eta0 : float > 0, default 0.01
         See `learning_rate`; the aggressiveness C of "pa1" and "pa2".
     power_t : float, default 0.25
