@@ -426,7 +426,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         if self.stop_reason_ == "stalled":
             return text + "Raise tol, or scale the features (StandardScaler)."
         raised = f"Increase the number of iterations (max_iter={self.max_iter}) or tol"
-        return text + f"{raised}, scale the features (StandardScaler), or use solver='auto'."
+        other = "" if self.solver in ("auto", "liblinear") else ", or use solver='auto'"
+        return text + f"{raised}, scale the features (StandardScaler){other}."
 
     # ---------------------------------------------------------------------------------------------------- prediction
 

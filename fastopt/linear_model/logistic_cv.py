@@ -49,8 +49,8 @@ class LogisticRegressionCV(LogisticRegression):
     ----------
     Cs : int or array-like of float, default 10
         The grid; an integer is that many values from 1e-4 to 1e4, evenly spaced in their logarithm.
-    l1_ratios : array-like of float, default (0.0,)
-        As `LogisticRegression` takes them; each is tried with each C. None is (0.0,), with scikit-learn's warning.
+    l1_ratios : array-like of float or None, default None
+        As `LogisticRegression` takes them; each is tried with each C. None is L2 alone, (0.0,).
     fit_intercept : bool, default True
     cv : int, splitter, iterable or None, default None
         Folds as in scikit-learn; None is 5 stratified ones. Rows of some classes may be missing in a fold's training
@@ -74,7 +74,7 @@ class LogisticRegressionCV(LogisticRegression):
         Order of the rows in update rules.
     use_legacy_attributes : bool, default False
         True gives `C_`, `l1_ratio_`, `coefs_paths_`, `scores_` and `n_iter_` the shapes that they had before
-        scikit-learn 1.8: dicts by class, values repeated for each class.
+        scikit-learn 1.8: dicts by class, values repeated for each class, no axis for l1_ratios if they are None.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class LogisticRegressionCV(LogisticRegression):
     __metadata_request__score = {"sample_weight": UNUSED}  # noqa: RUF012 (scikit-learn's protocol)
 
     def __init__(
-        self, *, Cs: Any = 10, l1_ratios: Any = (0.0,), fit_intercept: bool = True, cv: Any = None,
+        self, *, Cs: Any = 10, l1_ratios: Any = None, fit_intercept: bool = True, cv: Any = None,
         dual: bool = False, penalty: Any = "deprecated", scoring: Any = None, solver: Any = "auto",
         learning_rate: Any = "auto", batch_size: Any = "auto", tol: float = 1e-4, max_iter: int = 100,
         class_weight: Any = None, n_jobs: Any = None, verbose: int = 0, refit: bool = True,
@@ -299,11 +299,6 @@ class LogisticRegressionCV(LogisticRegression):
         if self.penalty != "deprecated":
             for text, category in _old_ways(self.penalty, None):
                 warnings.warn(text, category, stacklevel=3)
-        elif self.l1_ratios is None:
-            warnings.warn(
-                "'l1_ratios=None' was deprecated in version 1.8 and will trigger an error in 1.10. Use an array-like "
-                "with values in [0, 1] instead.", FutureWarning, stacklevel=3,
-            )  # fmt: skip
         parts = []
         if self.refit and not self.converged_:
             parts.append(f"The fit on all rows ended with |gradient| {self.grad_norm_:.3g} > tol {self.tol:.3g}. ")

@@ -278,8 +278,8 @@ class _SGD(LinearModel):
         rule, adapts, auto = self._rule(problem.objective(problem.groups[0]))
         settings = Settings(
             batch_size="full" if self.batch_size == "full" else int(self.batch_size), max_iter=max_iter,
-            tol=self.tol if measured else None, n_iter_no_change=self.n_iter_no_change, adapts=adapts, auto=auto and measured,
-            around=problem.around, score=problem.score if problem.held_out is not None else None,
+            tol=self.tol if measured else None, n_iter_no_change=self.n_iter_no_change, adapts=adapts,
+            auto=auto and measured, around=problem.around, score=None if problem.held_out is None else problem.score,
         )  # fmt: skip
 
         def outputs(columns: Array) -> tuple[Objective, optimizers.Optimizer]:
