@@ -9,6 +9,7 @@ import sklearn.linear_model as peers
 from sklearn import config_context
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.model_selection import KFold
 from sklearn.preprocessing import scale
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -66,13 +67,58 @@ def test_the_path_is_scikit_learns(refit, load):
     assert ours.score(X, y) == pytest.approx(peer.score(X, y), abs=1e-4)
     threads = LogisticRegressionCV(n_jobs=2, **options).fit(X, y)
     np.testing.assert_array_equal(threads.coef_, ours.coef_)
-    legacy = LogisticRegressionCV(use_legacy_attributes=True, **options).fit(X, y)
-    theirs = peers.LogisticRegressionCV(l1_ratios=(0,), use_legacy_attributes=True, **options).fit(X, y)
+    assert LogisticRegressionCV(use_legacy_attributes=True, **options).fit(X, y).scores_[1].shape == (3, 3)
+    options |= {"use_legacy_attributes": True, "l1_ratios": (0,)}
+    legacy, theirs = LogisticRegressionCV(**options).fit(X, y), peers.LogisticRegressionCV(**options).fit(X, y)
     assert legacy.scores_.keys() == theirs.scores_.keys()
     for label in legacy.scores_:
         np.testing.assert_allclose(legacy.scores_[label], theirs.scores_[label], atol=1e-4)
         assert legacy.coefs_paths_[label].shape == theirs.coefs_paths_[label].shape
     assert legacy.C_.shape == theirs.C_.shape
+
+
+@IGNORE
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_folds_may_lack_classes(n_classes):
+    """They are fitted and scored with all classes, as scikit-learn's are."""
+    X, y = iris()
+    X, y = X[y < n_classes], np.array(["a", "b", "c"])[y[y < n_classes]]
+    options = {"Cs": [0.01, 0.1], "cv": KFold(n_classes), "use_legacy_attributes": False, "max_iter": 500}
+    for scoring in ("neg_brier_score", "accuracy", "neg_log_loss"):
+        ours = LogisticRegressionCV(scoring=scoring, solver="lbfgs", **options).fit(X, y)
+        theirs = peers.LogisticRegressionCV(scoring=scoring, l1_ratios=(0,), **options).fit(X, y)
+        assert ours.coefs_paths_.shape == theirs.coefs_paths_.shape
+        np.testing.assert_allclose(ours.coefs_paths_[..., :-1], theirs.coefs_paths_[..., :-1], atol=2e-3)
+        if scoring == "accuracy":
+            np.testing.assert_array_equal(ours.scores_, 0.0)
+        elif scoring == "neg_brier_score":
+            np.testing.assert_allclose(ours.scores_, theirs.scores_, atol=1e-3)
+        assert ours.C_ == theirs.C_
+
+
+def test_penalty_of_the_path():
+    X, y = iris()
+    options = {"Cs": 2, "cv": 3, "max_iter": 2000, "tol": 1e-3}
+    for penalty, ratios in (("l2", None), ("l1", (1.0,)), ("elasticnet", (0.5,))):
+        given = {"l1_ratios": ratios} if penalty == "elasticnet" else {}
+        with pytest.warns(FutureWarning, match="'penalty' was deprecated"):
+            old = LogisticRegressionCV(penalty=penalty, **given, **options).fit(X, y)
+        np.testing.assert_array_equal(old.coef_, LogisticRegressionCV(l1_ratios=ratios, **options).fit(X, y).coef_)
+    for wrong, text in (
+        ({"penalty": None}, "penalty must be one of"), ({"penalty": "elasticnet"}, "l1_ratios must be a list"),
+        ({"dual": True}, "dual must be False"), ({"intercept_scaling": -1.0}, "intercept_scaling must be"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=text):
+            LogisticRegressionCV(**wrong).fit(X, y)
+
+
+@config_context(enable_metadata_routing=True)
+def test_weights_that_the_scorer_did_not_ask_for_are_refused():
+    X, y = iris()
+    scorer = make_scorer(accuracy_score).set_score_request(sample_weight=False)
+    model = LogisticRegressionCV(Cs=2, cv=3, scoring=scorer).fit(X, y, sample_weight=np.arange(1.0, len(y) + 1))
+    with pytest.raises(TypeError, match="got unexpected argument"):
+        model.score(X, y, sample_weight=np.ones(len(y)))
 
 
 @IGNORE
@@ -99,7 +145,7 @@ def test_callbacks_see_every_epoch(estimator):
     assert len(log) == 5  # the fit, and four epochs
     assert log.iloc[0].iloc[-1] == pytest.approx(model.score(X, y))
     with pytest.raises((ValueError, TypeError)):
-        model.set_params(max_iter=0).fit(X, y)
+        model.set_params(max_iter=-1).fit(X, y)
     model.set_params(max_iter=4).set_callbacks()
 
 

@@ -269,10 +269,87 @@ def test_warning_names_the_parameter_to_change(solver):
     assert len(caught) == 1
     text = str(caught[0].message)
     assert text.startswith(
-        f"{solver} stopped with |gradient| {model.grad_norm_:.3g} > tol 1e-12: max_iter was reached first."
+        f"{solver} failed to converge after 2 iteration(s): |gradient| {model.grad_norm_:.3g} > tol 1e-12: "
+        "max_iter was reached first."
     )
-    assert "Raise max_iter (2) or tol" in text
+    assert "Increase the number of iterations (max_iter=2) or tol" in text
     assert caught[0].filename == __file__
+
+
+# --- scikit-learn's names ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "binary", "several"), [
+    ("lbfgs", "lbfgs", "lbfgs"), ("newton-cg", "newton", "newton"), ("newton-cholesky", "newton", "newton"),
+    ("sag", "saga", "lbfgs"), ("saga", "saga", "lbfgs"), ("liblinear", "newton", None),
+])  # fmt: skip
+def test_scikit_learns_solvers(name, binary, several):
+    """What runs under each name, and that it gets to scikit-learn's minimum."""
+    for data, ran in ((breast_cancer, binary), (iris, several)):
+        X, y = data()
+        model = LogisticRegression(solver=name, C=0.1, tol=1e-7, max_iter=2000, random_state=0)
+        assert model.__sklearn_tags__().classifier_tags.multi_class == (several is not None)
+        if ran is None:
+            with pytest.raises(ValueError, match="'liblinear' solver does not support multiclass classification"):
+                model.fit(X, y)
+            continue
+        model.fit(X, y)
+        peer = Peer(C=0.1, tol=1e-10, max_iter=10_000).fit(X, y)
+        assert (model.solver_, model.converged_) == (ran, True)
+        np.testing.assert_allclose(model.coef_, peer.coef_, atol=1e-5)
+        np.testing.assert_allclose(model.intercept_, peer.intercept_, atol=1e-5)
+
+
+def test_newton_cg_with_l1_or_many_columns_is_lbfgs():
+    X, y = breast_cancer()
+    assert LogisticRegression(solver="newton-cg", l1_ratio=0.5, C=0.1, max_iter=500).fit(X, y).solver_ == "lbfgs"
+    wide = scipy.sparse.random_array((30, 6000), density=0.01, rng=0, format="csr")
+    assert LogisticRegression(solver="newton-cholesky").fit(wide, np.arange(30) % 2).solver_ == "lbfgs"
+
+
+@pytest.mark.parametrize(("old", "new", "texts"), [
+    ({"penalty": "l2"}, {}, []),
+    ({"penalty": "l1", "l1_ratio": 1.0}, {"l1_ratio": 1.0}, []),
+    ({"penalty": "l1"}, {"l1_ratio": 1.0}, ["Inconsistent values: penalty=l1 with l1_ratio=0.0"]),
+    ({"penalty": "l2", "l1_ratio": 0.5}, {}, ["l1_ratio parameter is only used when", "Inconsistent values"]),
+    ({"penalty": "elasticnet", "l1_ratio": 0.5}, {"l1_ratio": 0.5}, []),
+    ({"penalty": None}, {"C": np.inf}, []),
+    ({"penalty": None, "C": 4.0}, {"C": np.inf}, ["Setting penalty=None will ignore the C"]),
+    ({"l1_ratio": None}, {"l1_ratio": 0.0}, None),
+])  # fmt: skip
+def test_penalty_is_scikit_learns(old, new, texts):
+    X, y = iris()
+    X, y = X[y > 0], y[y > 0]
+    expected = LogisticRegression(max_iter=500, random_state=0, **new).fit(X, y)
+    with pytest.warns() as caught:
+        model = LogisticRegression(max_iter=500, random_state=0, **old).fit(X, y)
+    found = [str(warning.message) for warning in caught]
+    assert found.pop(0).startswith("'l1_ratio=None' was" if texts is None else "'penalty' was deprecated")
+    assert len(found) == len(texts or ())
+    assert all(text in message for text, message in zip(texts or (), found, strict=True))
+    assert {warning.filename for warning in caught} == {__file__}
+    np.testing.assert_array_equal(model.coef_, expected.coef_)
+    if "penalty" in old:
+        assert LogisticRegression(old["penalty"]).penalty == old["penalty"]  # the one parameter by position, as there
+
+
+def test_liblinears_parameters_change_nothing():
+    X, y = breast_cancer()
+    model = LogisticRegression(solver="liblinear").fit(X, y)
+    other = LogisticRegression(solver="liblinear", dual=True, intercept_scaling=100.0).fit(X, y)
+    np.testing.assert_array_equal(other.coef_, model.coef_)
+
+
+@IGNORE
+@pytest.mark.parametrize("solver", [*TABLE, "auto", "adam", "gd"])
+def test_no_iterations_show_the_start(solver):
+    X, y = breast_cancer()
+    model = LogisticRegression(solver=solver, max_iter=0, random_state=0).fit(X, y)
+    assert (model.n_iter_.tolist(), model.stop_reason_) == ([0], "max_iter")
+    np.testing.assert_array_equal(model.predict_proba(X), 0.5)
+    model = LogisticRegression(solver=solver, max_iter=5, warm_start=True, random_state=0).fit(X, y)
+    coef = model.coef_.copy()
+    np.testing.assert_array_equal(model.set_params(max_iter=0).fit(X, y).coef_, coef)
 
 
 @pytest.mark.parametrize("rule", [SGD, GradientDescent, lambda **kw: SGD(momentum=0.9, **kw)])
@@ -504,8 +581,14 @@ PARAMETERS = [
     ({"tol": "small"}, TypeError, "tol must be a finite number >= 0; got 'small'."),
     ({"fit_intercept": "yes"}, TypeError, "fit_intercept must be True or False; got 'yes'."),
     ({"warm_start": 1}, TypeError, "warm_start must be True or False; got 1."),
-    ({"max_iter": 0}, ValueError, "max_iter must be an integer >= 1; got 0."),
-    ({"max_iter": 1.5}, TypeError, "max_iter must be an integer >= 1; got 1.5."),
+    ({"max_iter": -1}, ValueError, "max_iter must be an integer >= 0; got -1."),
+    ({"max_iter": 1.5}, TypeError, "max_iter must be an integer >= 0; got 1.5."),
+    ({"penalty": "l3"}, ValueError, "penalty must be one of 'deprecated', 'l2', 'l1', 'elasticnet'; got 'l3'."),
+    ({"penalty": "elasticnet", "l1_ratio": None}, ValueError, "l1_ratio must be a number in [0, 1] where penalty is"),
+    ({"dual": True}, ValueError, "dual must be False for all but solver='liblinear' with L2; got True."),
+    ({"dual": True, "solver": "liblinear", "l1_ratio": 0.5}, ValueError, "dual must be False for all but"),
+    ({"dual": 1}, TypeError, "dual must be True or False; got 1."),
+    ({"intercept_scaling": 0}, ValueError, "intercept_scaling must be a finite number > 0; got 0."),
     ({"verbose": -1}, ValueError, "verbose must be an integer >= 0; got -1."),
     ({"verbose": "loud"}, (TypeError, ValueError), "verbose must be an integer >= 0; got 'loud'."),
     ({"batch_size": 0}, ValueError, BATCH + ", 'full' or 'auto'; got 0."),

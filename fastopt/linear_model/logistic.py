@@ -312,18 +312,17 @@ class LogisticRegression(ClassifierMixin, LinearModel):
 
     def _finisher(self, objective: Objective) -> str:
         """ "auto", or the key of `SOLVERS` that `solver` means for this objective."""
-        names = SCIKIT_LEARNS.get(self.solver, (self.solver,))
-        obstacle = ""
-        if self.solver == "liblinear" and objective.n_outputs > 1:
+        names: tuple[str, ...] = SCIKIT_LEARNS.get(self.solver, (self.solver,))
+        binary = objective.n_outputs == 1
+        obstacles = {name: "" if name == "auto" else SOLVERS[name].obstacle(objective) for name in names}
+        remedy = "" if binary else "Only binary classification is supported. "
+        if self.solver == "liblinear" and not binary:
+            obstacles = {"auto": f"{objective.n_outputs} outputs at once"}
             remedy = "The 'liblinear' solver does not support multiclass classification: use OneVsRestClassifier. "
-            obstacle = f"{objective.n_outputs} outputs at once"
-        else:
-            remedy = "" if objective.n_outputs == 1 else "Only binary classification is supported. "
-            for name in names:
-                if name == "auto" or not (obstacle := SOLVERS[name].obstacle(objective)):
-                    return name
-        others = " or ".join(map(repr, able(objective)))
-        fail("solver", f"one that can minimise {obstacle}", self.solver, f"{remedy}Use {others}.")
+        if all(obstacles.values()):
+            others = " or ".join(map(repr, able(objective)))
+            fail("solver", f"one that can minimise {obstacles[names[-1]]}", self.solver, f"{remedy}Use {others}.")
+        return next(name for name in names if not obstacles[name])
 
     def _check_parameters(self) -> optimizers.Optimizer | None:
         """Validates the constructor's parameters; the update rule, or None for a finisher."""
