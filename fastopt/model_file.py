@@ -141,8 +141,9 @@ def fit(
 
     Parameters
     ----------
-    model : estimator of fastopt
-        Its solver must be an update rule. `max_iter` is the number of epochs in all.
+    model : LogisticRegression
+        Its solver must be an update rule. `max_iter` is the number of epochs in all. The SGD estimators have
+        `partial_fit` for this: an epoch each, and `save` in between.
     X, y, sample_weight
         As in the estimator's `fit`.
     checkpoint : str or path-like
@@ -172,6 +173,10 @@ def fit(
     if epochs is not None:
         check_integer("epochs", epochs, low=1)
     _known(model)
+    if not hasattr(model, "warm_start") or not hasattr(model, "solver"):
+        remedy = "Call partial_fit for each epoch, and save in between." if hasattr(model, "partial_fit") else ""
+        name = type(model).__name__
+        fail("model", "a LogisticRegression, whose fits can be taken up again", name, remedy or "Use its own fit.")
     _Encoder().encode(model.get_params(deep=False))
     fingerprint = _fingerprint(X, y, sample_weight)
     total, part, pace = model.max_iter, clone(model), math.nan

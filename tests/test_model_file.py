@@ -27,7 +27,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression as Peer
 
 import fastopt
-from fastopt import LogisticRegression, load, model_file, save
+from fastopt import LogisticRegression, LogisticRegressionCV, SGDClassifier, SGDRegressor, load, model_file, save
 from fastopt.optimizers import OPTIMIZERS, SGD, Adam
 from fastopt.schedules import SCHEDULES, Cosine
 
@@ -123,6 +123,51 @@ def test_fitted(solver, dtype, tmp_path):
     again = there_and_back(model, tmp_path)
     same(model.predict_proba(X), again.predict_proba(X))
     assert clone(again).get_params() == model.get_params()
+
+
+OTHERS = {
+    "SGDClassifier": SGDClassifier(random_state=0),
+    "averaged": SGDClassifier("log_loss", average=True, early_stopping=True, random_state=0),
+    "softmax": SGDClassifier("multinomial", optimizer="adam", batch_size=8, random_state=0),
+    "SGDRegressor": SGDRegressor(random_state=0),
+    "automatic": SGDRegressor("huber", optimizer="nesterov", learning_rate="auto", penalty="l1", random_state=0),
+    "LogisticRegressionCV": LogisticRegressionCV(Cs=2, cv=3, max_iter=300),
+    "legacy": LogisticRegressionCV(Cs=2, cv=3, max_iter=300, use_legacy_attributes=True),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_other_estimators(case, dtype, tmp_path):
+    X, y = iris()
+    model = clone(OTHERS[case]).fit(X.astype(dtype), y)
+    again = there_and_back(model, tmp_path)
+    same(model.predict(X), again.predict(X))
+    if hasattr(model, "partial_fit") and not model.early_stopping:
+        same(model.partial_fit(X, y).coef_, again.partial_fit(X, y).coef_)
+    with pytest.raises(ValueError, match=f"^model must be a LogisticRegression, .* got '{type(model).__name__}'"):
+        fastopt.fit(model, X, y, checkpoint=tmp_path / "checkpoint.npz")
+
+
+@pytest.mark.parametrize("case", ["SGDClassifier", "softmax", "SGDRegressor"])
+@pytest.mark.parametrize("options", [{}, {"average": 40}, {"penalty": "l1"}, {"optimizer": "adam"}])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_epochs_of_partial_fit_with_files_in_between(case, options, sparse, tmp_path):
+    """The bits of as many without."""
+    if case == "softmax" and "average" in options:
+        options = {"optimizer": "sgd", "average": 3}
+    X, y = iris()
+    X = scipy.sparse.csr_array(X) if sparse else X
+    model = clone(OTHERS[case]).set_params(learning_rate="constant", **options)
+    classes = {} if case == "SGDRegressor" else {"classes": np.unique(y)}
+    whole = clone(model)
+    for _ in range(4):
+        whole.partial_fit(X, y, **classes)
+        save(model.partial_fit(X, y, **classes), tmp_path / "model.npz")
+        model = load(tmp_path / "model.npz")
+    same(model.coef_, whole.coef_)
+    same(model.intercept_, whole.intercept_)
+    same(model.optimizer_state_, whole.optimizer_state_)
 
 
 LABELS = {

@@ -82,6 +82,7 @@ class _SGD(LinearModel):
     batch_size: Any
 
     loss_functions: tuple[str, ...]
+    _flat_coef: bool  # one target, given with one dimension
 
     # -------------------------------------------------------------------------------------------------- parameters
 
@@ -974,7 +975,6 @@ class SGDRegressor(RegressorMixin, _SGD):
     """
 
     loss_functions = REGRESSOR_LOSSES
-    _flat_coef = True
 
     def __init__(
         self, loss: str = "squared_error", *, penalty: Any = "l2", alpha: float = 0.0001, l1_ratio: Any = 0.15,
