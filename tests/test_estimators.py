@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse
 import sklearn.linear_model as peers
 from sklearn import config_context
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import KFold
@@ -188,15 +189,22 @@ def test_verbose_2_is_a_bar_or_lines(estimator, installed, monkeypatch, capsys):
 @IGNORE
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_frames(library):
-    frames = pytest.importorskip(library)
+    frames = pytest.importorskip(library, reason=f"{library} is not installed")
     X, y = iris()
     names = ["a", "b", "c", "d"]
     frame = frames.DataFrame(dict(zip(names, X.T, strict=True)))
-    for estimator in ESTIMATORS:
-        model = estimator.fit(frame, frames.Series(y))
+    s = np.arange(1.0, len(y) + 1)
+    for estimator in [*ESTIMATORS, LogisticRegressionCV(Cs=2, cv=3, max_iter=20)]:
+        labels = y if isinstance(estimator, SGDRegressor) else np.array(["x", "y", "z"])[y]
+        model = clone(estimator).fit(frame, frames.Series(labels.tolist()), sample_weight=frames.Series(s))
         assert model.feature_names_in_.tolist() == names
-        found = model.predict(frame)
-        np.testing.assert_array_equal(found, estimator.fit(X, y).predict(X))
+        expected = clone(estimator).fit(X, labels, sample_weight=s)
+        np.testing.assert_array_equal(model.predict(frame), expected.predict(X))
+        assert model.score(frame, frames.Series(labels.tolist())) == expected.score(X, labels)
+        with pytest.raises(ValueError, match="The feature names should match those that were passed during fit"):
+            model.predict(frame.rename({"a": "e"}, **({"axis": 1} if library == "pandas" else {})))
+        if hasattr(model, "partial_fit"):
+            model.partial_fit(frame, frames.Series(labels.tolist()))
 
 
 @IGNORE

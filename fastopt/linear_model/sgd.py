@@ -718,6 +718,8 @@ class SGDClassifier(ClassifierMixin, _SGD):
         """Targets +1 and -1 with a column for each output, and the classes."""
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        if not hasattr(getattr(y, "dtype", np.dtype(object)), "kind"):  # a polars Series
+            y = np.asarray(y)
         if getattr(y, "dtype", np.dtype(object)).kind == "f":
             assert_all_finite(y, input_name="y")
         check_classification_targets(y)
