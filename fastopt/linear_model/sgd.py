@@ -563,8 +563,8 @@ class SGDClassifier(ClassifierMixin, _SGD):
         As in scikit-learn.
     history_ : dict of arrays
         epoch, seconds, objective (the mean over the epoch's steps, which costs no pass over the data, and without
-        weights; F itself for rules other than plain SGD), grad_norm (NaN but for the last epoch) and learning_rate (the
-        epoch's largest).
+        weights; F itself for rules other than plain SGD, and automatic rates), grad_norm (NaN but for the last epoch)
+        and learning_rate (the epoch's largest).
     objective_, grad_norm_ : float
         F and the norm of its (least) subgradient at the coefficients, over all rows trained on; after `partial_fit` the
         mean over the steps, and NaN.
@@ -935,8 +935,8 @@ class SGDRegressor(RegressorMixin, _SGD):
         As in scikit-learn.
     history_ : dict of arrays
         epoch, seconds, objective (the mean over the epoch's steps, which costs no pass over the data, and without
-        weights; F itself for rules other than plain SGD), grad_norm (NaN but for the last epoch) and learning_rate (the
-        epoch's largest).
+        weights; F itself for rules other than plain SGD, and automatic rates), grad_norm (NaN but for the last epoch)
+        and learning_rate (the epoch's largest).
     objective_, grad_norm_ : float
         F and the norm of its (least) subgradient at the coefficients, over all rows trained on; after `partial_fit` the
         mean over the steps, and NaN.

@@ -152,6 +152,9 @@ class _Group:
         self.last, self.judged = np.inf, True
         if state is None:
             optimizer._keep_start(self.epochs.w, self.epochs.state, scale)
+            if self.cycle is not None:  # no fit ends above where it began
+                self.cycle.start = self.cycle.best = objective.value(self.epochs.w)
+                self.cycle.w = self.epochs.w.copy()
 
     def run(self, order: NDArray[np.intp]) -> tuple[Array, float]:
         """One epoch; the mean of each output's objective over its steps, and the largest learning rate."""
