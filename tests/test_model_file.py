@@ -551,7 +551,7 @@ HOSTILE = {
     "no class": lambda: archive({"class": None}),
     "another class": lambda: archive({"class": "Pipeline"}),
     "a class by path": lambda: archive({"class": "os.system"}),
-    "a parameter of another's": lambda: parameter(1.0, name="penalty"),
+    "a parameter of another's": lambda: parameter(1.0, name="average"),
     "parameters that are none": lambda: archive({"parameters": {"C": 1.0}}),
     "a parameter twice": lambda: archive({"parameters": [["C", 1.0], ["C", 2.0]]}),
     "a method": lambda: attribute(1.0, name="predict"),

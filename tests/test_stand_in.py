@@ -11,6 +11,7 @@ DOCS = Path(__file__).parents[1] / "docs" / "coming_from_scikit_learn.md"
 
 
 @pytest.mark.skipif(not sklearn.__version__.startswith("1.9."), reason="DIFFERENT is about the tests of 1.9")
+@pytest.mark.timeout(900)  # a whole suite of its own
 @pytest.mark.parametrize("module", stand_in.MODULES)
 def test_scikit_learns_own_tests(module):
     """Those of `DIFFERENT` fail, all others pass; what a new row there would need is a reason."""
