@@ -57,6 +57,20 @@ def test_pictures_are_drawn():
             assert name in drawn | {"performance", "performance_curves"}, f"{page.name}: {name}"
 
 
+def test_what_the_page_on_kernels_names_is_there():
+    page = (ROOT / "docs" / "kernels.md").read_text()
+    sources = {path.name: path.read_text() for path in (ROOT / "fastopt" / "_kernels").glob("*.p[yx][xd]")}
+    if not sources:
+        pytest.skip("the sources are not here")
+    tree = page.partition("```")[2].partition("```")[0]
+    names = re.findall(r"(\w+)\.(\w+)(?: \.(\w+))?  ", tree)
+    assert len(names) > 15
+    assert {f"{stem}.{ending}" for stem, *endings in names for ending in endings if ending} <= set(sources)
+    lazy = sources["lazy.pyx"] + sources["tail.pxd"]
+    for name in re.findall(r"`(\w+)`", page.partition("## Lazy records")[2].partition("\n## ")[0]):
+        assert re.search(rf"\b{name}\(", lazy), name
+
+
 def code(page):
     """A page's examples without comments: (source's tokens, what is printed)."""
     for example in DocTestParser().get_examples(page.read_text()):
