@@ -1,62 +1,190 @@
 """Epochs on dense rows: batches through the stages predict -> slope -> scatter -> update.
 
 The order of the rows and the learning rates are inputs. Plain SGD scatters straight into w, which is kept as
-scale * v so that L2 costs nothing per coordinate. Nothing is allocated inside a loop.
+scale * v so that L2 costs nothing per coordinate; a batch that does not stay in the cache, and one of several outputs,
+is summed first, block by block, so that X crosses the memory bus once. Nothing is allocated inside a loop.
 """
 from libc.string cimport memset
 
+from fastopt._kernels.block cimport (ROWS, axpys_dd, axpys_ff, dots_dd, dots_ff, many_dd_axpy, many_dd_dot,
+                                     many_ff_axpy, many_ff_dot, one_dd_axpy, one_dd_dot, one_ff_axpy, one_ff_dot)
 from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, plain_intercept, point, scalars, shrink,
                                     slopes, step_all)
 from fastopt._kernels.portable cimport prefetch, real
 from fastopt._kernels.row cimport AHEAD, axpy, dot, outputs_axpy, outputs_dot, prefetch_row
 from fastopt._kernels.rule cimport MAX_SLOTS, SGD
 
+cdef enum:
+    # Bytes of rows that stay in the second-level cache between the stages, beside those asked for ahead.
+    BYTES = 262144
+    # From so many rows on, packing several outputs into whole vectors costs less than it saves.
+    PACK = 8
 
-def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py_ssize_t start, Py_ssize_t stop):
-    """Steps start .. stop - 1 of the epoch on dense rows (contiguous each, at any distance)."""
-    cdef Py_ssize_t step, lo, b, i, d = plan.n_features, K = plan.n_outputs, n = plan.order.shape[0]
-    cdef Py_ssize_t stride = X.strides[0] // <Py_ssize_t>sizeof(real), ahead
+
+def width(Py_ssize_t n_outputs, Py_ssize_t itemsize):
+    """Numbers that a feature's outputs take when packed: K and zeros, whole vectors."""
+    cdef Py_ssize_t lanes = 64 // itemsize
+    if n_outputs <= lanes // 4:
+        return lanes // 4
+    return lanes // 2 if n_outputs <= lanes // 2 else (n_outputs + lanes - 1) // lanes * lanes
+
+
+def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, real[:, ::1] packed,
+          Py_ssize_t start, Py_ssize_t stop):
+    """Steps start .. stop - 1 of the epoch on dense rows (contiguous each, at any distance).
+
+    `packed` has `width` columns; rows for w's features, as many for the gradient's, 4 for scores. One output: any.
+    """
+    cdef Py_ssize_t step, lo, b, i, m, d = plan.n_features, K = plan.n_outputs, n = plan.order.shape[0]
+    cdef Py_ssize_t stride = X.strides[0] // <Py_ssize_t>sizeof(real)
+    cdef Py_ssize_t block = max(4 * ROWS, BYTES // max(1, d * <Py_ssize_t>sizeof(real)))
     cdef real *p[MAX_SLOTS + 1]
+    cdef Rows r
     cdef const real *x0 = &X[0, 0]
-    cdef const real *x
     cdef real *g = &params[params.shape[0] - 1, 0]
     cdef real *w
+    cdef real *room
     cdef double lr
-    cdef bint plain = plan.rule == SGD and not plan.eager
+    cdef bint plain = plan.rule == SGD and not plan.eager, packs
     point(plan, params, p)
     w = p[0]
+    r.d, r.stride, r.width = d, stride, packed.shape[1]
     with nogil:
         for step in range(start, stop):
             lo = step * plan.batch_size
             b = min(plan.batch_size, n - lo)
-            for i in range(b):
-                ahead = plan.order[min(lo + i + AHEAD, n - 1)]
-                prefetch(&plan.y[ahead * plan.n_targets])
-                prefetch_row(x0 + ahead * stride, d)
-                x = x0 + plan.order[lo + i] * stride
-                begin_scores(plan, w, &z[i, 0])
-                if K == 1:
-                    z[i, 0] += <real>plan.scale * dot(x, w, d)
-                else:
-                    outputs_dot(x, w, d, K, <real>plan.scale, &z[i, 0])
-            slopes(plan, lo, b, &z[0, 0])
-            if plain:
-                lr = scalars(plan, step)[1]
+            packs = K > 1 and b >= PACK
+            room = &packed[0, 0] if packs else NULL
+            lr = scalars(plan, step)[1]
+            if plain and not packs and b <= block:
+                scores(plan, r, x0, w, room, lo, b, &z[0, 0])
+                slopes(plan, lo, b, b, &z[0, 0])
                 shrink(plan, scalars(plan, step)[0] - lr * plan.alpha, w)
-                for i in range(b):
-                    x = x0 + plan.order[lo + i] * stride
-                    if K == 1:
-                        axpy(<real>(-lr / plan.scale) * z[i, 0], x, w, d)
-                    else:
-                        outputs_axpy(<real>(-lr / plan.scale), &z[i, 0], x, w, d, K)
+                add(plan, r, x0, w, room, lo, b, &z[0, 0], <real>(-lr / plan.scale))
+                plain_intercept(plan, b, &z[0, 0], w, <real>lr)
+                continue
+            memset(g, 0, d * K * sizeof(real))
+            if packs:
+                pack(w, room, d, K, r.width)
+                memset(room + d * r.width, 0, d * r.width * sizeof(real))
+            i = 0
+            while i < b:
+                m = min(block, b - i)
+                scores(plan, r, x0, w, room, lo + i, m, &z[i, 0])
+                slopes(plan, lo + i, m, b, &z[i, 0])
+                add(plan, r, x0, g, room, lo + i, m, &z[i, 0], <real>1)
+                i += m
+            if packs:
+                unpack(room + d * r.width, g, d, K, r.width)
+            if plain:
+                shrink(plan, scalars(plan, step)[0] - lr * plan.alpha, w)
+                axpy(<real>(-lr / plan.scale), g, w, d * K)
                 plain_intercept(plan, b, &z[0, 0], w, <real>lr)
             else:
-                memset(g, 0, d * K * sizeof(real))
-                for i in range(b):
-                    x = x0 + plan.order[lo + i] * stride
-                    if K == 1:
-                        axpy(z[i, 0], x, g, d)
-                    else:
-                        outputs_axpy(<real>1, &z[i, 0], x, g, d, K)
                 intercept_gradient(plan, b, &z[0, 0], g)
                 step_all(plan, step, p, g, params)
+
+
+cdef struct Rows:
+    Py_ssize_t d, stride, width
+
+
+cdef inline void pack(const real *w, real *room, Py_ssize_t d, Py_ssize_t K, Py_ssize_t width) noexcept nogil:
+    cdef Py_ssize_t j, c
+    for j in range(d):
+        for c in range(K):
+            room[j * width + c] = w[j * K + c]
+
+
+cdef inline void unpack(const real *room, real *g, Py_ssize_t d, Py_ssize_t K, Py_ssize_t width) noexcept nogil:
+    cdef Py_ssize_t j, c
+    for j in range(d):
+        for c in range(K):
+            g[j * K + c] = room[j * width + c]
+
+
+cdef inline void scores(Plan plan, Rows r, const real *x0, const real *w, real *room, Py_ssize_t lo, Py_ssize_t b,
+                        real *z) noexcept nogil:
+    """Raw predictions of the rows lo .. lo + b - 1 of the order; `room` holds w if it is packed."""
+    cdef Py_ssize_t i = 0, k, m, c, K = plan.n_outputs, last = plan.order.shape[0] - 1
+    cdef const real *x[4]
+    cdef real sums[4]
+    cdef real *t
+    cdef real scale = <real>plan.scale
+    while i < b:
+        m = ROWS if i + ROWS <= b else 1
+        for k in range(m):
+            x[k] = x0 + plan.order[lo + i + k] * r.stride
+            c = plan.order[min(lo + i + k + AHEAD, last)]
+            prefetch(&plan.y[c * plan.n_targets])
+            prefetch_row(x0 + c * r.stride, r.d)
+            begin_scores(plan, w, z + (i + k) * K)
+        if room != NULL:
+            t = room + 2 * r.d * r.width
+            memset(t, 0, m * r.width * sizeof(real))
+            if real is float:
+                if m > 1:
+                    many_ff_dot(x, room, r.d, r.width, t)
+                else:
+                    one_ff_dot(x, room, r.d, r.width, t)
+            elif m > 1:
+                many_dd_dot(x, room, r.d, r.width, t)
+            else:
+                one_dd_dot(x, room, r.d, r.width, t)
+            for k in range(m):
+                for c in range(K):
+                    z[(i + k) * K + c] += scale * t[k * r.width + c]
+        elif K > 1:
+            for k in range(m):
+                outputs_dot(x[k], w, r.d, K, scale, z + (i + k) * K)
+        elif m == 1:
+            z[i] += scale * dot(x[0], w, r.d)
+        else:
+            if real is float:
+                dots_ff(x, w, r.d, sums)
+            else:
+                dots_dd(x, w, r.d, sums)
+            for k in range(m):
+                z[i + k] += scale * sums[k]
+        i += m
+
+
+cdef inline void add(Plan plan, Rows r, const real *x0, real *target, real *room, Py_ssize_t lo, Py_ssize_t b,
+                     const real *z, real rate) noexcept nogil:
+    """target += rate * sum of slope times row; with `room` its second part is the target."""
+    cdef Py_ssize_t i = 0, k, m, c, K = plan.n_outputs
+    cdef const real *x[4]
+    cdef real a[4]
+    cdef real *t
+    while i < b:
+        m = ROWS if i + ROWS <= b else 1
+        for k in range(m):
+            x[k] = x0 + plan.order[lo + i + k] * r.stride
+        if room != NULL:
+            t = room + 2 * r.d * r.width
+            memset(t, 0, m * r.width * sizeof(real))
+            for k in range(m):
+                for c in range(K):
+                    t[k * r.width + c] = rate * z[(i + k) * K + c]
+            if real is float:
+                if m > 1:
+                    many_ff_axpy(x, room + r.d * r.width, r.d, r.width, t)
+                else:
+                    one_ff_axpy(x, room + r.d * r.width, r.d, r.width, t)
+            elif m > 1:
+                many_dd_axpy(x, room + r.d * r.width, r.d, r.width, t)
+            else:
+                one_dd_axpy(x, room + r.d * r.width, r.d, r.width, t)
+        elif K > 1:
+            for k in range(m):
+                outputs_axpy(rate, z + (i + k) * K, x[k], target, r.d, K)
+        elif m == 1:
+            axpy(rate * z[i], x[0], target, r.d)
+        else:
+            for k in range(m):
+                a[k] = rate * z[i + k]
+            if real is float:
+                axpys_ff(a, x, target, r.d)
+            else:
+                axpys_dd(a, x, target, r.d)
+        i += m

@@ -54,14 +54,14 @@ def epoch(Plan plan, const real[::1] values, const index[::1] columns, const ind
                 catch_up(plan.rule, &plan.hyper[0], &plan.table[0, 0], step, &plan.first[0], n, p)
                 begin_scores(plan, q[0], &z[0, 0])
                 z[0, 0] += dot(x + k, p[0], n)
-                slopes(plan, lo, 1, &z[0, 0])
+                slopes(plan, lo, 1, 1, &z[0, 0])
                 for s in range(n):
                     g[s] = z[0, 0] * x[k + s]
             else:
                 n = take_batch(plan, step, b, x, &columns[0], rows, &records[0, 0], stride, p, l2)
                 catch_up(plan.rule, &plan.hyper[0], &plan.table[0, 0], step, &plan.first[0], n * K, p)
                 predict(plan, lo, b, x, rows, q[0], p[0], &z[0, 0])
-                slopes(plan, lo, b, &z[0, 0])
+                slopes(plan, lo, b, b, &z[0, 0])
                 memset(g, 0, n * K * sizeof(real))
                 scatter(plan, lo, b, x, rows, &z[0, 0], g)
             intercept_gradient(plan, b, &z[0, 0], intercept)

@@ -1,10 +1,13 @@
 """The stages of a batch that dense and CSR epochs share, over what they need beside X and the parameters."""
 from libc.stdint cimport int32_t
 
-from fastopt._kernels.loss cimport MULTINOMIAL, slope_of, softmax
+from fastopt._kernels.loss cimport MULTINOMIAL, slope_of, slopes_of, softmax
 from fastopt._kernels.portable cimport real
 from fastopt._kernels.rule cimport MAX_SLOTS
 from fastopt._kernels.update cimport average_all, clip_all, update_all
+
+cdef enum:
+    TARGETS = 64
 
 
 cdef class Plan:
@@ -24,23 +27,31 @@ cdef inline const double *scalars(Plan plan, Py_ssize_t step) noexcept nogil:
     return &plan.table[0, 0] + plan.width * (step + 1)
 
 
-cdef inline void slopes(Plan plan, Py_ssize_t start, Py_ssize_t b, real *z) noexcept nogil:
-    """Raw predictions become the weighted slopes of the batch's mean loss, in place."""
-    cdef Py_ssize_t i, c, row, n_outputs = plan.n_outputs
-    cdef double share
-    for i in range(b):
-        row = plan.order[start + i]
-        share = 1.0 / b
-        if plan.n_weights == 1:
-            share *= plan.weights[row]
+cdef inline void slopes(Plan plan, Py_ssize_t start, Py_ssize_t m, Py_ssize_t b, real *z) noexcept nogil:
+    """Raw predictions of m rows become their weighted slopes in the mean loss of a batch of b, in place."""
+    cdef Py_ssize_t i = 0, k, c, n, K = plan.n_outputs
+    cdef const Py_ssize_t *rows = &plan.order[start]
+    cdef double share = 1.0 / b, s
+    cdef double y[TARGETS]
+    if plan.loss != MULTINOMIAL and K == 1:
+        while i < m:                    # the targets side by side, so that the slopes vectorise
+            n = min(m - i, <Py_ssize_t>TARGETS)
+            for k in range(n):
+                y[k] = plan.y[rows[i + k]]
+            slopes_of(plan.loss, plan.loss_parameter, n, y, z + i)
+            for k in range(i, i + n):
+                s = share * plan.weights[rows[k]] if plan.n_weights == 1 else share
+                z[k] = <real>(s * z[k])
+            i += n
+        return
+    for i in range(m):
+        s = share * plan.weights[rows[i]] if plan.n_weights == 1 else share
         if plan.loss == MULTINOMIAL:
-            softmax(z + i * n_outputs, n_outputs, <Py_ssize_t>plan.y[row])
-            for c in range(n_outputs):
-                z[i * n_outputs + c] *= <real>share
-        elif n_outputs == 1:
-            z[i] = <real>(share * slope_of(plan.loss, plan.loss_parameter, plan.y[row], z[i]))
+            softmax(z + i * K, K, <Py_ssize_t>plan.y[rows[i]])
+            for c in range(K):
+                z[i * K + c] *= <real>s
         else:
-            output_slopes(plan, row, share, z + i * n_outputs)
+            output_slopes(plan, rows[i], s, z + i * K)
 
 
 cdef inline void output_slopes(Plan plan, Py_ssize_t row, double share, real *z) noexcept nogil:

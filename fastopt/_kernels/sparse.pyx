@@ -47,7 +47,7 @@ cdef void plain_steps(Plan plan, const real *x, const index *j, const index *row
         lo = step * plan.batch_size
         b = min(plan.batch_size, plan.order.shape[0] - lo)
         predict(plan, x, j, rows, p[0], z, lo, b)
-        slopes(plan, lo, b, z)
+        slopes(plan, lo, b, b, z)
         lr = scalars(plan, step)[1]
         shrink(plan, scalars(plan, step)[0] - lr * plan.alpha, p[0])
         scatter(plan, x, j, rows, p[0], z, lo, b, <real>(-lr / plan.scale))
@@ -61,7 +61,7 @@ cdef void eager_steps(Plan plan, const real *x, const index *j, const index *row
         lo = step * plan.batch_size
         b = min(plan.batch_size, plan.order.shape[0] - lo)
         predict(plan, x, j, rows, p[0], z, lo, b)
-        slopes(plan, lo, b, z)
+        slopes(plan, lo, b, b, z)
         memset(g, 0, size * sizeof(real))
         scatter(plan, x, j, rows, g, z, lo, b, <real>1)
         intercept_gradient(plan, b, z, g)

@@ -185,6 +185,10 @@ class Epochs:
         weights = objective.weights
         if around is not None and around.raw_weights:
             weights = objective.sample_weight.ravel()
+        #: Several outputs by whole vectors: room for w, the gradient and four rows' scores.
+        packed = dense.width(K, design.dtype.itemsize) if K > 1 and not design.sparse and not self.full else 1
+        rows = 2 * d + 4 if packed > 1 else 1
+        self._packed = lines(1, rows * packed, design.dtype)[0, : rows * packed].reshape(rows, packed)
         self._scores = np.empty((1 if self.full else self.batch_size, objective.n_outputs), dtype=design.dtype)
         self._plan = plan.Plan(
             objective.kernel_loss, objective.loss.parameter, objective.l2, objective.y.ravel(), weights, d,
@@ -287,15 +291,17 @@ class Epochs:
             return
         self._plan.begin(order, table, hyper, t0)
         design = self.objective.design
-        params: tuple[Any, ...] = (self._params,)
-        call: Callable[..., None] = sparse.epoch if design.sparse else dense.epoch
+        params: tuple[Any, ...] = (self._params, self._scores)
+        call: Callable[..., None] = sparse.epoch
+        if not design.sparse:
+            call, params = dense.epoch, (self._params, self._scores, self._packed)
         if lazy:
-            call, params = lazy_kernel.epoch, (self._params, self._records, self._small)
-            lazy_kernel.pack(self._plan, *params)
+            call, params = lazy_kernel.epoch, (self._params, self._records, self._small, self._scores)
+            lazy_kernel.pack(self._plan, *params[:-1])
         share = max(1.0, design.n_stored * self.objective.n_outputs / max(n_steps, 1))
         at_once = max(1, int(WORK / share) // (16 if lazy else 1))  # an entry's lazy step costs some ten times as much
         for start in range(0, n_steps, at_once):
-            call(self._plan, *design.arrays, *params, self._scores, start, min(start + at_once, n_steps))
+            call(self._plan, *design.arrays, *params, start, min(start + at_once, n_steps))
         if lazy:
             lazy_kernel.unpack(self._plan, self._params, self._records, self._small, n_steps)
         sparse.finish(self._plan, self._params[0])
