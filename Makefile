@@ -1,6 +1,7 @@
 # make bench   time everything, print the table, write bench/results/report.html
 # make bench-full      the same with every peer that installs, all problems, an hour
 # make bench-compare BASE=main   this tree against another revision, alternating; fails where it is slower beyond doubt
+# make roofline        how near each kernel comes to the machine's limit
 # make test    the test suite
 # make lint    ruff, cython-lint, codespell          make types   mypy            make pyright   the same by another
 # make workflows       the files of .github against their schemas, zizmor, sp-repo-review
@@ -25,7 +26,7 @@ PY := $(VENV)/bin/python
 KERNELS := $(wildcard fastopt/_kernels/*.pyx fastopt/_kernels/*.pxd)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help bench bench-full bench-peers bench-compare test docs lint types pyright workflows format build debug-test sanitize-test sanitize fuzz recipes wheel release-dry-run clean
+.PHONY: help bench roofline bench-full bench-peers bench-compare test docs lint types pyright workflows format build debug-test sanitize-test sanitize fuzz recipes wheel release-dry-run clean
 .DELETE_ON_ERROR:
 
 help:
@@ -42,6 +43,9 @@ bench-peers: $(VENV)/.built
 	@$(PY) -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); \
 	    print(*t["project"]["optional-dependencies"]["bench-peers"], sep="\n")' | while read -r peer; do \
 	    $(PY) -m pip install --quiet "$$peer" || echo "$$peer does not install here; the report will say so"; done
+
+roofline: $(VENV)/.built
+	$(PY) -m bench.roofline
 
 bench-compare: $(VENV)/.built
 	@test -n "$(BASE)" || { echo "Name the revision to compare with: make bench-compare BASE=main" >&2; exit 1; }

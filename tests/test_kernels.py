@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import sparse
 
-from fastopt import _kernels
+from fastopt import _kernels, reference
+from fastopt._design import Design
 from fastopt._kernels import LEVELS, about, passes
+from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS
+from fastopt.solvers.stochastic import Epochs
 
 HERE = Path(_kernels.__file__).parent
 #: Levels that were compiled and that this processor has.
@@ -139,3 +143,32 @@ def test_large_steps_wherever_arrays_begin(name, dtype):
         for _ in range(3):
             rule.step(w, g, state)
         np.testing.assert_allclose(w, halves, rtol=0, atol=1e-6 if dtype == np.float32 else 1e-13)
+
+
+@pytest.mark.parametrize("n_outputs", [2, 3, 5, 7, 10, 17, 34])
+@pytest.mark.parametrize("layout", ["dense", "csr"])
+@pytest.mark.parametrize("batch_size", [1, 7, 8, 33])
+def test_epochs_of_any_number_of_outputs(n_outputs, layout, batch_size, dtype):
+    """Every way to cut the outputs into vectors, rows side by side and alone: against the reference."""
+    rng = np.random.default_rng(n_outputs)
+    X = (rng.standard_normal((67, 13)) * (rng.random((67, 13)) < 0.4)).astype(dtype)
+    y = rng.integers(0, n_outputs, len(X)).astype(float)
+    y[:n_outputs] = range(n_outputs)
+    order = rng.permutation(len(X))
+    design = Design.from_array(sparse.csr_array(X) if layout == "csr" else X)
+    F = Objective(design, y, loss="multinomial", alpha=0.01, n_outputs=n_outputs)
+    for rule in ("sgd", "adagrad"):
+        epochs = Epochs(F, OPTIMIZERS[rule](learning_rate=0.1), batch_size=batch_size, lazy=False)
+        epochs.run(order)
+        w = np.zeros(F.shape)
+        slot = np.zeros(F.shape)
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            terms = {"loss": "multinomial", "alpha": 0.01, "fit_intercept": True}
+            g = reference.gradient(X[rows].astype(float), y[rows], w, **terms)
+            if rule == "sgd":
+                w -= 0.1 * g
+            else:
+                slot += g**2
+                w -= 0.1 * g / np.sqrt(slot + 1e-6)
+        np.testing.assert_allclose(epochs.w, w, rtol=0, atol=2e-5 if dtype == np.float32 else 1e-12)

@@ -40,85 +40,89 @@ cdef extern from *:
         } \\
         for (r = 0; r < FASTOPT_ROWS; r++) { u = a[r] + b[r]; out[r] = rest(&u, x[r], w, j, n); } \\
     }
-    /* z[r] += x[r]' W and W += sum over r of x[r] z[r]', for R rows and the G vectors of L outputs from z on. */
+    /* z[r] += a x[r]' W and W += a sum over r of x[r] z[r]', for R rows and the G vectors of L outputs from z on. */
     #define FASTOPT_OUTPUTS(name, X, W, L, R, G) \\
-    FASTOPT_INLINE void name##_dot(const X *const *x, const W *w, Py_ssize_t n, Py_ssize_t width, W *z) { \\
+    FASTOPT_INLINE void name##_dot(const X *const *x, const W *w, Py_ssize_t n, Py_ssize_t width, W a, W *z) { \\
         fastopt_##W##L t[R][G], v[G]; Py_ssize_t j; int r, g; \\
-        for (r = 0; r < R; r++) for (g = 0; g < G; g++) t[r][g] = FASTOPT_LOAD(W, L, z + r * width + g * L); \\
+        for (r = 0; r < R; r++) for (g = 0; g < G; g++) t[r][g] = (fastopt_##W##L){0}; \\
         for (j = 0; j < n; j++) { \\
             for (g = 0; g < G; g++) v[g] = FASTOPT_LOAD(W, L, w + j * width + g * L); \\
             for (r = 0; r < R; r++) for (g = 0; g < G; g++) t[r][g] += (W)x[r][j] * v[g]; \\
         } \\
-        for (r = 0; r < R; r++) for (g = 0; g < G; g++) memcpy(z + r * width + g * L, &t[r][g], sizeof t[r][g]); \\
+        for (r = 0; r < R; r++) for (g = 0; g < G; g++) FASTOPT_ADD(W, L, z + r * width + g * L, a * t[r][g]) \\
     } \\
-    FASTOPT_INLINE void name##_axpy(const X *const *x, W *w, Py_ssize_t n, Py_ssize_t width, const W *z) { \\
+    FASTOPT_INLINE void name##_axpy(const X *const *x, W *w, Py_ssize_t n, Py_ssize_t width, W a, const W *z) { \\
         fastopt_##W##L t[R][G], v; Py_ssize_t j; int r, g; \\
-        for (r = 0; r < R; r++) for (g = 0; g < G; g++) t[r][g] = FASTOPT_LOAD(W, L, z + r * width + g * L); \\
+        for (r = 0; r < R; r++) for (g = 0; g < G; g++) t[r][g] = a * FASTOPT_LOAD(W, L, z + r * width + g * L); \\
         for (j = 0; j < n; j++) for (g = 0; g < G; g++) { \\
             v = FASTOPT_LOAD(W, L, w + j * width + g * L); \\
             for (r = 0; r < R; r++) v += (W)x[r][j] * t[r][g]; \\
             memcpy(w + j * width + g * L, &v, sizeof v); \\
         } \\
     }
-    #define FASTOPT_WIDTHS(name, X, W, L, H, Q, R) \\
+    #define FASTOPT_ADD(W, L, z, t) { fastopt_##W##L u_ = FASTOPT_LOAD(W, L, z) + t; memcpy(z, &u_, sizeof u_); }
+    #define FASTOPT_WIDTHS(name, X, W, L, H, Q, E, R) \\
     FASTOPT_OUTPUTS(name##_2, X, W, L, R, 2) \\
     FASTOPT_OUTPUTS(name##_1, X, W, L, R, 1) \\
     FASTOPT_OUTPUTS(name##_h, X, W, H, R, 1) \\
     FASTOPT_OUTPUTS(name##_q, X, W, Q, R, 1) \\
-    static inline void name##_dot(const X *const *x, const W *w, Py_ssize_t n, Py_ssize_t width, W *z) { \\
+    FASTOPT_OUTPUTS(name##_e, X, W, E, R, 1) \\
+    FASTOPT_OUTPUTS(name##_t, X, W, 1, R, 1) \\
+    FASTOPT_WAY(name, _dot, X, W, L, H, Q, E, const W, W) \\
+    FASTOPT_WAY(name, _axpy, X, W, L, H, Q, E, W, const W)
+    #define FASTOPT_WAY(name, way, X, W, L, H, Q, E, TW, TZ) \\
+    static inline void name##way(const X *const *x, TW *w, Py_ssize_t n, Py_ssize_t width, W a, TZ *z) { \\
         Py_ssize_t c = 0; \\
-        for (; c + 2 * L <= width; c += 2 * L) name##_2_dot(x, w + c, n, width, z + c); \\
-        for (; c + L <= width; c += L) name##_1_dot(x, w + c, n, width, z + c); \\
-        for (; c + H <= width; c += H) name##_h_dot(x, w + c, n, width, z + c); \\
-        for (; c + Q <= width; c += Q) name##_q_dot(x, w + c, n, width, z + c); \\
-    } \\
-    static inline void name##_axpy(const X *const *x, W *w, Py_ssize_t n, Py_ssize_t width, const W *z) { \\
-        Py_ssize_t c = 0; \\
-        for (; c + 2 * L <= width; c += 2 * L) name##_2_axpy(x, w + c, n, width, z + c); \\
-        for (; c + L <= width; c += L) name##_1_axpy(x, w + c, n, width, z + c); \\
-        for (; c + H <= width; c += H) name##_h_axpy(x, w + c, n, width, z + c); \\
-        for (; c + Q <= width; c += Q) name##_q_axpy(x, w + c, n, width, z + c); \\
+        for (; c + 2 * L <= width; c += 2 * L) name##_2##way(x, w + c, n, width, a, z + c); \\
+        if (c + L <= width) { name##_1##way(x, w + c, n, width, a, z + c); c += L; } \\
+        if (c + H <= width) { name##_h##way(x, w + c, n, width, a, z + c); c += H; } \\
+        if (c + Q <= width) { name##_q##way(x, w + c, n, width, a, z + c); c += Q; } \\
+        if (c + E <= width) { name##_e##way(x, w + c, n, width, a, z + c); c += E; } \\
+        for (; c < width; c++) name##_t##way(x, w + c, n, width, a, z + c); \\
     }
     /* The same for the entries of one CSR row. */
     #define FASTOPT_ENTRIES(name, X, W, I, L, G) \\
-    FASTOPT_INLINE void name##_dot(const X *x, const I *columns, Py_ssize_t n, const W *w, Py_ssize_t width, W *z) { \\
+    FASTOPT_INLINE void name##_dot(const X *x, const I *columns, Py_ssize_t n, const W *w, Py_ssize_t width, W a, \\
+                                   W *z) { \\
         fastopt_##W##L t[G]; Py_ssize_t k; const W *v; int g; \\
-        for (g = 0; g < G; g++) t[g] = FASTOPT_LOAD(W, L, z + g * L); \\
+        for (g = 0; g < G; g++) t[g] = (fastopt_##W##L){0}; \\
         for (k = 0; k < n; k++) { \\
             v = w + (Py_ssize_t)columns[k] * width; \\
             for (g = 0; g < G; g++) t[g] += (W)x[k] * FASTOPT_LOAD(W, L, v + g * L); \\
         } \\
-        for (g = 0; g < G; g++) memcpy(z + g * L, &t[g], sizeof t[g]); \\
+        for (g = 0; g < G; g++) FASTOPT_ADD(W, L, z + g * L, a * t[g]) \\
     } \\
-    FASTOPT_INLINE void name##_axpy(const X *x, const I *columns, Py_ssize_t n, W *w, Py_ssize_t width, const W *z) { \\
-        fastopt_##W##L t[G], u; Py_ssize_t k; W *v; int g; \\
-        for (g = 0; g < G; g++) t[g] = FASTOPT_LOAD(W, L, z + g * L); \\
+    FASTOPT_INLINE void name##_axpy(const X *x, const I *columns, Py_ssize_t n, W *w, Py_ssize_t width, W a, \\
+                                    const W *z) { \\
+        fastopt_##W##L t[G]; Py_ssize_t k; W *v; int g; \\
+        for (g = 0; g < G; g++) t[g] = a * FASTOPT_LOAD(W, L, z + g * L); \\
         for (k = 0; k < n; k++) { \\
             v = w + (Py_ssize_t)columns[k] * width; \\
-            for (g = 0; g < G; g++) { \\
-                u = FASTOPT_LOAD(W, L, v + g * L) + (W)x[k] * t[g]; \\
-                memcpy(v + g * L, &u, sizeof u); \\
-            } \\
+            for (g = 0; g < G; g++) FASTOPT_ADD(W, L, v + g * L, (W)x[k] * t[g]) \\
         } \\
     }
-    #define FASTOPT_ENTRY_WIDTHS(name, X, W, I, L, H, Q) \\
+    #define FASTOPT_ENTRY_WIDTHS(name, X, W, I, L, H, Q, E) \\
     FASTOPT_ENTRIES(name##_4, X, W, I, L, 4) \\
     FASTOPT_ENTRIES(name##_3, X, W, I, L, 3) \\
     FASTOPT_ENTRIES(name##_2, X, W, I, L, 2) \\
     FASTOPT_ENTRIES(name##_1, X, W, I, L, 1) \\
     FASTOPT_ENTRIES(name##_h, X, W, I, H, 1) \\
     FASTOPT_ENTRIES(name##_q, X, W, I, Q, 1) \\
-    FASTOPT_ENTRY_WAY(name, _dot, X, W, I, L, H, Q, const W, W) \\
-    FASTOPT_ENTRY_WAY(name, _axpy, X, W, I, L, H, Q, W, const W)
-    #define FASTOPT_ENTRY_WAY(name, way, X, W, I, L, H, Q, TW, TZ) \\
-    static inline void name##way(const X *x, const I *columns, Py_ssize_t n, TW *w, Py_ssize_t width, TZ *z) { \\
+    FASTOPT_ENTRIES(name##_e, X, W, I, E, 1) \\
+    FASTOPT_ENTRIES(name##_t, X, W, I, 1, 1) \\
+    FASTOPT_ENTRY_WAY(name, _dot, X, W, I, L, H, Q, E, const W, W) \\
+    FASTOPT_ENTRY_WAY(name, _axpy, X, W, I, L, H, Q, E, W, const W)
+    #define FASTOPT_ENTRY_WAY(name, way, X, W, I, L, H, Q, E, TW, TZ) \\
+    static inline void name##way(const X *x, const I *columns, Py_ssize_t n, TW *w, Py_ssize_t width, W a, TZ *z) { \\
         Py_ssize_t c = 0; \\
-        for (; c + 4 * L <= width; c += 4 * L) name##_4##way(x, columns, n, w + c, width, z + c); \\
-        if (c + 3 * L <= width) { name##_3##way(x, columns, n, w + c, width, z + c); c += 3 * L; } \\
-        if (c + 2 * L <= width) { name##_2##way(x, columns, n, w + c, width, z + c); c += 2 * L; } \\
-        if (c + L <= width) { name##_1##way(x, columns, n, w + c, width, z + c); c += L; } \\
-        if (c + H <= width) { name##_h##way(x, columns, n, w + c, width, z + c); c += H; } \\
-        if (c + Q <= width) name##_q##way(x, columns, n, w + c, width, z + c); \\
+        for (; c + 4 * L <= width; c += 4 * L) name##_4##way(x, columns, n, w + c, width, a, z + c); \\
+        if (c + 3 * L <= width) { name##_3##way(x, columns, n, w + c, width, a, z + c); c += 3 * L; } \\
+        if (c + 2 * L <= width) { name##_2##way(x, columns, n, w + c, width, a, z + c); c += 2 * L; } \\
+        if (c + L <= width) { name##_1##way(x, columns, n, w + c, width, a, z + c); c += L; } \\
+        if (c + H <= width) { name##_h##way(x, columns, n, w + c, width, a, z + c); c += H; } \\
+        if (c + Q <= width) { name##_q##way(x, columns, n, w + c, width, a, z + c); c += Q; } \\
+        if (c + E <= width) { name##_e##way(x, columns, n, w + c, width, a, z + c); c += E; } \\
+        for (; c < width; c++) name##_t##way(x, columns, n, w + c, width, a, z + c); \\
     }
     #else
     #define FASTOPT_DOTS(name, rest, X, W, L) \\
@@ -129,23 +133,31 @@ cdef extern from *:
     #define fastopt_rest_ff_dot fastopt_dot_ff
     #define fastopt_rest_fd_dot fastopt_dot_fd
     #define fastopt_rest_dd_dot fastopt_dot_dd
-    #define FASTOPT_WIDTHS(name, X, W, L, H, Q, R) \\
-    static inline void name##_dot(const X *const *x, const W *w, Py_ssize_t n, Py_ssize_t width, W *z) { \\
+    #define FASTOPT_WIDTHS(name, X, W, L, H, Q, E, R) \\
+    static inline void name##_dot(const X *const *x, const W *w, Py_ssize_t n, Py_ssize_t width, W a, W *z) { \\
         Py_ssize_t j, c; \\
-        for (j = 0; j < n; j++) for (c = 0; c < width; c++) z[c] += (W)x[0][j] * w[j * width + c]; \\
+        for (j = 0; j < n; j++) for (c = 0; c < width; c++) z[c] += a * (W)x[0][j] * w[j * width + c]; \\
     } \\
-    static inline void name##_axpy(const X *const *x, W *w, Py_ssize_t n, Py_ssize_t width, const W *z) { \\
+    static inline void name##_axpy(const X *const *x, W *w, Py_ssize_t n, Py_ssize_t width, W a, const W *z) { \\
         Py_ssize_t j, c; \\
-        for (j = 0; j < n; j++) for (c = 0; c < width; c++) w[j * width + c] += (W)x[0][j] * z[c]; \\
+        for (j = 0; j < n; j++) for (c = 0; c < width; c++) w[j * width + c] += (W)x[0][j] * (a * z[c]); \\
     }
-    #define FASTOPT_ENTRY_WIDTHS(name, X, W, I, L, H, Q) \\
-    static inline void name##_dot(const X *x, const I *columns, Py_ssize_t n, const W *w, Py_ssize_t width, W *z) { \\
-        Py_ssize_t k, c; \\
-        for (k = 0; k < n; k++) for (c = 0; c < width; c++) z[c] += (W)x[k] * w[(Py_ssize_t)columns[k] * width + c]; \\
+    #define FASTOPT_ENTRY_WIDTHS(name, X, W, I, L, H, Q, E) \\
+    static inline void name##_dot(const X *x, const I *columns, Py_ssize_t n, const W *w, Py_ssize_t width, W a, \\
+                                  W *z) { \\
+        Py_ssize_t k, c; const W *v; \\
+        for (k = 0; k < n; k++) { \\
+            v = w + (Py_ssize_t)columns[k] * width; \\
+            for (c = 0; c < width; c++) z[c] += a * (W)x[k] * v[c]; \\
+        } \\
     } \\
-    static inline void name##_axpy(const X *x, const I *columns, Py_ssize_t n, W *w, Py_ssize_t width, const W *z) { \\
-        Py_ssize_t k, c; \\
-        for (k = 0; k < n; k++) for (c = 0; c < width; c++) w[(Py_ssize_t)columns[k] * width + c] += (W)x[k] * z[c]; \\
+    static inline void name##_axpy(const X *x, const I *columns, Py_ssize_t n, W *w, Py_ssize_t width, W a, \\
+                                   const W *z) { \\
+        Py_ssize_t k, c; W *v; \\
+        for (k = 0; k < n; k++) { \\
+            v = w + (Py_ssize_t)columns[k] * width; \\
+            for (c = 0; c < width; c++) v[c] += (W)x[k] * (a * z[c]); \\
+        } \\
     }
     #endif
 
@@ -168,16 +180,18 @@ cdef extern from *:
     FASTOPT_AXPYS(fastopt_axpys_ff, float, float)
     FASTOPT_AXPYS(fastopt_axpys_fd, float, double)
     FASTOPT_AXPYS(fastopt_axpys_dd, double, double)
-    FASTOPT_WIDTHS(fastopt_many_ff, float, float, 16, 8, 4, FASTOPT_ROWS)
-    FASTOPT_WIDTHS(fastopt_many_fd, float, double, 8, 4, 2, FASTOPT_ROWS)
-    FASTOPT_WIDTHS(fastopt_many_dd, double, double, 8, 4, 2, FASTOPT_ROWS)
-    FASTOPT_WIDTHS(fastopt_one_ff, float, float, 16, 8, 4, 1)
-    FASTOPT_WIDTHS(fastopt_one_fd, float, double, 8, 4, 2, 1)
-    FASTOPT_WIDTHS(fastopt_one_dd, double, double, 8, 4, 2, 1)
-    FASTOPT_ENTRY_WIDTHS(fastopt_entries_fdi, float, double, int32_t, 8, 4, 2)
-    FASTOPT_ENTRY_WIDTHS(fastopt_entries_fdl, float, double, int64_t, 8, 4, 2)
-    FASTOPT_ENTRY_WIDTHS(fastopt_entries_ddi, double, double, int32_t, 8, 4, 2)
-    FASTOPT_ENTRY_WIDTHS(fastopt_entries_ddl, double, double, int64_t, 8, 4, 2)
+    FASTOPT_WIDTHS(fastopt_many_ff, float, float, 16, 8, 4, 2, FASTOPT_ROWS)
+    FASTOPT_WIDTHS(fastopt_many_fd, float, double, 8, 4, 2, 1, FASTOPT_ROWS)
+    FASTOPT_WIDTHS(fastopt_many_dd, double, double, 8, 4, 2, 1, FASTOPT_ROWS)
+    FASTOPT_WIDTHS(fastopt_one_ff, float, float, 16, 8, 4, 2, 1)
+    FASTOPT_WIDTHS(fastopt_one_fd, float, double, 8, 4, 2, 1, 1)
+    FASTOPT_WIDTHS(fastopt_one_dd, double, double, 8, 4, 2, 1, 1)
+    FASTOPT_ENTRY_WIDTHS(fastopt_entries_ffi, float, float, int32_t, 16, 8, 4, 2)
+    FASTOPT_ENTRY_WIDTHS(fastopt_entries_ffl, float, float, int64_t, 16, 8, 4, 2)
+    FASTOPT_ENTRY_WIDTHS(fastopt_entries_fdi, float, double, int32_t, 8, 4, 2, 1)
+    FASTOPT_ENTRY_WIDTHS(fastopt_entries_fdl, float, double, int64_t, 8, 4, 2, 1)
+    FASTOPT_ENTRY_WIDTHS(fastopt_entries_ddi, double, double, int32_t, 8, 4, 2, 1)
+    FASTOPT_ENTRY_WIDTHS(fastopt_entries_ddl, double, double, int64_t, 8, 4, 2, 1)
     """
 
     enum: ROWS "FASTOPT_ROWS"
@@ -188,50 +202,166 @@ cdef extern from *:
     void axpys_fd "fastopt_axpys_fd"(const double *a, const float **x, double *w, Py_ssize_t n) noexcept nogil
     void axpys_dd "fastopt_axpys_dd"(const double *a, const double **x, double *w, Py_ssize_t n) noexcept nogil
     void many_ff_dot "fastopt_many_ff_dot"(
-        const float **x, const float *w, Py_ssize_t n, Py_ssize_t width, float *z) noexcept nogil
+        const float **x, const float *w, Py_ssize_t n, Py_ssize_t width, float a, float *z) noexcept nogil
     void many_ff_axpy "fastopt_many_ff_axpy"(
-        const float **x, float *w, Py_ssize_t n, Py_ssize_t width, const float *z) noexcept nogil
+        const float **x, float *w, Py_ssize_t n, Py_ssize_t width, float a, const float *z) noexcept nogil
     void many_fd_dot "fastopt_many_fd_dot"(
-        const float **x, const double *w, Py_ssize_t n, Py_ssize_t width, double *z) noexcept nogil
+        const float **x, const double *w, Py_ssize_t n, Py_ssize_t width, double a, double *z) noexcept nogil
     void many_fd_axpy "fastopt_many_fd_axpy"(
-        const float **x, double *w, Py_ssize_t n, Py_ssize_t width, const double *z) noexcept nogil
+        const float **x, double *w, Py_ssize_t n, Py_ssize_t width, double a, const double *z) noexcept nogil
     void many_dd_dot "fastopt_many_dd_dot"(
-        const double **x, const double *w, Py_ssize_t n, Py_ssize_t width, double *z) noexcept nogil
+        const double **x, const double *w, Py_ssize_t n, Py_ssize_t width, double a, double *z) noexcept nogil
     void many_dd_axpy "fastopt_many_dd_axpy"(
-        const double **x, double *w, Py_ssize_t n, Py_ssize_t width, const double *z) noexcept nogil
+        const double **x, double *w, Py_ssize_t n, Py_ssize_t width, double a, const double *z) noexcept nogil
     void one_ff_dot "fastopt_one_ff_dot"(
-        const float **x, const float *w, Py_ssize_t n, Py_ssize_t width, float *z) noexcept nogil
+        const float **x, const float *w, Py_ssize_t n, Py_ssize_t width, float a, float *z) noexcept nogil
     void one_ff_axpy "fastopt_one_ff_axpy"(
-        const float **x, float *w, Py_ssize_t n, Py_ssize_t width, const float *z) noexcept nogil
+        const float **x, float *w, Py_ssize_t n, Py_ssize_t width, float a, const float *z) noexcept nogil
     void one_fd_dot "fastopt_one_fd_dot"(
-        const float **x, const double *w, Py_ssize_t n, Py_ssize_t width, double *z) noexcept nogil
+        const float **x, const double *w, Py_ssize_t n, Py_ssize_t width, double a, double *z) noexcept nogil
     void one_fd_axpy "fastopt_one_fd_axpy"(
-        const float **x, double *w, Py_ssize_t n, Py_ssize_t width, const double *z) noexcept nogil
+        const float **x, double *w, Py_ssize_t n, Py_ssize_t width, double a, const double *z) noexcept nogil
     void one_dd_dot "fastopt_one_dd_dot"(
-        const double **x, const double *w, Py_ssize_t n, Py_ssize_t width, double *z) noexcept nogil
+        const double **x, const double *w, Py_ssize_t n, Py_ssize_t width, double a, double *z) noexcept nogil
     void one_dd_axpy "fastopt_one_dd_axpy"(
-        const double **x, double *w, Py_ssize_t n, Py_ssize_t width, const double *z) noexcept nogil
+        const double **x, double *w, Py_ssize_t n, Py_ssize_t width, double a, const double *z) noexcept nogil
+    void entries_ffi_dot "fastopt_entries_ffi_dot"(
+        const float *x, const int32_t *columns, Py_ssize_t n, const float *w, Py_ssize_t width, float a,
+        float *z) noexcept nogil
+    void entries_ffi_axpy "fastopt_entries_ffi_axpy"(
+        const float *x, const int32_t *columns, Py_ssize_t n, float *w, Py_ssize_t width, float a,
+        const float *z) noexcept nogil
+    void entries_ffl_dot "fastopt_entries_ffl_dot"(
+        const float *x, const int64_t *columns, Py_ssize_t n, const float *w, Py_ssize_t width, float a,
+        float *z) noexcept nogil
+    void entries_ffl_axpy "fastopt_entries_ffl_axpy"(
+        const float *x, const int64_t *columns, Py_ssize_t n, float *w, Py_ssize_t width, float a,
+        const float *z) noexcept nogil
     void entries_fdi_dot "fastopt_entries_fdi_dot"(
-        const float *x, const int32_t *columns, Py_ssize_t n, const double *w, Py_ssize_t width,
+        const float *x, const int32_t *columns, Py_ssize_t n, const double *w, Py_ssize_t width, double a,
         double *z) noexcept nogil
     void entries_fdi_axpy "fastopt_entries_fdi_axpy"(
-        const float *x, const int32_t *columns, Py_ssize_t n, double *w, Py_ssize_t width,
+        const float *x, const int32_t *columns, Py_ssize_t n, double *w, Py_ssize_t width, double a,
         const double *z) noexcept nogil
     void entries_fdl_dot "fastopt_entries_fdl_dot"(
-        const float *x, const int64_t *columns, Py_ssize_t n, const double *w, Py_ssize_t width,
+        const float *x, const int64_t *columns, Py_ssize_t n, const double *w, Py_ssize_t width, double a,
         double *z) noexcept nogil
     void entries_fdl_axpy "fastopt_entries_fdl_axpy"(
-        const float *x, const int64_t *columns, Py_ssize_t n, double *w, Py_ssize_t width,
+        const float *x, const int64_t *columns, Py_ssize_t n, double *w, Py_ssize_t width, double a,
         const double *z) noexcept nogil
     void entries_ddi_dot "fastopt_entries_ddi_dot"(
-        const double *x, const int32_t *columns, Py_ssize_t n, const double *w, Py_ssize_t width,
+        const double *x, const int32_t *columns, Py_ssize_t n, const double *w, Py_ssize_t width, double a,
         double *z) noexcept nogil
     void entries_ddi_axpy "fastopt_entries_ddi_axpy"(
-        const double *x, const int32_t *columns, Py_ssize_t n, double *w, Py_ssize_t width,
+        const double *x, const int32_t *columns, Py_ssize_t n, double *w, Py_ssize_t width, double a,
         const double *z) noexcept nogil
     void entries_ddl_dot "fastopt_entries_ddl_dot"(
-        const double *x, const int64_t *columns, Py_ssize_t n, const double *w, Py_ssize_t width,
+        const double *x, const int64_t *columns, Py_ssize_t n, const double *w, Py_ssize_t width, double a,
         double *z) noexcept nogil
     void entries_ddl_axpy "fastopt_entries_ddl_axpy"(
-        const double *x, const int64_t *columns, Py_ssize_t n, double *w, Py_ssize_t width,
+        const double *x, const int64_t *columns, Py_ssize_t n, double *w, Py_ssize_t width, double a,
         const double *z) noexcept nogil
+
+
+cdef inline void dots(const real **x, const wide *w, Py_ssize_t n, wide *out) noexcept nogil:
+    """The dot products of ROWS rows with w."""
+    if real is float and wide is float:
+        dots_ff(x, w, n, out)
+    elif real is float:
+        dots_fd(x, w, n, out)
+    elif wide is double:
+        dots_dd(x, w, n, out)
+
+
+cdef inline void axpys(const wide *a, const real **x, wide *w, Py_ssize_t n) noexcept nogil:
+    """w += sum over ROWS rows of a[r] x[r]."""
+    if real is float and wide is float:
+        axpys_ff(a, x, w, n)
+    elif real is float:
+        axpys_fd(a, x, w, n)
+    elif wide is double:
+        axpys_dd(a, x, w, n)
+
+
+cdef inline void many_dot(const real **x, const wide *w, Py_ssize_t n, Py_ssize_t width, wide a,
+                          wide *z) noexcept nogil:
+    """z[r] += a x[r]' W for ROWS dense rows."""
+    if real is float and wide is float:
+        many_ff_dot(x, w, n, width, a, z)
+    elif real is float:
+        many_fd_dot(x, w, n, width, a, z)
+    elif wide is double:
+        many_dd_dot(x, w, n, width, a, z)
+
+
+cdef inline void outputs_dot(const real *x, const wide *w, Py_ssize_t n, Py_ssize_t width, wide a,
+                             wide *z) noexcept nogil:
+    """z += a x' W for one dense row; W is (n, width)."""
+    if real is float and wide is float:
+        one_ff_dot(&x, w, n, width, a, z)
+    elif real is float:
+        one_fd_dot(&x, w, n, width, a, z)
+    elif wide is double:
+        one_dd_dot(&x, w, n, width, a, z)
+
+
+cdef inline void sparse_outputs_dot(const real *x, const index *columns, Py_ssize_t n, const wide *w, Py_ssize_t width,
+                                    wide a, wide *z) noexcept nogil:
+    """`outputs_dot` for the n entries of a CSR row."""
+    if real is float and wide is float:
+        if index is int32_t:
+            entries_ffi_dot(x, columns, n, w, width, a, z)
+        else:
+            entries_ffl_dot(x, columns, n, w, width, a, z)
+    elif real is float:
+        if index is int32_t:
+            entries_fdi_dot(x, columns, n, w, width, a, z)
+        else:
+            entries_fdl_dot(x, columns, n, w, width, a, z)
+    elif wide is double:
+        if index is int32_t:
+            entries_ddi_dot(x, columns, n, w, width, a, z)
+        else:
+            entries_ddl_dot(x, columns, n, w, width, a, z)
+
+
+cdef inline void many_axpy(const real **x, wide *w, Py_ssize_t n, Py_ssize_t width, wide a,
+                           const wide *z) noexcept nogil:
+    """W += a sum over r of x[r] z[r]' for ROWS dense rows."""
+    if real is float and wide is float:
+        many_ff_axpy(x, w, n, width, a, z)
+    elif real is float:
+        many_fd_axpy(x, w, n, width, a, z)
+    elif wide is double:
+        many_dd_axpy(x, w, n, width, a, z)
+
+
+cdef inline void outputs_axpy(const real *x, wide *w, Py_ssize_t n, Py_ssize_t width, wide a,
+                              const wide *z) noexcept nogil:
+    """W += a x z' for one dense row; W is (n, width)."""
+    if real is float and wide is float:
+        one_ff_axpy(&x, w, n, width, a, z)
+    elif real is float:
+        one_fd_axpy(&x, w, n, width, a, z)
+    elif wide is double:
+        one_dd_axpy(&x, w, n, width, a, z)
+
+
+cdef inline void sparse_outputs_axpy(const real *x, const index *columns, Py_ssize_t n, wide *w, Py_ssize_t width,
+                                     wide a, const wide *z) noexcept nogil:
+    """`outputs_axpy` for the n entries of a CSR row."""
+    if real is float and wide is float:
+        if index is int32_t:
+            entries_ffi_axpy(x, columns, n, w, width, a, z)
+        else:
+            entries_ffl_axpy(x, columns, n, w, width, a, z)
+    elif real is float:
+        if index is int32_t:
+            entries_fdi_axpy(x, columns, n, w, width, a, z)
+        else:
+            entries_fdl_axpy(x, columns, n, w, width, a, z)
+    elif wide is double:
+        if index is int32_t:
+            entries_ddi_axpy(x, columns, n, w, width, a, z)
+        else:
+            entries_ddl_axpy(x, columns, n, w, width, a, z)

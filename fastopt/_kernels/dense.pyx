@@ -6,12 +6,11 @@ is summed first, block by block, so that X crosses the memory bus once. Nothing 
 """
 from libc.string cimport memset
 
-from fastopt._kernels.block cimport (ROWS, axpys_dd, axpys_ff, dots_dd, dots_ff, many_dd_axpy, many_dd_dot,
-                                     many_ff_axpy, many_ff_dot, one_dd_axpy, one_dd_dot, one_ff_axpy, one_ff_dot)
+from fastopt._kernels.block cimport ROWS, axpys, dots, many_axpy, many_dot, outputs_axpy, outputs_dot
 from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, plain_intercept, point, scalars, shrink,
                                     slopes, step_all)
 from fastopt._kernels.portable cimport prefetch, real
-from fastopt._kernels.row cimport AHEAD, axpy, dot, outputs_axpy, outputs_dot, prefetch_row
+from fastopt._kernels.row cimport AHEAD, axpy, dot, prefetch_row
 from fastopt._kernels.rule cimport MAX_SLOTS, SGD
 
 cdef enum:
@@ -122,15 +121,10 @@ cdef inline void scores(Plan plan, Rows r, const real *x0, const real *w, real *
         if room != NULL:
             t = room + 2 * r.d * r.width
             memset(t, 0, m * r.width * sizeof(real))
-            if real is float:
-                if m > 1:
-                    many_ff_dot(x, room, r.d, r.width, t)
-                else:
-                    one_ff_dot(x, room, r.d, r.width, t)
-            elif m > 1:
-                many_dd_dot(x, room, r.d, r.width, t)
+            if m == ROWS:
+                many_dot(x, room, r.d, r.width, <real>1, t)
             else:
-                one_dd_dot(x, room, r.d, r.width, t)
+                outputs_dot(x[0], room, r.d, r.width, <real>1, t)
             for k in range(m):
                 for c in range(K):
                     z[(i + k) * K + c] += scale * t[k * r.width + c]
@@ -140,10 +134,7 @@ cdef inline void scores(Plan plan, Rows r, const real *x0, const real *w, real *
         elif m == 1:
             z[i] += scale * dot(x[0], w, r.d)
         else:
-            if real is float:
-                dots_ff(x, w, r.d, sums)
-            else:
-                dots_dd(x, w, r.d, sums)
+            dots(x, w, r.d, sums)
             for k in range(m):
                 z[i + k] += scale * sums[k]
         i += m
@@ -166,25 +157,17 @@ cdef inline void add(Plan plan, Rows r, const real *x0, real *target, real *room
             for k in range(m):
                 for c in range(K):
                     t[k * r.width + c] = rate * z[(i + k) * K + c]
-            if real is float:
-                if m > 1:
-                    many_ff_axpy(x, room + r.d * r.width, r.d, r.width, t)
-                else:
-                    one_ff_axpy(x, room + r.d * r.width, r.d, r.width, t)
-            elif m > 1:
-                many_dd_axpy(x, room + r.d * r.width, r.d, r.width, t)
+            if m == ROWS:
+                many_axpy(x, room + r.d * r.width, r.d, r.width, <real>1, t)
             else:
-                one_dd_axpy(x, room + r.d * r.width, r.d, r.width, t)
+                outputs_axpy(x[0], room + r.d * r.width, r.d, r.width, <real>1, t)
         elif K > 1:
             for k in range(m):
-                outputs_axpy(rate, z + (i + k) * K, x[k], target, r.d, K)
+                outputs_axpy(x[k], target, r.d, K, rate, z + (i + k) * K)
         elif m == 1:
             axpy(rate * z[i], x[0], target, r.d)
         else:
             for k in range(m):
                 a[k] = rate * z[i + k]
-            if real is float:
-                axpys_ff(a, x, target, r.d)
-            else:
-                axpys_dd(a, x, target, r.d)
+            axpys(a, x, target, r.d)
         i += m

@@ -10,10 +10,10 @@ from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int32_t
 from libc.string cimport memcpy, memset
 
+from fastopt._kernels.block cimport sparse_outputs_axpy, sparse_outputs_dot
 from fastopt._kernels.plan cimport Plan, begin_scores, intercept_gradient, scalars, slopes, step_intercept
 from fastopt._kernels.portable cimport index, prefetch, prefetch_l2, real
-from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, LINE, dot, prefetch_sparse_row, sparse_axpy, sparse_dot,
-                                   sparse_outputs_axpy, sparse_outputs_dot)
+from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, LINE, dot, prefetch_sparse_row, sparse_axpy, sparse_dot)
 from fastopt._kernels.rule cimport MAX_SLOTS
 from fastopt._kernels.tail cimport catch_up, settle
 from fastopt._kernels.update cimport clip_all, update_all
@@ -380,7 +380,7 @@ cdef void scatter(Plan plan, Py_ssize_t lo, Py_ssize_t b, const real *x, const i
         if K == 1:
             sparse_axpy(z[0], x + k, local, n, g)
         else:
-            sparse_outputs_axpy(<real>1, z, x + k, local, n, g, K)
+            sparse_outputs_axpy(x + k, local, n, g, K, <real>1, z)
         local += n
         z += K
 

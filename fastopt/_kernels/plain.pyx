@@ -1,8 +1,8 @@
 """Epochs of plain SGD steps with L1, averaged iterates, passive-aggressive steps or sums of losses (see plain.pxd)."""
+from fastopt._kernels.block cimport outputs_axpy, outputs_dot, sparse_outputs_axpy, sparse_outputs_dot
 from fastopt._kernels.plan cimport Plan, begin_scores, scalars
 from fastopt._kernels.portable cimport index, prefetch, real
-from fastopt._kernels.row cimport (AHEAD, axpy, dot, outputs_axpy, outputs_dot, prefetch_row, prefetch_sparse_row,
-                                   sparse_axpy, sparse_dot, sparse_outputs_axpy, sparse_outputs_dot)
+from fastopt._kernels.row cimport AHEAD, axpy, dot, prefetch_row, prefetch_sparse_row, sparse_axpy, sparse_dot
 
 HISTORY = COLUMNS
 
@@ -57,7 +57,7 @@ def dense_epoch(Plan plan, Extras e, const real[:, :] X, real[:, ::1] params, re
                 if K == 1:
                     axpy(<real>(z[i, 0] / plan.scale), x, w, d)
                 else:
-                    outputs_axpy(<real>(1 / plan.scale), &z[i, 0], x, w, d, K)
+                    outputs_axpy(x, w, d, K, <real>(1 / plan.scale), &z[i, 0])
             if e.measures:
                 measure_norms(plan, e, b, &z[0, 0], w)
             move_intercept(plan, e, step, b, &z[0, 0], params)
@@ -99,14 +99,14 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
                 k = indptr[row]
                 n = indptr[row + 1] - k
                 if e.scales > 0 and e.stamp.shape[0] == 0:  # the iterates so far are to be without this step
-                    sparse_outputs_axpy(<real>(-e.scales / plan.scale), &z[i, 0], x + k, j + k, n,
-                                        &params[e.average_row, 0], K)
+                    sparse_outputs_axpy(x + k, j + k, n, &params[e.average_row, 0], K,
+                                        <real>(-e.scales / plan.scale), &z[i, 0])
                 if e.measures:
                     measured_axpy(plan, e, &z[i, 0], x + k, j + k, n, w)
                 elif K == 1:
                     sparse_axpy(<real>(z[i, 0] / plan.scale), x + k, j + k, n, w)
                 else:
-                    sparse_outputs_axpy(<real>(1 / plan.scale), &z[i, 0], x + k, j + k, n, w, K)
+                    sparse_outputs_axpy(x + k, j + k, n, w, K, <real>(1 / plan.scale), &z[i, 0])
             move_intercept(plan, e, step, b, &z[0, 0], params)
             if waits:
                 record(plan, e, step, lr)

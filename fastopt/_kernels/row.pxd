@@ -1,6 +1,6 @@
 """The only functions that know how a row of X lies in memory: row dot and row axpy, dense and CSR.
 
-One output (K = 1) and K outputs are told apart by name: with K > 1 the parameters of a feature are contiguous.
+Here one output; block.pxd has K outputs, whose parameters of a feature are contiguous.
 Dense rows are not written as identity-indexed CSR rows: that makes the axpy 2-4 times slower.
 """
 from fastopt._kernels.portable cimport index, prefetch_l2, real, wide
@@ -25,10 +25,12 @@ cdef extern from *:
     #endif
     #ifdef FASTOPT_HAS_VECTORS
     #define FASTOPT_VECTOR(T, n) T __attribute__((vector_size(n * sizeof(T))))
+    typedef FASTOPT_VECTOR(float, 1) fastopt_float1;
     typedef FASTOPT_VECTOR(float, 2) fastopt_float2;
     typedef FASTOPT_VECTOR(float, 4) fastopt_float4;
     typedef FASTOPT_VECTOR(float, 8) fastopt_float8;
     typedef FASTOPT_VECTOR(float, 16) fastopt_float16;
+    typedef FASTOPT_VECTOR(double, 1) fastopt_double1;
     typedef FASTOPT_VECTOR(double, 2) fastopt_double2;
     typedef FASTOPT_VECTOR(double, 4) fastopt_double4;
     typedef FASTOPT_VECTOR(double, 8) fastopt_double8;
@@ -129,52 +131,6 @@ cdef inline void sparse_axpy(wide a, const real *x, const index *columns, Py_ssi
     cdef Py_ssize_t k
     for k in range(n):
         w[columns[k]] += a * x[k]
-
-
-cdef inline void outputs_dot(const real *x, const wide *w, Py_ssize_t n, Py_ssize_t n_outputs, wide a,
-                             wide *z) noexcept nogil:
-    """z += a x' W for a dense row; W is (n, n_outputs)."""
-    cdef Py_ssize_t j, c
-    cdef wide xj
-    for j in range(n):
-        xj = a * x[j]
-        for c in range(n_outputs):
-            z[c] += xj * w[j * n_outputs + c]
-
-
-cdef inline void outputs_axpy(wide a, const wide *r, const real *x, wide *w, Py_ssize_t n,
-                              Py_ssize_t n_outputs) noexcept nogil:
-    """W += a x r' for a dense row."""
-    cdef Py_ssize_t j, c
-    cdef wide xj
-    for j in range(n):
-        xj = a * x[j]
-        for c in range(n_outputs):
-            w[j * n_outputs + c] += xj * r[c]
-
-
-cdef inline void sparse_outputs_dot(const real *x, const index *columns, Py_ssize_t n, const wide *w,
-                                    Py_ssize_t n_outputs, wide a, wide *z) noexcept nogil:
-    cdef Py_ssize_t k, c
-    cdef const wide *wj
-    cdef wide xk
-    for k in range(n):
-        wj = w + <Py_ssize_t>columns[k] * n_outputs
-        xk = a * x[k]
-        for c in range(n_outputs):
-            z[c] += xk * wj[c]
-
-
-cdef inline void sparse_outputs_axpy(wide a, const wide *r, const real *x, const index *columns, Py_ssize_t n,
-                                     wide *w, Py_ssize_t n_outputs) noexcept nogil:
-    cdef Py_ssize_t k, c
-    cdef wide *wj
-    cdef wide xk
-    for k in range(n):
-        wj = w + <Py_ssize_t>columns[k] * n_outputs
-        xk = a * x[k]
-        for c in range(n_outputs):
-            wj[c] += xk * r[c]
 
 
 cdef inline void prefetch_lines(const char *start, Py_ssize_t size) noexcept nogil:

@@ -5,11 +5,11 @@ moves, which is cheaper where a batch touches most of them. The third way is laz
 """
 from libc.string cimport memset
 
+from fastopt._kernels.block cimport sparse_outputs_axpy, sparse_outputs_dot
 from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, plain_intercept, point, scalars, shrink,
                                     slopes, step_all)
 from fastopt._kernels.portable cimport index, prefetch, real
-from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, prefetch_sparse_row, sparse_axpy, sparse_dot,
-                                   sparse_outputs_axpy, sparse_outputs_dot)
+from fastopt._kernels.row cimport AHEAD, FAR_AHEAD, prefetch_sparse_row, sparse_axpy, sparse_dot
 from fastopt._kernels.rule cimport MAX_SLOTS, SGD
 
 
@@ -94,7 +94,7 @@ cdef inline void scatter(Plan plan, const real *x, const index *j, const index *
         if K == 1:
             sparse_axpy(rate * z[0], x + k, j + k, n, target)
         else:
-            sparse_outputs_axpy(rate, z, x + k, j + k, n, target, K)
+            sparse_outputs_axpy(x + k, j + k, n, target, K, rate, z)
         z += K
 
 

@@ -1,10 +1,6 @@
 """The stages of a pass over blocks of rows: raw predictions, losses and slopes, the rows' sum with the slopes."""
-from libc.stdint cimport int32_t
-
-from fastopt._kernels.block cimport (
-    ROWS, axpys_dd, axpys_fd, entries_ddi_axpy, entries_ddi_dot, entries_ddl_axpy, entries_ddl_dot, entries_fdi_axpy,
-    entries_fdi_dot, entries_fdl_axpy, entries_fdl_dot, many_dd_axpy, many_dd_dot, many_fd_axpy, many_fd_dot,
-    one_dd_axpy, one_dd_dot, one_fd_axpy, one_fd_dot)
+from fastopt._kernels.block cimport (ROWS, axpys, many_axpy, many_dot, outputs_axpy, outputs_dot,
+                                     sparse_outputs_axpy, sparse_outputs_dot)
 from fastopt._kernels.loss cimport MULTINOMIAL, curvatures_of, slopes_of, softmax, values_of
 from fastopt._kernels.portable cimport index, real
 from fastopt._kernels.row cimport axpy, dot, sparse_axpy, sparse_dot
@@ -154,16 +150,10 @@ cdef inline void dense_scores(Terms t, const real *x, Py_ssize_t stride, Py_ssiz
         if i + ROWS <= b:
             for r in range(1, ROWS):
                 rows[r] = rows[0] + r * stride
-            if real is float:
-                many_fd_dot(rows, w, d, t.width, z + i * t.width)
-            else:
-                many_dd_dot(rows, w, d, t.width, z + i * t.width)
+            many_dot(rows, w, d, t.width, <double>1, z + i * t.width)
             i += ROWS
         else:
-            if real is float:
-                one_fd_dot(rows, w, d, t.width, z + i * t.width)
-            else:
-                one_dd_dot(rows, w, d, t.width, z + i * t.width)
+            outputs_dot(rows[0], w, d, t.width, <double>1, z + i * t.width)
             i += 1
 
 
@@ -177,23 +167,16 @@ cdef inline void dense_add(Terms t, const real *x, Py_ssize_t stride, Py_ssize_t
         if i + ROWS <= b:
             for r in range(1, ROWS):
                 rows[r] = rows[0] + r * stride
-            if real is float:
-                if t.width > 1:
-                    many_fd_axpy(rows, g, d, t.width, z + i * t.width)
-                else:
-                    axpys_fd(z + i, rows, g, d)
-            elif t.width > 1:
-                many_dd_axpy(rows, g, d, t.width, z + i * t.width)
+            if t.width == 1:
+                axpys(z + i, rows, g, d)
             else:
-                axpys_dd(z + i, rows, g, d)
+                many_axpy(rows, g, d, t.width, <double>1, z + i * t.width)
             i += ROWS
             continue
         if t.width == 1:
             axpy(z[i], rows[0], g, d)
-        elif real is float:
-            one_fd_axpy(rows, g, d, t.width, z + i * t.width)
         else:
-            one_dd_axpy(rows, g, d, t.width, z + i * t.width)
+            outputs_axpy(rows[0], g, d, t.width, <double>1, z + i * t.width)
         i += 1
 
 
@@ -206,14 +189,8 @@ cdef inline void sparse_scores(Terms t, const real *x, const index *columns, con
         n = indptr[i + 1] - k
         if t.width == 1:
             z[0] += sparse_dot(x + k, columns + k, n, w)
-        elif real is float and index is int32_t:
-            entries_fdi_dot(x + k, columns + k, n, w, t.width, z)
-        elif real is float:
-            entries_fdl_dot(x + k, columns + k, n, w, t.width, z)
-        elif index is int32_t:
-            entries_ddi_dot(x + k, columns + k, n, w, t.width, z)
         else:
-            entries_ddl_dot(x + k, columns + k, n, w, t.width, z)
+            sparse_outputs_dot(x + k, columns + k, n, w, t.width, <double>1, z)
         z += t.width
 
 
@@ -226,12 +203,6 @@ cdef inline void sparse_add(Terms t, const real *x, const index *columns, const 
         n = indptr[i + 1] - k
         if t.width == 1:
             sparse_axpy(z[0], x + k, columns + k, n, g)
-        elif real is float and index is int32_t:
-            entries_fdi_axpy(x + k, columns + k, n, g, t.width, z)
-        elif real is float:
-            entries_fdl_axpy(x + k, columns + k, n, g, t.width, z)
-        elif index is int32_t:
-            entries_ddi_axpy(x + k, columns + k, n, g, t.width, z)
         else:
-            entries_ddl_axpy(x + k, columns + k, n, g, t.width, z)
+            sparse_outputs_axpy(x + k, columns + k, n, g, t.width, <double>1, z)
         z += t.width
