@@ -220,6 +220,17 @@ def test_automatic_rates_do_not_lose_a_warm_start(optimizer):
 
 
 @IGNORE
+@pytest.mark.parametrize("optimizer", ["momentum", "rmsprop", "adam"])
+def test_automatic_rates_are_those_of_dense_data_on_csr(optimizer):
+    """Columns wait for their rows: 1,000 of them, of which a batch touches 24."""
+    X = scipy.sparse.random_array((400, 1000), density=0.003, rng=0, format="csr")
+    y = (X @ np.random.default_rng(1).standard_normal(1000) > 0).astype(int)
+    model = SGDClassifier("log_loss", optimizer=optimizer, learning_rate="auto", penalty=None, batch_size=8)
+    model.set_params(max_iter=8, tol=None, random_state=0)
+    assert_close(model.fit(X, y).coef_, clone(model).fit(X.toarray(), y).coef_, 1e-6)
+
+
+@IGNORE
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_softmax_partial_fit_csr_int64_float32_and_weights_together(optimizer):
     X, y = problem("multiclass")

@@ -115,9 +115,10 @@ class _Cycle:
     start: float = np.inf
     rising: bool = True
 
-    def rates(self, n_steps: int) -> NDArray[np.float64]:
-        """What this epoch's rates are multiplied by."""
-        return np.asarray(1 - (self.at + (np.arange(n_steps) + 0.5) / n_steps) / self.length)
+    @property
+    def left(self) -> float:
+        """What this epoch's rates are multiplied by, all alike: columns of CSR data that wait need a constant rate."""
+        return 1 - (self.at + 0.5) / self.length
 
     def after(self, value: float, w: Array) -> bool:
         """Takes note of an epoch; whether it was its cycle's last."""
@@ -162,9 +163,7 @@ class _Group:
         steps = np.arange(-(-len(order) // epochs.batch_size)) + float(epochs.state["t"])
         rates = self.scale * np.asarray(epochs.optimizer.rate(steps))
         if self.cycle is not None:
-            left = self.cycle.rates(len(steps))
-            # Columns that wait know constant rates only: they fall epoch by epoch.
-            rates = rates * (left.mean() if epochs._may_wait else left)
+            rates = rates * self.cycle.left
         epochs.run(order, None if self.scale == 1 and self.cycle is None else rates)
         largest = float(np.max(rates, initial=0.0))
         if epochs.around is None:
