@@ -56,8 +56,17 @@ def watch(intermediate_result):
         raise StopIteration
 
 
-result = minimize(error, np.zeros(6), True, optimizer=Adam(learning_rate=0.02), n_samples=500, batch_size=25,
-                  max_iter=500, rng=0, callback=watch)  # fmt: skip
+result = minimize(
+    error,
+    np.zeros(6),
+    True,
+    optimizer=Adam(learning_rate=0.02),
+    n_samples=500,
+    batch_size=25,
+    max_iter=500,
+    rng=0,
+    callback=watch,
+)
 print(f"{len(values)} epochs: {result.message}")
 
 # %%

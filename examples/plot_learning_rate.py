@@ -40,7 +40,10 @@ plt.show()
 # Momentum and Adam on the same bowl. A rule is an object without state, so that it can be named, compared and kept.
 rules = [GradientDescent(learning_rate=0.18), SGD(learning_rate=0.05, momentum=0.8), Adam(learning_rate=0.5)]
 ax = plot.paths(
-    bowl, *[walk(rule) for rule in rules], labels=["gradient descent", "momentum", "Adam"], minimum=(0, 0),
+    bowl,
+    *[walk(rule) for rule in rules],
+    labels=["gradient descent", "momentum", "Adam"],
+    minimum=(0, 0),
     bounds=((-4.5, 2.5), (-2.5, 2.5)),
-)  # fmt: skip
+)
 plt.show()

@@ -31,14 +31,19 @@ def walk(rule):
     return path, result
 
 
-found = {"momentum 0.5": walk(SGD(0.005, momentum=0.5)), "momentum 0.95": walk(SGD(0.005, momentum=0.95)),
-         "Adam": walk(Adam(0.3))}  # fmt: skip
+found = {
+    "momentum 0.5": walk(SGD(0.005, momentum=0.5)),
+    "momentum 0.95": walk(SGD(0.005, momentum=0.95)),
+    "Adam": walk(Adam(0.3)),
+}
 for name, (path, result) in found.items():
     print(f"{name:14} {len(path) - 1:4} steps to {result.x.round(2)}")
 plot.paths(
-    lambda x: np.log(1 + himmelblau(x)), *[path for path, _ in found.values()], labels=list(found),
+    lambda x: np.log(1 + himmelblau(x)),
+    *[path for path, _ in found.values()],
+    labels=list(found),
     bounds=((-5.5, 5.5), (-5.5, 5.5)),
-)  # fmt: skip
+)
 plt.show()
 
 # %%
@@ -64,8 +69,17 @@ def loss(w, rows):
     return np.mean(np.log1p(np.exp(-margin))), np.concatenate(parts)
 
 
-result = minimize(loss, rng.standard_normal(4 * H + 1), True, optimizer=Adam(0.02), n_samples=400, batch_size=20,
-                  max_iter=60, tol=1e-3, rng=0)  # fmt: skip
+result = minimize(
+    loss,
+    rng.standard_normal(4 * H + 1),
+    True,
+    optimizer=Adam(0.02),
+    n_samples=400,
+    batch_size=20,
+    max_iter=60,
+    tol=1e-3,
+    rng=0,
+)
 print(f"right: {np.mean(np.sign(network(result.x, X)[1]) == label):.1%}")
 
 # %%

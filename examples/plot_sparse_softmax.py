@@ -19,8 +19,9 @@ train, test = slice(0, 1500), slice(1500, None)
 
 # %%
 # Each piece of 100 rows is used once, then forgotten. Rule, moments and the count of steps go on from piece to piece.
-model = SGDClassifier("multinomial", optimizer="adam", learning_rate="constant", eta0=0.01, batch_size=10, alpha=1e-5,
-                      random_state=0)  # fmt: skip
+model = SGDClassifier(
+    "multinomial", optimizer="adam", learning_rate="constant", eta0=0.01, batch_size=10, alpha=1e-5, random_state=0
+)
 scores = []
 for start in range(0, 1500, 100):
     rows = slice(start, start + 100)

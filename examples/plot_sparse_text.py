@@ -22,8 +22,9 @@ n, length, widths = 4000, 60, [10_000, 100_000, 1_000_000]
 
 def texts(width):
     words = (width * rng.random((n, length)) ** 4).astype(np.int32)
-    X = sparse.csr_array((np.full(words.size, length**-0.5), words.ravel(), np.arange(0, words.size + 1, length)),
-                         shape=(n, width))  # fmt: skip
+    X = sparse.csr_array(
+        (np.full(words.size, length**-0.5), words.ravel(), np.arange(0, words.size + 1, length)), shape=(n, width)
+    )
     X.sum_duplicates()
     return X, X @ rng.standard_normal(width) > 0
 
