@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +13,7 @@ from scipy.sparse import csr_array
 
 from fastopt._kernels import check
 
-__all__ = ["Design", "check_csr"]
+__all__ = ["Design", "check_csr", "mapping"]
 
 #: Elements of X that one call of a kernel works through: some 10 ms, so that Ctrl-C is seen in time.
 WORK = 4_000_000
@@ -61,6 +62,13 @@ def check_csr(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], na
         text = _FAULTS[fault].format(value=value, row=row, entry=entry, n_columns=n_columns)
         raise ValueError(text.replace("row", names) if names != "row" else text)
     return bool(distinct)
+
+
+def mapping(a: Any) -> mmap.mmap | None:
+    """The mapped file that an array lies in, or None."""
+    while isinstance(a, np.ndarray):
+        a = a.base
+    return a if isinstance(a, mmap.mmap) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +154,11 @@ class Design:
     def sparse(self) -> bool:
         """CSR?"""
         return self.indptr is not None
+
+    @cached_property
+    def mapped(self) -> bool:
+        """Whether the entries lie in a file that is mapped into memory."""
+        return mapping(self.values) is not None
 
     @property
     def dtype(self) -> np.dtype[Any]:

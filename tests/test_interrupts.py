@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastopt.solvers import stochastic
+from fastopt import _order
 
 # A timer's signal stands for Ctrl-C: its Python handler runs at the same moments, and knows when the signal was due.
 DELAYS = """
@@ -92,12 +92,12 @@ def test_signals_are_seen_at_once():
 @pytest.mark.parametrize("n", [1, 7, 1000, 1001])
 def test_shuffles_by_buckets(make, n, monkeypatch):
     """Every order as likely as any other: the rows' places are uniform, and so are those of pairs."""
-    monkeypatch.setattr(stochastic, "SHUFFLE", 7)
+    monkeypatch.setattr(_order, "SHUFFLE", 7)
     rng = make(0)
-    orders = np.array([stochastic.shuffled(rng, n) for _ in range(50)])
+    orders = np.array([_order.shuffled(rng, n) for _ in range(50)])
     assert (np.sort(orders) == np.arange(n)).all()
     assert n < 3 or len({tuple(order) for order in orders}) > 40
-    small = np.array([stochastic.shuffled(rng, 8) for _ in range(20_000)])
+    small = np.array([_order.shuffled(rng, 8) for _ in range(20_000)])
     for a in (0, 3, 7):  # each row at each place: 2,500 times, give or take five standard deviations
         counts = np.bincount(small.argsort(axis=1)[:, a], minlength=8)
         assert np.abs(counts - 2500).max() < 5 * np.sqrt(2500 * 7 / 8)

@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 
 from fastopt import losses, optimizers, schedules
 from fastopt._design import Design
+from fastopt._order import epoch_order
 from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
 from fastopt.linear_model._base import (
     FRAMES,
@@ -287,7 +288,7 @@ class _SGD(LinearModel):
             return problem.objective(columns), rule
 
         def order() -> NDArray[np.intp]:
-            return rng.permutation(problem.rows) if self.shuffle else problem.rows
+            return epoch_order(rng, problem.design, problem.rows) if self.shuffle else problem.rows
 
         cuts, value, grad_norm = 0, math.nan, math.nan
         with self._reporter(max_iter, data, self._fitted) as reporter:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastopt._design import WORK
 from fastopt._kernels import saga as kernel
+from fastopt._order import ahead, epoch_order
 from fastopt.objective import Objective
 from fastopt.solvers.monitor import Checks, Monitor, Reporter, Result
 from fastopt.solvers.one_hot import OneHot
@@ -89,7 +90,7 @@ class Epochs:
         call: Callable[..., None] = kernel.sparse if self.design.sparse else kernel.dense
         n = len(order)
         at_once = max(1, int(WORK * n / max(self.design.n_stored, n)))
-        for start in range(0, n, at_once):
+        for start in ahead(self.design, order, range(0, n, at_once)):
             end = min(start + at_once, n)
             call(self._kernel, *self.design.arrays, self.cells, self.table, order, start, end)
         if self._groups is not None:  # no prediction moves: the table remains what it is
@@ -163,9 +164,7 @@ def saga(
             rate = scale * RAMP[min(done, len(RAMP) - 1)]
             epochs.use(rate)
             with np.errstate(over="ignore", invalid="ignore"):
-                estimate = epochs.run(
-                    np.asarray(rng.permutation(objective.n_samples), dtype=np.intp), pull=warm or done > 0
-                )
+                estimate = epochs.run(epoch_order(rng, objective.design), pull=warm or done > 0)
                 done += 1
                 if not (checks.wanted(done, estimate) or done == max_iter):
                     continue

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastopt._design import WORK
 from fastopt._kernels import dual
+from fastopt._order import ahead, epoch_order
 from fastopt._validation import fail
 from fastopt.objective import Objective, raw_prediction
 from fastopt.solvers.monitor import Checks, Monitor, Reporter, Result
@@ -85,7 +86,7 @@ class Epochs:
         call: Callable[..., float] = dual.sparse if self.design.sparse else dual.dense
         moved, n = 0.0, len(order)
         at_once = max(1, int(WORK * n / max(self.design.n_stored, n)))
-        for start in range(0, n, at_once):
+        for start in ahead(self.design, order, range(0, n, at_once)):
             moved += call(self._kernel, *self.design.arrays, self.w, order, start, min(start + at_once, n))
         b = float(self.w[-1])  # center + c2 / (l2 n) sum_i s_i a_i, and so again from the new center
         self.w[-1], self.center = 2 * b - self.center, b
@@ -230,7 +231,7 @@ def sdca(
     kept = (found, 0)
     try:
         while reason != "tol" and done < max_iter:
-            estimate = epochs.run(np.asarray(rng.permutation(objective.n_samples), dtype=np.intp))
+            estimate = epochs.run(epoch_order(rng, objective.design))
             done += 1
             if checks.wanted(done, estimate) or done == max_iter:
                 found = solution()

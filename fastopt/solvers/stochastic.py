@@ -15,6 +15,7 @@ from fastopt._kernels import dense, plain, plan, sparse, step
 from fastopt._kernels import lazy as lazy_kernel
 from fastopt._kernels.step import RULES, SLOTS
 from fastopt._memory import lines, records
+from fastopt._order import ahead, epoch_order
 from fastopt._validation import check_choice, check_integer, check_positive
 from fastopt.objective import Objective
 from fastopt.optimizers import GradientDescent, Optimizer
@@ -300,7 +301,7 @@ class Epochs:
             lazy_kernel.pack(self._plan, *params[:-1])
         share = max(1.0, design.n_stored * self.objective.n_outputs / max(n_steps, 1))
         at_once = max(1, int(WORK / share) // (16 if lazy else 1))  # an entry's lazy step costs some ten times as much
-        for start in range(0, n_steps, at_once):
+        for start in ahead(design, order, range(0, n_steps, at_once), self.batch_size):
             call(self._plan, *design.arrays, *params, start, min(start + at_once, n_steps))
         if lazy:
             lazy_kernel.unpack(self._plan, self._params, self._records, self._small, n_steps)
@@ -328,7 +329,7 @@ class Epochs:
             history = np.empty((steps + 1 if self._keeps_history else 1, plain.HISTORY))
             averaged = around.average - 1 - t0 - first if around.average else steps
             self._extras.begin(history, self.state.get("l1_owed", 0.0), averaged)
-            for start in range(0, steps, at_once):
+            for start in ahead(objective.design, rows, range(0, steps, at_once), self.batch_size):
                 stop = min(start + at_once, steps)
                 call(self._plan, self._extras, *objective.design.arrays, self._params, self._scores, start, stop)
             if objective.design.sparse:
@@ -480,7 +481,7 @@ def stochastic(
         while not converged and done < max_iter:
             if auto and epochs.state["t"] and not failures:
                 run = adjusted(run, epochs, cycles, averages)
-            order = None if epochs.full else shuffled(rng, objective.n_samples)
+            order = None if epochs.full else epoch_order(rng, objective.design)
             steps = np.arange(epochs.n_steps) + float(epochs.state["t"])
             rate = run.scale * np.asarray(epochs.optimizer.rate(steps))
             if cycles:
@@ -551,35 +552,6 @@ def adjusted(run: resume.Run, epochs: Epochs, cycles: bool, averages: bool) -> r
         else:
             epochs.restart(run.best, run.scale)
     return run
-
-
-#: Rows that NumPy shuffles at once.
-SHUFFLE = 1 << 20
-
-
-def shuffled(rng: np.random.RandomState | np.random.Generator, n: int) -> NDArray[np.intp]:
-    """A random order of n rows, every one as likely.
-
-    Of many rows each draws one of several buckets, and the buckets are shuffled one after the other: faster than a
-    shuffle that jumps about in all the memory, and it sees Ctrl-C.
-    """
-    if n <= SHUFFLE:
-        return rng.permutation(n)
-    draw = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
-    buckets: list[list[NDArray[np.intp]]] = [[] for _ in range(min(1 << 16, 4 * -(-n // SHUFFLE)))]
-    for start in range(0, n, SHUFFLE):
-        drawn = draw(0, len(buckets), min(SHUFFLE, n - start), dtype=np.uint16)
-        rows = start + np.argsort(drawn, kind="stable")
-        ends = np.cumsum(np.bincount(drawn, minlength=len(buckets)))
-        for bucket, part in zip(buckets, np.split(rows, ends[:-1]), strict=True):
-            bucket.append(part)
-    order, done = np.empty(n, np.intp), 0
-    for bucket in buckets:
-        part = np.concatenate(bucket)
-        rng.shuffle(part)
-        order[done : done + len(part)] = part
-        done += len(part)
-    return order
 
 
 #: An automatic rate's cycles: how much longer than the last, and how much higher as long as each lowers F.
