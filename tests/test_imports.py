@@ -29,6 +29,8 @@ FLOORS = [
     ["linear_model.logistic_cv"],
     ["linear_model"],
     ["model_file"],
+    ["data._folder", "data._read"],
+    ["data._convert"],
     ["data", "dask", "plot"],
     ["_show_versions", "__main__"],
 ]

@@ -1,0 +1,7 @@
+"""Data sets larger than memory: converted once, mapped from disk, or given chunk by chunk."""
+
+from fastopt.data._convert import convert
+from fastopt.data._folder import Data
+from fastopt.data._folder import open_folder as open
+
+__all__ = ["Data", "convert", "open"]

@@ -1,0 +1,388 @@
+"""A data set on disk: a folder of .npy arrays that are mapped, not read, and a meta.json with their checksums."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import mmap
+import os
+import re
+import secrets
+import shutil
+import stat
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from fastopt._design import check_csr
+from fastopt._validation import fail
+
+__all__ = ["Data", "Writer", "open_folder"]
+
+FORMAT, VERSION = "fastopt data", 1
+#: Bytes of a .npy header: always the same, so that it can be written last.
+HEAD = 128
+#: Bytes of meta.json at most.
+MOST_JSON = 16 << 20
+CHUNK = 1 << 24
+
+_HEADER = re.compile(
+    rb"\{'descr': '(<[fi][48])', 'fortran_order': False, 'shape': \(([0-9]{1,18}), ?([0-9]{0,18})\), \} *\n"
+)
+#: Arrays of each layout beside y, and the types that each may have.
+ARRAYS = {"csr": ("values", "indices", "indptr", "y"), "dense": ("values", "y")}
+TYPES = {"values": ("<f4", "<f8"), "indices": ("<i4", "<i8"), "indptr": ("<i4", "<i8"), "y": ("<f8", "<i4")}
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Data:
+    """A data set in a folder. ``X, y = data`` takes it apart.
+
+    Attributes
+    ----------
+    X : csr_array or ndarray of float32 or float64, (n_samples, n_features)
+        Its arrays are mapped files, read only: pages are read when they are needed and dropped when memory is.
+    y : ndarray of float64 or int32, (n_samples,)
+        Mapped, too. Where the source's targets were strings, their places in `labels`.
+    labels : ndarray of str, or None
+        The classes' names, sorted.
+    feature_names : list of str, or None
+        Of dense columns that had names.
+    path : str
+    meta : dict
+        What meta.json says: how the source was read, too (`encoding`).
+    """
+
+    X: Any
+    y: Array
+    labels: NDArray[np.str_] | None
+    feature_names: list[str] | None
+    path: str
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.X, self.y))
+
+    def __repr__(self) -> str:
+        n, d = self.X.shape
+        return f"<{self.meta['layout']} data of {n:,} rows x {d:,} columns, {self.X.dtype}, in {self.path!r}>"
+
+
+def open_folder(path: str | os.PathLike[str], *, verify: bool = True) -> Data:
+    """Opens a folder that `convert` wrote: its arrays are mapped into memory, not read.
+
+    The folder may come from anywhere: sizes are checked against the files' own before anything is mapped, and what is
+    wrong raises ValueError.
+
+    Parameters
+    ----------
+    path : str or path-like
+    verify : bool, default True
+        Reads everything once, to compare the checksums (CRC-32) and check the structure. False leaves that to `fit` and
+        `predict`, which check the structure, and to your trust in the disk.
+
+    Returns
+    -------
+    Data
+
+    Raises
+    ------
+    ValueError
+        If the folder is damaged, not one of `convert`'s, or of a newer format.
+    OSError
+        If it cannot be read.
+
+    Notes
+    -----
+    Do not change or cut the files while they are open: a process that reads mapped pages which are no longer there is
+    ended by the system. Deleting them is harmless.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, fastopt.data
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     data = fastopt.data.convert((np.eye(3), [0, 1, 1]), folder + "/three")
+    ...     X, y = fastopt.data.open(folder + "/three")
+    ...     X.shape, y.tolist()
+    ((3, 3), [0.0, 1.0, 1.0])
+    """
+    path = os.fspath(path)
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"path must be a folder that fastopt.data.convert wrote; there is no {path!r}.")
+    try:
+        return _open(Path(path), verify)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OverflowError) as error:
+        text = str(error) if type(error) is ValueError else f"meta.json is not laid out as it should be ({error!r:.80})"
+        raise ValueError(f"path must be a folder that fastopt.data.convert wrote; got {path!r}: {text}") from None
+
+
+def _open(path: Path, verify: bool) -> Data:
+    meta = _meta(path)
+    layout = meta["layout"]
+    if layout not in ARRAYS:
+        raise ValueError(f"its layout must be 'csr' or 'dense'; got {layout!r:.20}")
+    n, d = meta["shape"]
+    if not all(type(size) is int and 0 <= size < 2**47 for size in (n, d)):
+        raise ValueError("it has no shape")
+    arrays = {name: _map(path / f"{name}.npy", name, meta["arrays"][name], verify) for name in ARRAYS[layout]}
+    values, y = arrays["values"], arrays["y"]
+    if y.shape != (n,):
+        raise ValueError(f"y.npy must have {n} elements; got shape {y.shape}")
+    if layout == "dense":
+        if values.shape != (n, d):
+            raise ValueError(f"values.npy must have shape {(n, d)}; got {values.shape}")
+        X: Any = values
+    else:
+        indices, indptr = arrays["indices"], arrays["indptr"]
+        one = values.ndim == indices.ndim == indptr.ndim == 1
+        if not one or len(values) != len(indices) or len(indptr) != n + 1 or indices.dtype != indptr.dtype:
+            raise ValueError("the arrays of its rows do not fit together")
+        if verify:
+            check_csr(values, indices, indptr, (n, d))
+        if int(indptr[0]) != 0 or int(indptr[-1]) != len(values):
+            raise ValueError("indptr.npy does not begin and end where the rows do")
+        X = csr_array((1, d), dtype=values.dtype)
+        X._shape = (n, d)  # scipy's constructor would copy int64 indices that fit into int32
+        X.data, X.indices, X.indptr = values, indices, indptr
+    labels, names = meta.get("labels"), meta.get("feature_names")
+    for what, found in (("labels", labels), ("feature names", names)):
+        if found is not None and not (isinstance(found, list) and all(isinstance(name, str) for name in found)):
+            raise ValueError(f"its {what} are not strings")
+    if names is not None and len(names) != d:
+        raise ValueError(f"it must have {d} feature names; got {len(names)}")
+    if labels is not None and verify and not ((y >= 0) & (y < len(labels))).all():
+        raise ValueError("y.npy holds others than its labels' numbers")
+    if verify and layout == "dense" and not all(np.isfinite(values[i : i + 4096]).all() for i in range(0, n, 4096)):
+        raise ValueError("values.npy holds values that are not finite")
+    return Data(X, y, None if labels is None else np.array(labels, dtype=str), names, os.fspath(path), meta)
+
+
+def _regular(path: Path) -> int:
+    """A regular file's size."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise ValueError(f"it has no {path.name}") from None
+    except NotADirectoryError:
+        raise ValueError("it is not a folder") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path.name} is not a regular file")
+    return status.st_size
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    if _regular(path / "meta.json") > MOST_JSON:
+        raise ValueError("meta.json is too long")
+    meta = json.loads((path / "meta.json").read_bytes(), parse_constant=_no_constant)
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise ValueError(f"meta.json is not a {FORMAT}'s")
+    if type(meta.get("version")) is not int or not 1 <= meta["version"] <= VERSION:
+        raise ValueError(f"its format has version {meta.get('version')!r:.20}; this fastopt reads 1 to {VERSION}")
+    if meta.pop("crc32", None) != _crc_of(meta):
+        raise ValueError("meta.json is damaged: its checksum is wrong")
+    return meta
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"meta.json holds {name}")
+
+
+def _crc_of(meta: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
+
+
+def _map(path: Path, name: str, told: dict[str, Any], verify: bool) -> Array:
+    """An array of a folder, mapped; its header is compared with the file's size and what meta.json tells."""
+    size = _regular(path)
+    with open(path, "rb") as file:
+        start = file.read(HEAD)
+        match = _HEADER.fullmatch(start[10:]) if start[:10] == b"\x93NUMPY\x01\x00" + bytes([HEAD - 10, 0]) else None
+        if match is None:
+            raise ValueError(f"{path.name} has a header that fastopt does not write")
+        dtype = np.dtype(match[1].decode())
+        shape = tuple(int(n) for n in match.groups()[1:] if n)
+        if dtype.str not in TYPES[name] or dtype.str != told["dtype"] or list(shape) != told["shape"]:
+            raise ValueError(f"{path.name} has another type or shape than meta.json says")
+        if math.prod(shape) * dtype.itemsize != size - HEAD:
+            raise ValueError(f"{path.name} is damaged: it has {size} bytes, its header tells of others")
+        if size == HEAD:
+            return np.empty(shape, dtype)
+        buffer = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    if verify and _crc(memoryview(buffer)[HEAD:]) != told["crc32"]:
+        raise ValueError(f"{path.name} is damaged: its checksum is wrong")
+    return np.ndarray(shape, dtype, buffer=buffer, offset=HEAD)
+
+
+def _crc(data: memoryview, crc: int = 0) -> int:
+    for start in range(0, len(data), CHUNK):
+        crc = zlib.crc32(data[start : start + CHUNK], crc)
+    return crc
+
+
+def write_json(path: Path, found: dict[str, Any]) -> None:
+    """Writes JSON whole or not at all."""
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with open(new, "x") as file:
+            json.dump(found, file, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
+
+
+class Writer:
+    """Writes a folder piece by piece beside its place, and moves it there when it is whole.
+
+    Until then it is ``PATH.part``, with a journal of what is safely on the disk: another writer of the same
+    `settings` goes on from there.
+
+    Attributes
+    ----------
+    told : dict
+        What the reader of the source wants to know when it goes on.
+    resumed : bool
+    """
+
+    def __init__(self, path: str | os.PathLike[str], settings: dict[str, Any], *, overwrite: bool = False) -> None:
+        self.goal = Path(os.path.abspath(os.fspath(path)))
+        if self.goal.exists() and not overwrite:
+            remedy = "Give overwrite=True to replace it."
+            fail("path", "a folder that is not there yet", os.fspath(path), remedy, FileExistsError)
+        if self.goal.exists() and not (self.goal / "meta.json").exists():
+            fail("path", "a folder that convert wrote, if it is to be replaced", os.fspath(path), error=FileExistsError)
+        self.folder, self.settings = self.goal.with_name(self.goal.name + ".part"), settings
+        self.files: dict[str, BinaryIO] = {}
+        self.crcs: dict[str, int] = {}
+        self.told: dict[str, Any] = {}
+        self.folder.mkdir(exist_ok=True)
+        self._lock()
+        self.resumed = self._resume()
+
+    def _lock(self) -> None:
+        """One writer at a time."""
+        self.lock = open(self.folder / "lock", "ab")  # noqa: SIM115
+        try:
+            import fcntl
+
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # Windows
+            pass
+        except OSError:
+            self.lock.close()
+            text = f"path must be written by one process at a time; another one writes {str(self.folder)!r}."
+            raise FileExistsError(text) from None
+
+    def _resume(self) -> bool:
+        """Back to what the journal says is on the disk, if it is of the same source."""
+        try:
+            journal = json.loads((self.folder / "journal.json").read_bytes())
+            same = journal["settings"] == json.loads(json.dumps(self.settings))
+            arrays = journal["arrays"].items()
+            if same and all((self.folder / f"{name}.npy").stat().st_size >= HEAD + size for name, (size, _) in arrays):
+                for name, (size, crc) in arrays:
+                    self._open(name, "rb+").truncate(HEAD + size)
+                    self.files[name].seek(0, os.SEEK_END)
+                    self.crcs[name] = crc
+                self.told = journal["told"]
+                return True
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass
+        for file in self.folder.glob("*.npy"):
+            file.unlink()
+        return False
+
+    def _open(self, name: str, mode: str) -> BinaryIO:
+        file: Any = open(self.folder / f"{name}.npy", mode)  # noqa: SIM115
+        self.files[name], self.crcs[name] = file, 0
+        return self.files[name]
+
+    def append(self, name: str, a: Array) -> None:
+        """More of an array, flat."""
+        if name not in self.files:
+            self._open(name, "wb+").write(bytes(HEAD))
+        data = np.ascontiguousarray(a).reshape(-1).view(np.uint8).data
+        self.files[name].write(data)
+        self.crcs[name] = _crc(data, self.crcs[name])
+
+    def size(self, name: str) -> int:
+        """Bytes of an array so far."""
+        return self.files[name].tell() - HEAD if name in self.files else 0
+
+    def checkpoint(self, told: dict[str, Any]) -> None:
+        """All so far is on the disk: a writer that is killed from here on is one that goes on from here."""
+        for file in self.files.values():
+            file.flush()
+            os.fsync(file.fileno())
+        arrays = {name: [self.size(name), self.crcs[name]] for name in self.files}
+        write_json(self.folder / "journal.json", {"settings": self.settings, "told": told, "arrays": arrays})
+
+    def rewrite(self, name: str, dtype: str, function: Callable[[Array], Array], new_dtype: str | None = None) -> None:
+        """Replaces an array by a function of its elements, piece by piece."""
+        (self.folder / "journal.json").unlink(missing_ok=True)  # it tells of what is about to change
+        old = self.files.pop(name)
+        count = (old.tell() - HEAD) // np.dtype(dtype).itemsize
+        old.seek(HEAD)
+        target = self.folder / f"{name}.npy"
+        try:
+            self._open(f"{name}.new", "wb+").write(bytes(HEAD))
+            while count:
+                piece = np.frombuffer(old.read(min(count, CHUNK // 8) * np.dtype(dtype).itemsize), dtype)
+                count -= len(piece)
+                self.append(f"{name}.new", function(piece).astype(new_dtype or dtype))
+        finally:
+            old.close()
+        self.files[name], self.crcs[name] = self.files.pop(f"{name}.new"), self.crcs.pop(f"{name}.new")
+        os.replace(self.folder / f"{name}.new.npy", target)
+
+    def finish(self, layout: str, shape: tuple[int, int], dtypes: dict[str, str], **meta: Any) -> None:
+        """Headers, meta.json, and into place."""
+        arrays = {}
+        for name in ARRAYS[layout]:
+            self.append(name, np.empty(0, np.uint8))
+            dtype = np.dtype(dtypes[name])
+            whole = list(shape) if (layout, name) == ("dense", "values") else [self.size(name) // dtype.itemsize]
+            dimensions = f"({whole[0]},)" if len(whole) == 1 else f"({whole[0]}, {whole[1]})"
+            text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {dimensions}, }}"
+            head = b"\x93NUMPY\x01\x00" + bytes([HEAD - 10, 0]) + text.ljust(HEAD - 11).encode() + b"\n"
+            arrays[name] = {"dtype": dtype.str, "shape": whole, "crc32": self.crcs[name]}
+            self.files[name].flush()
+            self.files[name].seek(0)
+            self.files[name].write(head)
+            self.files[name].flush()
+            os.fsync(self.files[name].fileno())
+        found = {"format": FORMAT, "version": VERSION, "layout": layout, "shape": list(shape), "arrays": arrays, **meta}
+        write_json(self.folder / "meta.json", found | {"crc32": _crc_of(found)})
+        self._close_files()
+        for name in ("journal.json", "lock"):
+            (self.folder / name).unlink(missing_ok=True)
+        if self.goal.exists():
+            old = self.goal.with_name(f".{self.goal.name}.{secrets.token_hex(8)}.old")
+            os.replace(self.goal, old)
+            os.replace(self.folder, self.goal)
+            shutil.rmtree(old)
+        else:
+            os.replace(self.folder, self.goal)
+
+    def close(self) -> None:
+        """Closes the files; what the journal knows stays."""
+        self._close_files()
+        if self.folder.exists() and not (self.folder / "journal.json").exists():  # nothing to go on from
+            shutil.rmtree(self.folder)
+
+    def _close_files(self) -> None:
+        for file in (*self.files.values(), self.lock):
+            file.close()
+        self.files.clear()

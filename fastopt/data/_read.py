@@ -1,0 +1,366 @@
+"""Sources read block by block at bounded memory: LIBSVM's text, CSV, Parquet, arrays."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from sklearn.datasets import load_svmlight_file
+from sklearn.utils import murmurhash3_32
+
+from fastopt._design import Design
+from fastopt._validation import check_choice, check_integer, fail
+
+__all__ = ["Block", "Source", "find"]
+
+#: Bytes of text that are parsed at once, and of one line at most.
+BLOCK, MOST_LINE = 1 << 22, 1 << 28
+#: Rows of Parquet or of an array at once.
+ROWS = 1 << 16
+#: Different strings in a target at most.
+MOST_LABELS = 10_000
+
+ENDINGS = {
+    ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet", ".svm": "svmlight", ".libsvm": "svmlight",
+    ".svmlight": "svmlight", ".txt": "svmlight",
+}  # fmt: skip
+PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+Array = NDArray[Any]
+
+
+@dataclass
+class Block:
+    """Some rows.
+
+    Attributes
+    ----------
+    X : csr_array or ndarray
+    y : ndarray, or None where the source has no target
+    position : what tells `Source.blocks` to go on behind this block
+    done : bytes read so far
+    """
+
+    X: Any
+    y: Array | None
+    position: Any
+    done: int
+
+
+@dataclass
+class Source:
+    """Something that gives rows.
+
+    Attributes
+    ----------
+    name : str
+    format : str
+    options : dict
+        How to read it; fixed by the first block where that tells (`encoding` of a convert's meta.json).
+    total : int
+        Bytes, 0 if nobody knows.
+    fingerprint : list or None
+        The same for the same file; None for what cannot be read twice.
+    """
+
+    name: str
+    format: str
+    options: dict[str, Any]
+    total: int = 0
+    fingerprint: list[Any] | None = None
+    input: Any = None
+    #: Strings of the target in the order in which they came.
+    labels: list[str] = field(default_factory=list)
+
+    def blocks(self, position: Any = None) -> Iterator[Block]:
+        """The rows, from a position on."""
+        if self.format == "arrays":
+            return self._arrays()
+        if self.format == "parquet":
+            return self._parquet(position)
+        return self._text(position or 0)
+
+    # ------------------------------------------------------------------------------------------------------- arrays
+
+    def _arrays(self) -> Iterator[Block]:
+        X, y = self.input
+        design = Design.from_array(X)
+        y = np.asarray(y)
+        if y.shape != (design.shape[0],):
+            raise ValueError(f"y must have one element for each row of X ({design.shape[0]}); got shape {y.shape}.")
+        for start in range(0, design.shape[0], ROWS):
+            rows = design.rows(np.arange(start, min(start + ROWS, design.shape[0])))
+            part: Any = rows.values
+            if rows.sparse:
+                m = rows.n_stored
+                part = csr_array((rows.values[:m], rows.indices[:m], rows.indptr), rows.shape)  # type: ignore[index]
+                part.sum_duplicates()
+            yield Block(part, y[start : start + ROWS], None, 0)
+
+    # --------------------------------------------------------------------------------------------------------- text
+
+    def _text(self, position: int) -> Iterator[Block]:
+        parse = _svmlight if self.format == "svmlight" else self._csv
+        if self.input is not None:
+            yield from self._lines(self.input, 0, parse)
+            return
+        opener = PACKED.get(os.path.splitext(self.name)[1].lower(), open)
+        with opener(self.name, "rb") as file:
+            if position:
+                file.seek(position)
+            yield from self._lines(file, position, parse)
+
+    def _lines(self, file: BinaryIO, position: int, parse: Callable[..., Any]) -> Iterator[Block]:
+        """Blocks of whole lines, parsed."""
+        rest, ended = b"", False
+        quoted = self.format == "csv"
+        while not ended:
+            try:
+                read = file.read(max(BLOCK, len(rest)))
+            except (EOFError, lzma.LZMAError, OSError) as error:
+                raise ValueError(f"{self.name} is damaged: {error}") from None
+            ended = not read
+            rest += read
+            cut = len(rest) if ended else _last_line_end(rest, quoted)
+            if not cut:
+                if len(rest) > MOST_LINE:
+                    raise ValueError(f"{self.name} must have lines of at most {MOST_LINE} bytes; got a longer one.")
+                continue
+            text, rest = rest[:cut], rest[cut:]
+            start, position = position, position + cut
+            if text.strip():
+                try:
+                    X, y = parse(text, self.options)
+                except (ValueError, OverflowError, MemoryError) as error:
+                    raise ValueError(_explained(self.name, text, start, parse, self.options, error)) from None
+                yield Block(X, y, position, position)
+
+    def _csv(self, text: bytes, options: dict[str, Any]) -> tuple[Any, Array | None]:
+        pa, csv = _pyarrow("csv")
+        header = options.get("names") is None
+        if header:
+            options["delimiter"] = options.get("delimiter") or ("\t" if b"\t" in text.split(b"\n", 1)[0] else ",")
+        parsing = csv.ParseOptions(delimiter=options["delimiter"], newlines_in_values=True)
+        size = max(len(text) + 1, 1 << 16)
+        try:
+            if header:  # its types say which columns hold numbers; then it is read again as all the others
+                reading = csv.ReadOptions(block_size=size, use_threads=False)
+                self._learn(csv.read_csv(io.BytesIO(text), reading, parsing).schema, options)
+            types = {"number": pa.float64(), "string": pa.string()}
+            columns = {name: types[kind] for name, kind in zip(options["names"], options["kinds"], strict=True)}
+            reading = csv.ReadOptions(
+                column_names=None if header else options["names"], block_size=size, use_threads=False
+            )
+            converting = csv.ConvertOptions(column_types=columns, strings_can_be_null=True)
+            return self._encoded(csv.read_csv(io.BytesIO(text), reading, parsing, converting), options)
+        except pa.ArrowException as error:
+            raise ValueError(str(error)) from None
+
+    # ------------------------------------------------------------------------------------------------------ Parquet
+
+    def _parquet(self, position: Any) -> Iterator[Block]:
+        pa, parquet = _pyarrow("parquet")
+        group, batch = position or (0, 0)
+        try:
+            file = parquet.ParquetFile(self.name, buffer_size=1 << 20)
+            if self.options.get("names") is None:
+                self._learn(file.schema_arrow, self.options)
+            size = self.total / max(1, file.metadata.num_rows)
+            done = sum(file.metadata.row_group(g).num_rows for g in range(group)) + batch * ROWS
+            for g in range(group, file.metadata.num_row_groups):
+                for b, rows in enumerate(file.iter_batches(ROWS, row_groups=[g], use_threads=False)):
+                    if g == group and b < batch:
+                        continue
+                    done += rows.num_rows
+                    X, y = self._encoded(pa.Table.from_batches([rows]), self.options)
+                    yield Block(X, y, [g, b + 1], int(done * size))
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{self.name} must be a Parquet file; {error}") from None
+
+    # ------------------------------------------------------------------------------------------------------- tables
+
+    def _learn(self, schema: Any, options: dict[str, Any]) -> None:
+        """Which columns there are, and which hold numbers, from the first block."""
+        pa, _ = _pyarrow("csv")
+        names = list(schema.names)
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"the columns must have names of their own; got {twice!r} twice.")
+        if "known" in options:  # a model's: its columns are what they were when it was trained
+            numbers = {name for name, kind in options["known"].items() if kind == "number"}
+        else:
+            is_number = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+            numbers = {f.name for f in schema if any(is_(f.type) for is_ in is_number)} - {*options["categorical"]}
+        for f in schema:
+            if pa.types.is_nested(f.type) and f.name not in options["ignore"]:
+                raise ValueError(f"column {f.name!r} must hold numbers or strings; got {f.type}. Name it in ignore.")
+        listed = ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")
+        target = options["target"]
+        if "known" not in options:
+            if target is None:
+                raise ValueError(f"target must name a column; got None. There are {listed}.")
+            for what in (target, *options["categorical"], *options["ignore"]):
+                if what not in names:
+                    raise ValueError(f"there is no column {what!r}. There are {listed}.")
+        options["names"] = names
+        options["kinds"] = ["number" if n in numbers else "string" for n in names]
+        if "known" in options:
+            return
+        left_out = (target, *options["ignore"])
+        features = [(n, k) for n, k in zip(names, options["kinds"], strict=True) if n not in left_out]
+        if not features:
+            raise ValueError(f"there must be a column beside the target; got {listed}.")
+        options["numeric"] = [n for n, k in features if k == "number"]
+        options["hashed"] = [n for n, k in features if k == "string"]
+
+    def _encoded(self, table: Any, options: dict[str, Any]) -> tuple[Any, Array | None]:
+        """X and y of a table: dense if all columns are numbers, else CSR, strings hashed behind the numbers."""
+        pa, _ = _pyarrow("csv")
+        n, dtype = table.num_rows, np.dtype(options["dtype"])
+        numeric, hashed = options["numeric"], options["hashed"]
+        missing = next((c for c in (*numeric, *hashed) if c not in table.column_names), None)
+        if missing is not None:
+            raise ValueError(f"there is no column {missing!r}, which the model was trained with")
+        dense = np.empty((n, len(numeric)), dtype)
+        with np.errstate(over="ignore"):
+            for j, name in enumerate(numeric):
+                dense[:, j] = self._numbers(table, name)
+        X: Any = dense
+        if hashed:
+            width, count = len(numeric), len(numeric) + len(hashed)
+            values = np.ones((n, count), dtype)
+            values[:, :width] = dense
+            indices = np.empty((n, count), np.int32)
+            indices[:, :width] = np.arange(width)
+            for j, name in enumerate(hashed):
+                codes = table.column(name).cast(pa.string()).combine_chunks().dictionary_encode()
+                codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
+                words = [f"{name}={word}".encode() for word in codes.dictionary.to_pylist()]
+                places = np.array([murmurhash3_32(word, positive=True) % options["n_hash"] for word in words] + [0])
+                places[-1] = murmurhash3_32(f"{name}=".encode(), positive=True) % options["n_hash"]  # none given
+                chosen = codes.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)
+                indices[:, width + j] = width + places[chosen]
+            indptr = np.arange(0, n * count + 1, count, dtype=np.int64)
+            X = csr_array((values.reshape(-1), indices.reshape(-1), indptr), shape=(n, width + options["n_hash"]))
+            X.sum_duplicates()
+        target = options["target"]
+        if target is None or target not in table.column_names:
+            return X, None
+        column = table.column(target)
+        if column.null_count:
+            raise ValueError(f"the target {target!r} must have a value in each row; got none in {column.null_count}")
+        if options["kinds"][options["names"].index(target)] == "number":
+            return X, self._numbers(table, target)
+        codes = column.cast(pa.string()).combine_chunks().dictionary_encode()
+        codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
+        words = codes.dictionary.to_pylist()
+        self.labels += [word for word in words if word not in set(self.labels)]
+        if len(self.labels) > MOST_LABELS:
+            raise ValueError(f"the target {target!r} must have at most {MOST_LABELS:,} different strings; got more")
+        place = {word: i for i, word in enumerate(self.labels)}
+        return X, np.array([place[word] for word in words], np.int32)[codes.indices.to_numpy(zero_copy_only=False)]
+
+    def _numbers(self, table: Any, name: str) -> Array:
+        pa, _ = _pyarrow("csv")
+        column = table.column(name)
+        try:
+            a = column.cast(pa.int8() if pa.types.is_boolean(column.type) else pa.float64())
+        except pa.ArrowException as error:
+            raise ValueError(f"column {name!r} must hold numbers, as it does at the start; {error}") from None
+        if a.null_count and self.options["missing"] == "zero":
+            a = a.fill_null(0)
+        a = np.asarray(a.to_numpy(), dtype=np.float64)
+        if not np.isfinite(a).all():
+            row = int(np.flatnonzero(~np.isfinite(a))[0])
+            remedy = "Give missing='zero', which takes those that are missing for 0, or impute them first."
+            text = f"column {name!r} must hold a finite number in each row; got {a[row]} in row {row} of its block."
+            raise ValueError(f"{text} {remedy}")
+        return a
+
+
+def _last_line_end(text: bytes, quoted: bool) -> int:
+    """Where the last whole line ends; line ends inside of quotes are none."""
+    cut = text.rfind(b"\n") + 1
+    while quoted and cut and text.count(b'"', 0, cut) % 2:
+        cut = text.rfind(b"\n", 0, max(0, text.rfind(b'"', 0, cut))) + 1
+    return cut
+
+
+def _svmlight(text: bytes, options: dict[str, Any]) -> tuple[Any, Array]:
+    """Rows of LIBSVM's text; columns as they are numbered."""
+    dtype = np.dtype(options["dtype"])
+    X, y = load_svmlight_file(io.BytesIO(text), dtype=dtype, zero_based=True)
+    if X.shape[1] > 2**31 - 1:
+        raise ValueError(f"a feature's number must be below 2**31 - 1; got {X.shape[1] - 1}")
+    if not (np.isfinite(X.data).all() and np.isfinite(y).all()):
+        raise ValueError("labels and values must be finite")
+    return X, y
+
+
+def _explained(
+    name: str, text: bytes, start: int, parse: Callable[..., Any], options: dict[str, Any], error: BaseException
+) -> str:
+    """The parser's complaint, with the line it is about."""
+    if parse is not _svmlight:
+        return f"{name}, in the block that begins at byte {start:,}: {error}" if start else f"{name}: {error}"
+    lines = text.splitlines(keepends=True)
+    low, high = 0, len(lines)  # lines below low are sound; those below high are not
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            parse(b"".join(lines[low:middle]), options)
+            low = middle
+        except (ValueError, OverflowError, MemoryError) as found:
+            high, error = middle, found
+    where = f"line {low + 1}" if not start else f"line {low + 1} behind byte {start:,}"
+    return f"{name}, {where}: {lines[low].strip()[:60].decode(errors='replace')!r}: {error}"
+
+
+def _pyarrow(module: str) -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.csv
+        import pyarrow.parquet
+    except ImportError:
+        text = "CSV and Parquet are read by pyarrow, which is not installed: pip install 'fastopt[data]'."
+        raise ImportError(text) from None
+    return pyarrow, getattr(pyarrow, module)
+
+
+def find(source: Any, format: str, options: dict[str, Any]) -> Source:
+    """What to read from: a path, "-" for standard input, a binary file, or ``(X, y)``."""
+    check_choice("format", format, ("auto", "svmlight", "csv", "parquet"))
+    check_choice("missing", options["missing"], ("error", "zero"))
+    check_choice("dtype", str(options["dtype"]), ("float32", "float64"))
+    check_integer("n_hash", options["n_hash"], low=1, high=2**30)
+    if isinstance(source, tuple):
+        if len(source) != 2:
+            fail("source", "a path, a binary file or (X, y)", source)
+        return Source("(X, y)", "arrays", options, input=source)
+    if hasattr(source, "read") or source == "-":
+        stream = sys.stdin.buffer if source == "-" else source
+        name = "standard input" if source == "-" else getattr(stream, "name", "the file")
+        if format == "parquet":
+            fail("format", "'svmlight' or 'csv' for what is read as a stream", format)
+        return Source(str(name), "svmlight" if format == "auto" else format, options, input=stream)
+    name = os.fspath(source)
+    if os.path.isdir(name):
+        fail("source", "a file", name)
+    status = os.stat(name)  # raises what there is to say if there is none
+    if format == "auto":
+        stem = re.sub(r"\.(gz|bz2|xz)$", "", name.lower())
+        format = ENDINGS.get(os.path.splitext(stem)[1], "svmlight")
+    packed = os.path.splitext(name)[1].lower() in PACKED
+    fingerprint = [os.path.abspath(name), status.st_size, status.st_mtime_ns]
+    return Source(name, format, options, 0 if packed else status.st_size, fingerprint)

@@ -1,0 +1,637 @@
+"""Data on disk: what is converted is what was there, at bounded memory, whole or not at all; and how it is fitted."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import mmap
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+import scipy.sparse
+from cases import csr
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.datasets import dump_svmlight_file, load_svmlight_file
+
+import fastopt.data
+from fastopt import LogisticRegression, SGDClassifier, _order
+from fastopt._design import Design, mapping
+from fastopt.data import _convert, _folder, _read
+
+N, D = 500, 60
+
+
+@pytest.fixture
+def table(rng):
+    X = scipy.sparse.random_array((N, D), density=0.2, format="lil", rng=rng)
+    X[:, 0] = 1.0  # the first and the last column are in use
+    X[:, D - 1] = 2.0
+    return scipy.sparse.csr_array(X), rng.choice([-1.0, 1.0], N)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(_read, "BLOCK", 2000)
+    monkeypatch.setattr(_read, "ROWS", 40)
+
+
+def same(a, b):
+    return a.shape == b.shape and (abs(a - b) > 0).nnz == 0
+
+
+# ---------------------------------------------------------------------------------------------------------- converting
+
+
+@pytest.mark.parametrize("zero_based", [True, False])
+@pytest.mark.parametrize("packed", [None, gzip, bz2, lzma])
+def test_svmlight_is_what_scikit_learn_reads(table, zero_based, packed, small_blocks, tmp_path):
+    X, y = table
+    path = tmp_path / "rows.svm"
+    dump_svmlight_file(X, y, path, zero_based=zero_based)
+    expected = load_svmlight_file(path)
+    if packed:
+        name = {gzip: "gz", bz2: "bz2", lzma: "xz"}[packed]
+        path = tmp_path / f"rows.svm.{name}"
+        path.write_bytes(packed.compress((tmp_path / "rows.svm").read_bytes()))
+    data = fastopt.data.convert(path, tmp_path / "out", dtype="float64")
+    assert same(data.X, expected[0])
+    assert np.array_equal(data.y, expected[1])
+    assert data.X.indices.dtype == data.X.indptr.dtype == np.int32
+    for a in (data.X.data, data.X.indices, data.X.indptr, data.y):
+        assert mapping(a) is not None
+        assert not a.flags.writeable
+    again = fastopt.data.open(tmp_path / "out")
+    assert same(again.X, expected[0])
+    assert data.meta["encoding"]["zero_based"] is zero_based
+
+
+def test_a_column_0_that_comes_late(small_blocks, tmp_path):
+    """The first block looks as if columns were numbered from 1."""
+    text = "".join(f"{i % 2} {1 + i % 5}:{i}.5\n" for i in range(1, 900)) + "1 0:7 3:1\n"
+    (tmp_path / "late.svm").write_text(text)
+    expected, y = load_svmlight_file(str(tmp_path / "late.svm"))
+    data = fastopt.data.convert(tmp_path / "late.svm", tmp_path / "out", dtype="float64")
+    assert same(fastopt.data.open(tmp_path / "out").X, expected)
+    assert np.array_equal(data.y, y)
+    with pytest.raises(ValueError, match="zero_based must be True or 'auto'"):
+        fastopt.data.convert(tmp_path / "late.svm", tmp_path / "no", zero_based=False)
+
+
+def test_comments_and_query_numbers(tmp_path):
+    (tmp_path / "a.svm").write_text("# of no use\n1 qid:3 2:0.5 7:1e-3 # so it is\n\n-1 1:nought\n".replace("nought", "2"))
+    data = fastopt.data.convert(tmp_path / "a.svm", tmp_path / "out", dtype="float64")
+    assert same(data.X, load_svmlight_file(str(tmp_path / "a.svm"))[0])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1 3:x", "line 301: '1 3:x'"),
+        ("one 3:1", "line 301"),
+        ("1 3:1 2:1", "sorted and unique"),
+        ("1 -3:1", "line 301"),
+        ("1 3:nan", "finite"),
+        ("inf 3:1", "finite"),
+        ("1 99999999999:1", "below 2"),
+        ("1 99999999999999999999999:1", "line 301"),
+        ("1 3:1:2", "line 301"),
+        ("\x00\xff", "line 301"),
+    ],
+)
+def test_malformed_lines_are_named(line, message, tmp_path):
+    (tmp_path / "bad.svm").write_bytes(b"1 2:1 5:0.25\n" * 300 + line.encode("latin-1") + b"\n" + b"0 1:1\n" * 10)
+    with pytest.raises(ValueError, match=message):
+        fastopt.data.convert(tmp_path / "bad.svm", tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["bad.svm"]
+
+
+def test_streams_and_arrays(table, small_blocks, tmp_path, dtype):
+    X, y = table
+    text = io.BytesIO()
+    dump_svmlight_file(X, y, text, zero_based=False)
+    text.seek(0)
+    a = fastopt.data.convert(text, tmp_path / "a", dtype=dtype)
+    b = fastopt.data.convert((X.astype(dtype), np.where(y > 0, "yes", "no")), tmp_path / "b", dtype=dtype)
+    c = fastopt.data.convert((X.toarray(), y), tmp_path / "c", dtype=dtype)
+    assert same(a.X, X.astype(dtype))
+    assert same(b.X, X.astype(dtype))
+    assert b.labels.tolist() == ["no", "yes"]
+    assert np.array_equal(b.labels[b.y], np.where(y > 0, "yes", "no"))
+    assert np.array_equal(c.X, X.toarray().astype(dtype))
+    assert c.X.dtype == dtype
+
+
+def test_many_entries_take_wide_indices(table, monkeypatch, tmp_path):
+    """Where int32 does not number the entries; told by a smaller limit."""
+    X, y = table
+    real = Design.from_array
+    monkeypatch.setattr(_convert, "MOST_NARROW", 100)
+    data = fastopt.data.convert((X, y), tmp_path / "out", dtype="float64")
+    assert data.X.indices.dtype == data.X.indptr.dtype == np.int64
+    assert same(data.X, X)
+    design = real(data.X)
+    assert mapping(design.indices) is not None
+
+
+def test_an_empty_source(tmp_path):
+    (tmp_path / "empty.svm").write_text("\n\n")
+    with pytest.raises(ValueError, match="at least one row"):
+        fastopt.data.convert(tmp_path / "empty.svm", tmp_path / "out")
+    data = fastopt.data.convert((scipy.sparse.csr_array((3, 4)), [0, 1, 0]), tmp_path / "zeros")
+    assert data.X.shape == (3, 4)
+    assert fastopt.data.open(tmp_path / "zeros").X.nnz == 0
+
+
+@pytest.mark.parametrize("at", [0, 1, 5, 12])
+def test_an_interrupted_conversion_goes_on(table, at, small_blocks, monkeypatch, tmp_path):
+    """Killed behind any block, with more on the disk than the journal knows: the same bytes in the end."""
+    X, y = table
+    dump_svmlight_file(X, y, tmp_path / "rows.svm")
+    whole = fastopt.data.convert(tmp_path / "rows.svm", tmp_path / "whole")
+    monkeypatch.setattr(_convert, "CHECKPOINT_SECONDS", 0.0)
+    taken, real = [], _convert._Conversion._take
+
+    def take(self, block):
+        taken.append(block.position)
+        if len(taken) == at + 2:
+            monkeypatch.setattr(_folder.Writer, "checkpoint", lambda *_: None)  # what follows is not in the journal
+        if len(taken) == at + 3:
+            raise KeyboardInterrupt
+        real(self, block)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_convert._Conversion, "_take", take)
+        with pytest.raises(KeyboardInterrupt):
+            fastopt.data.convert(tmp_path / "rows.svm", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    lines = []
+    fastopt.data.convert(tmp_path / "rows.svm", tmp_path / "out", verbose=1, printer=lines.append)
+    assert lines[0].startswith("going on behind row")
+    fastopt.data.open(tmp_path / "out")
+    for name in ("values.npy", "indices.npy", "indptr.npy", "y.npy", "meta.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert same(whole.X, fastopt.data.open(tmp_path / "out").X)
+    assert not (tmp_path / "out.part").exists()
+
+
+def test_a_changed_source_begins_anew(table, small_blocks, monkeypatch, tmp_path):
+    X, y = table
+    dump_svmlight_file(X, y, tmp_path / "rows.svm")
+    monkeypatch.setattr(_convert, "CHECKPOINT_SECONDS", 0.0)
+    real = _convert._Conversion._finish
+    monkeypatch.setattr(_convert._Conversion, "_finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        fastopt.data.convert(tmp_path / "rows.svm", tmp_path / "out")
+    monkeypatch.setattr(_convert._Conversion, "_finish", real)
+    dump_svmlight_file(X[:100], y[:100], tmp_path / "rows.svm")
+    assert fastopt.data.convert(tmp_path / "rows.svm", tmp_path / "out").X.shape[0] == 100
+
+
+@pytest.mark.skipif(not hasattr(os, "kill") or sys.platform == "win32", reason="kills a process with SIGKILL")
+def test_a_killed_conversion_goes_on(table, tmp_path):
+    X, y = table
+    dump_svmlight_file(scipy.sparse.vstack([X] * 8), np.tile(y, 8), tmp_path / "rows.svm")
+    code = """if True:
+        import os, signal, sys
+        from fastopt.data import _convert, _read, convert
+        _read.BLOCK, _convert.CHECKPOINT_SECONDS = 5000, 0.0
+        real, count = _convert._Conversion._take, [0]
+        def take(self, block):
+            count[0] += 1
+            if count[0] == 9:
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(self, block)
+        _convert._Conversion._take = take
+        convert(sys.argv[1], sys.argv[2])
+    """
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "rows.svm"), str(tmp_path / "out")], timeout=60)
+    assert done.returncode == -9
+    assert not (tmp_path / "out").exists()
+    lines = []
+    data = fastopt.data.convert(tmp_path / "rows.svm", tmp_path / "out", verbose=1, printer=lines.append)
+    assert lines[0].startswith("going on behind row")
+    assert same(fastopt.data.open(tmp_path / "out").X, load_svmlight_file(str(tmp_path / "rows.svm"), dtype=np.float32)[0])
+    assert len(data.y) == 8 * N
+
+
+def test_what_is_there_is_not_replaced_unasked(table, tmp_path):
+    fastopt.data.convert(table, tmp_path / "out")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        fastopt.data.convert(table, tmp_path / "out")
+    assert fastopt.data.convert((table[0][:50], table[1][:50]), tmp_path / "out", overwrite=True).X.shape[0] == 50
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(FileExistsError, match="a folder that convert wrote"):
+        fastopt.data.convert(table, tmp_path / "mine", overwrite=True)
+    assert sorted(os.listdir(tmp_path)) == ["mine", "out"]
+
+
+def test_one_writer_at_a_time(table, tmp_path):
+    pytest.importorskip("fcntl", reason="files are locked by fcntl")
+    first = _folder.Writer(tmp_path / "out", {})
+    with pytest.raises(FileExistsError, match="one process at a time"):
+        fastopt.data.convert(table, tmp_path / "out")
+    first.close()
+    fastopt.data.convert(table, tmp_path / "out")
+
+
+def test_conversion_at_bounded_memory(tmp_path):
+    """Eight times the rows, the same memory."""
+    rows = b"".join(b"%d 1:0.5 %d:1.25 %d:3\n" % (i % 2, 2 + i % 400, 500 + i % 300) for i in range(20_000))
+    peaks = []
+    for times in (1, 8):
+        (tmp_path / f"{times}.svm").write_bytes(rows * times)
+        tracemalloc.start()
+        fastopt.data.convert(tmp_path / f"{times}.svm", tmp_path / f"out{times}")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    read = _read.BLOCK / os.path.getsize(tmp_path / "1.svm")
+    assert os.path.getsize(tmp_path / "8.svm") > 1.5 * _read.BLOCK
+    assert peaks[1] < 1.2 * max(1, read) * peaks[0]
+
+
+# -------------------------------------------------------------------------------------------------- tables, by pyarrow
+
+
+@pytest.fixture
+def people(rng):
+    pytest.importorskip("pyarrow", reason="CSV and Parquet are read by pyarrow, which is not installed")
+    pandas = pytest.importorskip("pandas", reason="writes the tables")
+    return pandas.DataFrame({
+        "id": np.arange(300), "zip": [f"{i:05d}" for i in rng.integers(0, 30, 300)], "age": rng.integers(18, 80, 300),
+        "income": rng.random(300), "city": rng.choice(["Rome", 'Par"is, \n x', "", "Bonn"], 300),
+        "label": rng.choice(["no", "yes"], 300),
+    })  # fmt: skip
+
+
+OPTIONS = {"target": "label", "categorical": ["zip"], "ignore": ["id"], "n_hash": 64}
+
+
+def test_tables_are_hashed_alike(people, small_blocks, tmp_path):
+    from sklearn.utils import murmurhash3_32
+
+    people.to_csv(tmp_path / "a.csv", index=False)
+    people.to_csv(tmp_path / "b.tsv", index=False, sep="\t")
+    people.to_parquet(tmp_path / "c.parquet", row_group_size=90)
+    a, b, c = (
+        fastopt.data.convert(tmp_path / name, tmp_path / f"{name}.data", dtype="float64", **OPTIONS)
+        for name in ("a.csv", "b.tsv", "c.parquet")
+    )
+    expected = np.zeros((300, 2 + 64))
+    expected[:, 0], expected[:, 1] = people["age"], people["income"]
+    for name in ("zip", "city"):
+        for i, word in enumerate(people[name]):
+            expected[i, 2 + murmurhash3_32(f"{name}={word}".encode(), positive=True) % 64] += 1
+    for data in (a, b, c):
+        np.testing.assert_allclose(data.X.toarray(), expected, rtol=1e-14)
+        assert data.labels[data.y].tolist() == people["label"].tolist()
+        assert Design.from_array(data.X).distinct
+
+
+def test_tables_of_numbers_are_dense(people, tmp_path):
+    people.to_csv(tmp_path / "a.csv", index=False)
+    data = fastopt.data.convert(tmp_path / "a.csv", tmp_path / "out", target="age", ignore=["zip", "city", "label"])
+    assert data.feature_names == ["id", "income"]
+    assert np.array_equal(data.X[:, 0], people["id"])
+    assert np.array_equal(data.y, people["age"])
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_interrupted_tables_go_on(people, ending, small_blocks, monkeypatch, tmp_path):
+    path = tmp_path / f"a.{ending}"
+    people.to_csv(path, index=False) if ending == "csv" else people.to_parquet(path, row_group_size=90)
+    whole = fastopt.data.convert(path, tmp_path / "whole", **OPTIONS)
+    monkeypatch.setattr(_convert, "CHECKPOINT_SECONDS", 0.0)
+    real, count = _convert._Conversion._take, []
+
+    def take(self, block):
+        count.append(1)
+        if len(count) == 4:
+            raise KeyboardInterrupt
+        real(self, block)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_convert._Conversion, "_take", take)
+        with pytest.raises(KeyboardInterrupt):
+            fastopt.data.convert(path, tmp_path / "out", **OPTIONS)
+    lines = []
+    data = fastopt.data.convert(path, tmp_path / "out", verbose=1, printer=lines.append, **OPTIONS)
+    assert lines[0].startswith("going on behind row")
+    assert same(data.X, whole.X)
+    assert np.array_equal(data.labels[data.y], people["label"])
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("a,b\n1,2\n", {}, "target must name a column"),
+        ("a,b\n1,2\n", {"target": "c"}, "there is no column 'c'. There are 'a', 'b'"),
+        ("a,a\n1,2\n", {"target": "a"}, "'a' twice"),
+        ("a,b\n1,2\n1\n", {"target": "a"}, "Expected 2 columns"),
+        ("a,b\n1,2\n1,\n", {"target": "a"}, "column 'b' must hold a finite number"),
+        ("a,b\n1,2\n,1\n", {"target": "a"}, "the target 'a' must have a value"),
+        ("a\n1\n", {"target": "a"}, "beside the target"),
+        ('a,b\n1,"2\n', {"target": "a"}, "bad.csv"),
+    ],
+)
+def test_malformed_tables(people, text, options, message, tmp_path):
+    (tmp_path / "bad.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        fastopt.data.convert(tmp_path / "bad.csv", tmp_path / "out", **options)
+    (tmp_path / "bad.parquet").write_text(text)
+    with pytest.raises(ValueError, match="must be a Parquet file"):
+        fastopt.data.convert(tmp_path / "bad.parquet", tmp_path / "out", **options)
+
+
+# ------------------------------------------------------------------------------------------- folders that are not sound
+
+
+@pytest.fixture
+def folder(table, tmp_path):
+    fastopt.data.convert(table, tmp_path / "sound")
+    return tmp_path / "sound"
+
+
+def test_every_cut_and_flip_is_seen(folder, tmp_path, rng):
+    """Any byte changed in any file, and any file cut: ValueError, and nothing else."""
+    for name in sorted(os.listdir(folder)):
+        sound = (folder / name).read_bytes()
+        places = np.unique(np.concatenate([np.arange(0, 140, 9), rng.integers(0, len(sound), 15)]))
+        for place in places[places < len(sound)]:
+            damaged = bytearray(sound)
+            damaged[place] ^= 1 << int(rng.integers(8))
+            (folder / name).write_bytes(damaged)
+            with pytest.raises(ValueError, match="path must be a folder"):
+                fastopt.data.open(folder)
+        for length in (0, 1, 64, len(sound) // 2, len(sound) - 1):
+            (folder / name).write_bytes(sound[:length])
+            for verify in (True, False):
+                with pytest.raises(ValueError, match="path must be a folder"):
+                    fastopt.data.open(folder, verify=verify)
+        (folder / name).unlink()
+        with pytest.raises(ValueError, match="path must be a folder"):
+            fastopt.data.open(folder)
+        (folder / name).write_bytes(sound)
+    fastopt.data.open(folder)
+
+
+def lie(folder, **changes):
+    """meta.json with some entries replaced and the right checksum."""
+    meta = json.loads((folder / "meta.json").read_text()) | changes
+    meta.pop("crc32")
+    meta["crc32"] = zlib.crc32(json.dumps(meta, sort_keys=True).encode())
+    (folder / "meta.json").write_text(json.dumps(meta))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shape": [N, 3]}, {"shape": [N + 1, D]}, {"shape": [-1, D]}, {"shape": [N]}, {"shape": "ab"},
+        {"shape": [2**60, D]}, {"layout": "dense"}, {"layout": "../x"}, {"version": 99}, {"format": "other"},
+        {"arrays": {}}, {"arrays": []}, {"labels": 3}, {"labels": ["a"]}, {"feature_names": ["a"]}, {"layout": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_hostile_folders(folder, changes):
+    lie(folder, **changes)
+    with pytest.raises(ValueError, match="path must be a folder"):
+        fastopt.data.open(folder)
+
+
+def test_hostile_columns_do_not_reach_the_kernels(folder):
+    """Without `verify` too: what is fitted and predicted is checked first."""
+    lie(folder, shape=[N, 3])
+    X, y = fastopt.data.open(folder, verify=False)
+    for use in (lambda: LogisticRegression().fit(X, y), lambda: SGDClassifier().partial_fit(X, y, classes=[-1, 1])):
+        with pytest.raises(ValueError, match="X.indices must be in"):
+            use()
+
+
+@given(text=st.binary(max_size=60))
+def test_any_bytes_as_meta(text, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "meta.json").write_bytes(text)
+    with pytest.raises(ValueError, match="path must be a folder"):
+        fastopt.data.open(folder)
+
+
+@given(text=st.text(alphabet="01.5:-+e #q\n", max_size=40))
+def test_any_text_is_read_as_scikit_learn_does(text, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "a.svm").write_text(text)
+    try:
+        expected, y = load_svmlight_file(str(folder / "a.svm"))
+        sound = len(y) > 0 and np.isfinite(expected.data).all() and np.isfinite(y).all()
+    except (ValueError, OverflowError):
+        sound = False
+    if not sound:
+        with pytest.raises(ValueError, match=r"a\.svm"):
+            fastopt.data.convert(folder / "a.svm", folder / "out")
+        return
+    data = fastopt.data.convert(folder / "a.svm", folder / "out", dtype="float64", zero_based=True)
+    zero_based, _ = load_svmlight_file(str(folder / "a.svm"), zero_based=True)
+    assert same(data.X, zero_based)
+    assert np.array_equal(data.y, y)
+
+
+def test_what_is_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no"):
+        fastopt.data.open(tmp_path / "none")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="it is not a folder"):
+        fastopt.data.open(tmp_path / "file")
+    with pytest.raises(ValueError, match=r"it has no meta\.json"):
+        fastopt.data.open(tmp_path)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "meta.json")
+        with pytest.raises(ValueError, match="not a regular file"):
+            fastopt.data.open(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------------- fitting on it
+
+
+@pytest.fixture
+def small_windows(monkeypatch):
+    """Blocks of some rows and windows of 16 blocks, so that small files have several."""
+    monkeypatch.setattr(_order, "BLOCK_BYTES", 1 << 9)
+    monkeypatch.setattr(_order, "WINDOW_BYTES", 1 << 13)
+
+
+@pytest.mark.parametrize("layout", ["csr", "dense"])
+@pytest.mark.parametrize("solver", ["sgd", "adam", "gd", "sdca", "saga", "lbfgs", "newton", "auto"])
+def test_no_copy_of_mapped_data(layout, solver, tmp_path, dtype):
+    """Each solver's memory beside the data is a small part of theirs."""
+    rng = np.random.default_rng(0)
+    n, d = 20_000, 64
+    X = rng.standard_normal((n, d)).astype(dtype)
+    y = (X[:, 0] + rng.standard_normal(n) > 0).astype(float)
+    data = fastopt.data.convert((X if layout == "dense" else scipy.sparse.csr_array(X), y), tmp_path / "out", dtype=dtype)
+    model = LogisticRegression(solver=solver, max_iter=2, tol=0.0, random_state=0)
+    tracemalloc.start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(data.X, data.y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    size = data.X.nbytes if layout == "dense" else data.X.data.nbytes + data.X.indices.nbytes
+    scratch = 30 * 8 * n  # some vectors of one number a row, and newton's sample of the rows
+    assert peak < scratch + 0.25 * size
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        again = LogisticRegression(solver=solver, max_iter=2, tol=0.0, random_state=0)
+        again.fit(X if layout == "dense" else scipy.sparse.csr_array(X), y)
+    assert np.array_equal(model.coef_, again.coef_)  # one window: the order of data in memory
+
+
+@pytest.mark.parametrize("make", [np.random.RandomState, np.random.default_rng])
+@pytest.mark.parametrize(("n", "height"), [(1, 1), (1000, 7), (1024, 8), (999, 1), (130, 1), (5000, 3)])
+def test_windows_hold_every_row_once(make, n, height, small_windows):
+    orders = [_order._by_windows(make(seed), n, height) for seed in range(3)]
+    for order in orders:
+        assert np.array_equal(np.sort(order), np.arange(n))
+        assert order.dtype == np.intp
+    assert n == 1 or not np.array_equal(orders[0], orders[1])
+
+
+def test_windows_are_samples_of_a_sorted_file(small_windows):
+    """Of 0, ..., 0, 1, ..., 1 each window holds its share to within a block; each row is anywhere as often."""
+    n, height, rng = 8192, 8, np.random.default_rng(0)
+    window = 16 * height
+    places = np.zeros(n)
+    for _ in range(200):
+        order = _order._by_windows(rng, n, height)
+        shares = (order.reshape(-1, window) < 0.3 * n).mean(axis=1)
+        assert np.abs(shares - 0.3).max() <= 1 / 16
+        places[order] += np.arange(n)
+        blocks = order.reshape(-1, window) // height
+        assert all(len(np.unique(row)) == 16 for row in blocks)  # whole blocks: what the disk reads in one go
+    spread = places / 200 - (n - 1) / 2
+    assert np.abs(spread).max() < 5 * n / np.sqrt(12 * 200)
+
+
+def mapped_rows(X, y, path):
+    return fastopt.data.convert((X, y), path, dtype=X.dtype)
+
+
+def test_as_good_as_a_full_shuffle_on_a_sorted_file(small_windows, tmp_path):
+    """Epochs over a label-sorted file: F falls as over shuffled rows in memory, and not at all as in the file's order."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((4096, 20))
+    y = np.sign(X @ rng.standard_normal(20) + 2 * rng.standard_normal(4096))
+    order = np.argsort(y, kind="stable")
+    X, y = X[order], y[order]
+    data = mapped_rows(X, y, tmp_path / "out")
+
+    def reached(X, seed, **how):
+        model = SGDClassifier("log_loss", alpha=1e-3, max_iter=2, tol=None, random_state=seed, eta0=0.05, **how)
+        return model.set_params(learning_rate="constant").fit(X, y).objective_
+
+    best = LogisticRegression(C=1 / (1e-3 * 4096), tol=1e-9, max_iter=500).fit(X, y).objective_
+    on_disk = np.array([reached(data.X, seed) for seed in range(12)]) - best
+    in_memory = np.array([reached(X, seed) for seed in range(12)]) - best
+    unshuffled = reached(X, 0, shuffle=False) - best
+    noise = np.hypot(on_disk.std(), in_memory.std()) / np.sqrt(12)
+    assert abs(on_disk.mean() - in_memory.mean()) < 4 * noise
+    assert unshuffled > 5 * in_memory.max()
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_resume_over_windows_is_exact(solver, small_windows, tmp_path, rng):
+    X = scipy.sparse.random_array((3000, 50), density=0.2, format="csr", rng=rng)
+    y = rng.choice([0.0, 1.0], 3000)
+    data = mapped_rows(X, y, tmp_path / "out")
+    assert _order._height(Design.from_array(data.X)) * 16 < 3000  # several windows
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = LogisticRegression(solver=solver, max_iter=6, tol=0.0, random_state=0).fit(data.X, data.y)
+        part = LogisticRegression(solver=solver, max_iter=2, tol=0.0, random_state=0, warm_start=True)
+        for _ in range(3):
+            fastopt.save(part.fit(data.X, data.y), tmp_path / "model")
+            part = fastopt.load(tmp_path / "model")
+        other = LogisticRegression(solver=solver, max_iter=6, tol=0.0, random_state=0).fit(X, y)
+    assert np.array_equal(whole.coef_, part.coef_)
+    assert not np.array_equal(whole.coef_, other.coef_)  # in memory the order is another one
+
+
+def test_held_out_rows_stay_out(small_windows, tmp_path, rng):
+    X = rng.standard_normal((3000, 8))
+    data = mapped_rows(X, (X[:, 0] > 0).astype(float), tmp_path / "out")
+    design, rows = Design.from_array(data.X), np.flatnonzero(rng.random(3000) < 0.7)
+    order = _order.epoch_order(rng, design, rows)
+    assert np.array_equal(np.sort(order), rows)
+    model = SGDClassifier("log_loss", early_stopping=True, random_state=0).fit(data.X, data.y)
+    assert model.score(data.X, data.y) > 0.95
+
+
+@pytest.mark.parametrize("layout", ["csr", "dense"])
+def test_the_thread_reads_what_comes_next(layout, small_windows, tmp_path, rng, monkeypatch):
+    """It touches each block of the order, in the order's turn, never more than a window and a half ahead; and ends."""
+    X = rng.standard_normal((3000, 16))
+    data = mapped_rows(X if layout == "dense" else scipy.sparse.csr_array(X), np.tile([0.0, 1.0], 1500), tmp_path / "out")
+    design = Design.from_array(data.X)
+    order, seen = _order.epoch_order(rng, design), []
+    reader = _order._Reader(design, order)
+    monkeypatch.setattr(reader, "_parts", lambda start, stop: seen.extend(range(start, stop)) or [])
+    with reader:
+        for start in range(0, 3000, 100):
+            reader.working_at(start)
+            while len(set(seen)) < min(start + reader.step, 3000):
+                pass
+            assert set(order[start : start + 100]) <= set(seen)
+            assert len(set(seen)) <= start + 3 * reader.step + 2 * 16 * reader.height
+    assert set(seen) == set(range(3000))
+    assert not reader.thread.is_alive()
+
+
+def test_the_thread_ends_with_an_error(small_windows, tmp_path, rng):
+    import threading
+
+    data = mapped_rows(rng.standard_normal((3000, 16)), np.tile([0.0, 1.0], 1500), tmp_path / "out")
+    design = Design.from_array(data.X)
+    with pytest.raises(KeyboardInterrupt):
+        for _ in _order.ahead(design, np.arange(3000), range(0, 3000, 10)):
+            raise KeyboardInterrupt
+    assert not any(thread.name == "fastopt read-ahead" for thread in threading.enumerate())
+
+
+def test_will_need_asks_within_the_file(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(10_000.0))
+    a = np.load(tmp_path / "a.npy", mmap_mode="r")
+    for part in (a, a[5:], a[:7], a[9_999:], a[5:5]):
+        _order.will_need(part)
+    assert isinstance(mapping(a[3:]), mmap.mmap)
+    assert mapping(np.arange(3)) is None
+    _order.will_need(np.arange(3))
+
+
+def test_memory_maps_of_numpy_too(table, tmp_path):
+    """A user's own maps, whose CSR arrays scipy holds."""
+    X, y = table
+    for name, a in (("v", X.data), ("i", X.indices), ("p", X.indptr)):
+        np.save(tmp_path / f"{name}.npy", a)
+    v, i, p = (np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "vip")
+    for mapped in (csr(v, i, p, X.shape), scipy.sparse.csr_array((v, i, p), shape=X.shape)):
+        design = Design.from_array(mapped)
+        assert design.mapped
+        assert all(mapping(a) is not None for a in design.arrays)
+        a, b = (SGDClassifier(random_state=0, max_iter=5, tol=None).fit(rows, y).coef_ for rows in (X, mapped))
+        assert np.array_equal(a, b)
+
+
+def test_verify_reads_nothing_that_it_need_not(folder, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("read")
+
+    monkeypatch.setattr(_folder, "_crc", refuse)
+    monkeypatch.setattr(_folder, "check_csr", refuse)
+    assert fastopt.data.open(folder, verify=False).X.shape == (N, D)
+    shutil.rmtree(folder)
