@@ -27,6 +27,8 @@ Float64 = NDArray[np.float64]
 _NONE = np.empty(0)
 #: Rows that a sample takes together.
 RUN = 16
+#: Elements of mapped data that a sample copies at most.
+MOST_COPIED = 8_000_000
 #: Elements of a block of rows that BLAS multiplies at once: it stays in cache.
 BLOCK = 160_000
 
@@ -147,11 +149,13 @@ class Objective:
         """The objective of about `size` rows: runs of 16, one at random in each of equal parts of the rows (copied).
 
         The same rows at every call. Sorted data are sampled as evenly as shuffled ones; runs are copied several times
-        faster than single rows.
+        faster than single rows. This objective itself where nearly all rows are wanted, or so many of mapped ones that
+        their copy would take the memory that there may not be.
         """
         n, count = self.n_samples, max(1, size // RUN)
         cuts, room = np.linspace(0, n, count, endpoint=False), n / count - RUN
-        if room <= 1:
+        large = self.design.mapped and size / n * self.design.n_stored > MOST_COPIED
+        if room <= 1 or large:
             return self
         starts = (cuts + room * np.random.default_rng(0).random(count)).astype(np.intp)
         return self.rows((starts[:, None] + np.arange(RUN)).reshape(-1))

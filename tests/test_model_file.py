@@ -863,3 +863,11 @@ def test_ctrl_c_writes_the_checkpoint(tmp_path, monkeypatch):
     same(load(path), model)
     fastopt.fit(model, X, y, checkpoint=path, epochs=5)
     same_fit(model, LogisticRegression(max_iter=10, **options).fit(X, y))
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_regressors_come_back(targets, tmp_path, rng):
+    X, y = rng.standard_normal((50, 3)), rng.standard_normal((50, targets))
+    model = fastopt.SGDRegressor(random_state=0).fit(X, y[:, 0] if targets == 1 else y)
+    fastopt.save(model, tmp_path / "model")
+    assert np.array_equal(fastopt.load(tmp_path / "model").predict(X), model.predict(X))

@@ -91,7 +91,10 @@ def warm_up(objective: Objective, w: Float64, sizes: list[int]) -> tuple[Float64
     """The minimum of F of growing samples, each to its statistical error, and the last one's curvature."""
     first, curvature = w, None
     for size in sizes:
-        level = Descent(objective.sample(size), w, curvature=curvature, rounds=False)
+        sample = objective.sample(size)
+        if sample is objective:
+            break
+        level = Descent(sample, w, curvature=curvature, rounds=False)
         # The minimum of a sample's F is off by half of this on all the data.
         error = w.size / size * max(level.value, 1e-3)
         for _ in range(20):

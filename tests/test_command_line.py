@@ -1,0 +1,337 @@
+"""The command line: what it prints and writes, its exit codes, and that no input ends in a traceback."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import dump_svmlight_file, load_breast_cancer
+from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.preprocessing import scale
+
+import fastopt
+from fastopt.__main__ import main
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "command_line.md"
+
+
+@pytest.fixture(scope="module")
+def cancer():
+    X, y = load_breast_cancer(return_X_y=True)
+    return scale(X), np.where(y == 1, 1.0, -1.0)
+
+
+@pytest.fixture
+def files(cancer, tmp_path, monkeypatch):
+    """train.svm and test.svm, in the working folder."""
+    X, y = cancer
+    monkeypatch.chdir(tmp_path)
+    dump_svmlight_file(X[:400], y[:400], "train.svm", zero_based=False)
+    dump_svmlight_file(X[400:], y[400:], "test.svm", zero_based=False)
+    return tmp_path
+
+
+def run(capsys, *argv):
+    code = main([str(a) for a in argv])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return code, out, err
+
+
+def entry(out, name):
+    return next(line.split(":", 1)[1].strip() for line in out.splitlines() if line.startswith(name + ":"))
+
+
+def test_train_predict_evaluate(files, cancer, capsys):
+    X, y = cancer
+    code, out, err = run(capsys, "train", "train.svm", "cancer.model", "--dtype", "float64")
+    assert code == 0
+    assert "epoch" in err
+    assert "epoch " not in out
+    expected = fastopt.LogisticRegression().fit(X[:400], y[:400])
+    assert float(entry(out, "F")) == pytest.approx(expected.objective_, rel=1e-6)
+    assert float(entry(out, "C n F")) == pytest.approx(400 * expected.objective_, rel=1e-6)
+    model = fastopt.load("cancer.model")
+    np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-2, atol=1e-3)
+
+    code, out, _ = run(capsys, "predict", "test.svm", "cancer.model")
+    assert code == 0
+    assert np.array_equal(np.array(out.split(), float), model.predict(X[400:]))
+    assert run(capsys, "predict", "test.svm", "cancer.model", "out.txt") == (0, "", "")
+    assert Path("out.txt").read_text() == out
+    _, out, _ = run(capsys, "predict", "test.svm", "cancer.model", "-b")
+    lines = out.splitlines()
+    assert lines[0] == "labels -1 1"
+    shares = np.array([line.split()[1:] for line in lines[1:]], float)
+    np.testing.assert_allclose(shares, model.predict_proba(X[400:]), rtol=1e-6, atol=1e-12)
+    _, out, _ = run(capsys, "predict", "test.svm", "cancer.model", "-r")
+    np.testing.assert_allclose(np.array(out.split(), float), model.decision_function(X[400:]), rtol=1e-6)
+
+    _, out, _ = run(capsys, "evaluate", "test.svm", "cancer.model")
+    p = model.predict_proba(X[400:])
+    assert f"accuracy {100 * model.score(X[400:], y[400:]):.4f} %" in out
+    assert f"AUC {roc_auc_score(y[400:], p[:, 1]):.6f}" in out
+    assert f"log loss {log_loss(y[400:], p):.6f}" in out
+
+
+def test_a_folder_is_as_good_as_its_file(files, capsys):
+    code, out, _ = run(capsys, "convert", "train.svm", "train.data")
+    assert code == 0
+    assert "400 rows x 30 columns" in out
+    _, from_file, _ = run(capsys, "train", "train.svm", "a.model", "--solver", "adam", "--seed", 3, "--epochs", 4, "-q")
+    _, from_folder, _ = run(
+        capsys, "train", "train.data", "b.model", "--solver", "adam", "--seed", 3, "--epochs", 4, "-q"
+    )
+    assert entry(from_file, "F") == entry(from_folder, "F")
+    assert run(capsys, "evaluate", "train.data", "a.model")[1] == run(capsys, "evaluate", "train.svm", "b.model")[1]
+    _, out, _ = run(capsys, "info", "train.data")
+    assert "400 x 30, 12,000 entries" in out
+    assert "checksums are right" in out
+    _, out, _ = run(capsys, "info", "a.model")
+    assert "LogisticRegression" in out
+    assert "classes:     -1, 1" in out.replace(".0", "")
+
+
+def test_standard_input(files, capsys, monkeypatch):
+    class Input:
+        buffer = None
+
+    for argv in (["train", "-", "m.model", "-q"], ["predict", "-", "m.model"], ["evaluate", "-", "m.model"]):
+        Input.buffer = io.BytesIO(Path("train.svm").read_bytes())
+        monkeypatch.setattr(sys, "stdin", Input)
+        code, out, _ = run(capsys, *argv)
+        assert code == 0
+        assert out
+    assert "(395/400)" in out or "accuracy 9" in out
+
+
+def test_holdout(files, cancer, capsys):
+    X, y = cancer
+    code, out, _ = run(capsys, "train", "train.svm", "m", "--holdout", 0.25, "--seed", 5, "--dtype", "float64", "-q")
+    assert code == 0
+    held_out = np.random.default_rng(5).random(400) < 0.25
+    expected = fastopt.LogisticRegression().fit(X[:400][~held_out], y[:400][~held_out])
+    score = expected.score(X[:400][held_out], y[:400][held_out])
+    assert f"accuracy {100 * score:.4f} % ({round(score * held_out.sum())}/{held_out.sum()})" in entry(out, "held out")
+    assert float(entry(out, "F")) == pytest.approx(expected.objective_, rel=1e-6)
+
+
+@pytest.mark.parametrize("solver", ["sgd", "lion", "lbfgs", "newton", "sdca", "saga"])
+def test_any_solver(solver, files, capsys):
+    code, out, _ = run(capsys, "train", "train.svm", "m", "--solver", solver, "--seed", 0, "-q", "--epochs", 3)
+    assert code == 0
+    assert entry(out, "solver").startswith(solver)
+    assert float(entry(out, "F")) < 0.4
+
+
+def test_checkpoints(files, capsys):
+    options = ["--solver", "adam", "--seed", 0, "-q", "-e", 0]
+    run(capsys, "train", "train.svm", "whole", *options, "--epochs", 6)
+    run(capsys, "train", "train.svm", "part", *options, "--epochs", 3, "--checkpoint", "ck")
+    _, out, _ = run(capsys, "train", "train.svm", "part", *options, "--epochs", 6, "--checkpoint", "ck")
+    assert "6 epochs" in out
+    assert np.array_equal(fastopt.load("part").coef_, fastopt.load("whole").coef_)
+    code, _, err = run(capsys, "train", "test.svm", "part", *options, "--checkpoint", "ck")
+    assert code == 1
+    assert "of the same data" in err
+
+
+@pytest.mark.parametrize("loss", ["hinge", "modified_huber", "squared_error", "huber", "poisson"])
+def test_other_losses(loss, files, cancer, capsys):
+    X, y = cancer
+    if loss == "poisson":
+        dump_svmlight_file(X[:400], np.maximum(y[:400], 0), "train.svm", zero_based=False)
+    options = ["--regression"] if loss == "huber" else []
+    code, out, err = run(capsys, "train", "train.svm", "m", "--loss", loss, "--seed", 0, "-q", *options)
+    assert code == 0, err
+    assert type(fastopt.load("m")).__name__ == (
+        "SGDClassifier" if loss in ("hinge", "modified_huber") else "SGDRegressor"
+    )
+    code, out, _ = run(capsys, "evaluate", "train.svm", "m")
+    assert ("R^2" if "SGDReg" in str(fastopt.load("m")) else "accuracy") in out
+
+
+def test_csv_from_training_to_prediction(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pyarrow", reason="CSV is read by pyarrow, which is not installed")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    city, age = rng.choice(["Rome", "Bonn", "Oslo"], 600), rng.integers(18, 80, 600)
+    bought = np.where((city == "Rome") | (age > 70), "yes", "no")
+    rows = [f"{c},{a},{b}\n" for c, a, b in zip(city, age, bought, strict=True)]
+    Path("a.csv").write_text("city,age,bought\n" + "".join(rows))
+    Path("new.csv").write_text("age,city\n" + "".join(f"{a},{c}\n" for a, c in zip(age, city, strict=True)))
+    code, _, err = run(capsys, "train", "a.csv", "m", "--target", "bought", "--n-hash", 64, "-q")
+    assert code == 0, err
+    _, out, _ = run(capsys, "predict", "new.csv", "m")
+    predicted = np.array(out.split())
+    assert (predicted == bought).mean() > 0.8
+    _, out, _ = run(capsys, "evaluate", "a.csv", "m")
+    assert f"accuracy {100 * (predicted == bought).mean():.4f} %" in out
+    code, _, err = run(capsys, "train", "a.csv", "m2", "-q")
+    assert code == 1
+    assert "target must name a column; got None. There are 'city', 'age', 'bought'." in err
+    Path("less.csv").write_text("age\n3\n")
+    code, _, err = run(capsys, "predict", "less.csv", "m")
+    assert code == 1
+    assert "there is no column 'city'" in err
+
+
+def test_columns_that_the_model_has_not_seen(files, capsys):
+    run(capsys, "train", "train.svm", "m", "-q")
+    Path("wide.svm").write_text("1 1:0.5 2:1 999:5\n-1 3:1\n1\n")
+    Path("narrow.svm").write_text("1 1:0.5 2:1\n-1 3:1\n1\n")
+    wide, narrow = (run(capsys, "predict", f"{name}.svm", "m", "-r") for name in ("wide", "narrow"))
+    assert wide == narrow
+    assert wide[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["train", "none.svm"], "none.svm: No such file or directory"),
+        (["train", "bad.svm"], "bad.svm, line 2: 'one 1:x'"),
+        (["train", "empty.svm"], "must hold at least one row"),
+        (["train", "one.svm"], "at least 2 classes"),
+        (["train", "train.svm", "no/where.model"], "a folder that is there"),
+        (["train", "train.svm", "m", "-c", "-1"], "C must be a number > 0; got -1.0."),
+        (["train", "train.svm", "m", "--holdout", "2"], "--holdout must be a number in [0, 0.99]"),
+        (["train", "train.svm", "m", "--solver", "sdca", "--l1-ratio", "1"], "solver must be one that can minimise"),
+        (["train", "train.svm", "m", "--solver", "sdca", "--checkpoint", "c"], "an update rule"),
+        (["train", "train.svm", "m", "--loss", "hinge", "-c", "1"], "give --alpha"),
+        (["train", "train.svm", "m", "--seed", "-1"], "random_state must be"),
+        (["train", "train.svm", "m", "--format", "xml"], "format must be one of"),
+        (["train", "-"], "MODEL must be named"),
+        (["train", "."], "it has no meta.json"),
+        (["predict", "train.svm", "none"], "none: No such file or directory"),
+        (["predict", "train.svm", "train.svm"], "must be a file that fastopt.save wrote"),
+        (["predict", "train.svm", "."], "MODEL must be a file"),
+        (["predict", "none.svm", "sound"], "none.svm: No such file or directory"),
+        (["predict", "bad.svm", "sound"], "bad.svm, line 2"),
+        (["predict", "zero.svm", "sound"], "numbered from 1"),
+        (["predict", "train.svm", "hinge", "-b"], "-b must be left out"),
+        (["evaluate", "empty.svm", "sound"], "there must be rows"),
+        (["convert", "train.svm", "folder"], "overwrite"),
+        (["convert", "train.parquet", "x"], "No such file"),
+        (["info", "train.svm"], "must be a file that fastopt.save wrote"),
+        (["info", "none"], "none"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_trouble_is_one_line(argv, message, files, capsys):
+    run(capsys, "train", "train.svm", "sound", "-q")
+    run(capsys, "train", "train.svm", "hinge", "-q", "--loss", "hinge", "--seed", 0)
+    run(capsys, "convert", "train.svm", "folder", "-q")
+    Path("bad.svm").write_text("1 1:2\none 1:x\n")
+    Path("empty.svm").write_text("")
+    Path("one.svm").write_text("1 1:2\n1 1:3\n")
+    Path("zero.svm").write_text("1 0:2\n")
+    before = sorted(os.listdir())
+    code, _, err = run(capsys, *argv)
+    assert code == 1
+    assert message in err
+    assert err.splitlines()[-1].startswith("fastopt: error: ")
+    assert sum("error" in line for line in err.splitlines()) == 1
+    assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["fly"], ["train"], ["train", "a", "b", "--loss", "x"], ["train", "a", "-c", "x"]]
+)
+def test_usage(argv, capsys):
+    code, _, err = run(capsys, *argv)
+    assert code == 2
+    assert "usage: fastopt" in err
+
+
+@pytest.mark.parametrize("command", [[], ["convert"], ["train"], ["predict"], ["evaluate"], ["info"]])
+def test_help(command, capsys):
+    code, out, _ = run(capsys, *command, "--help")
+    assert code == 0
+    assert "usage: fastopt" in out
+    if not command or command[0] in ("convert", "train", "predict"):
+        assert "\n  fastopt " in out  # examples
+    if not command:
+        assert "exit codes" in out
+
+
+def test_not_converged_is_a_warning(files, capsys):
+    code, out, err = run(capsys, "train", "train.svm", "m", "--solver", "gd", "--epochs", 2, "-q")
+    assert code == 0
+    assert "fastopt: warning: gd stopped with |gradient|" in err
+    assert "max_iter" in entry(out, "solver")
+
+
+def process(*argv, **how):
+    how = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how
+    return subprocess.Popen([sys.executable, "-m", "fastopt", *argv], **how)
+
+
+def test_a_pipe_that_closes_early(files):
+    with process("predict", "train.svm", "none") as done:
+        assert done.wait(60) == 1
+        assert done.stderr.read() == "fastopt: error: none: No such file or directory\n"
+    main(["train", "train.svm", "m", "-q"])
+    Path("long.svm").write_text(Path("train.svm").read_text() * 20)
+    with process("predict", "long.svm", "m", "-r") as running:
+        running.stdout.readline()
+        running.stdout.close()
+        assert running.wait(60) == 1
+        assert running.stderr.read() == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_interrupted_training_keeps_the_model(files):
+    with process("train", "train.svm", "m", "--solver", "sgd", "-e", "0", "--epochs", "1000000") as running:
+        for line in running.stderr:
+            if line.startswith("epoch    9"):
+                running.send_signal(signal.SIGINT)
+                break
+        out, err = running.communicate(timeout=60)
+        assert running.returncode == 130
+    assert err.splitlines()[-1] == "fastopt: interrupted"
+    assert "interrupted" in entry(out, "solver")
+    assert fastopt.load("m").n_iter_[0] >= 9
+
+
+# ------------------------------------------------------------------------------------------------------------ the page
+
+
+def test_the_walk_through_of_the_page(files, capsys, monkeypatch):
+    """Every command of docs/command_line.md, in turn, on a file that dump_svmlight_file wrote; what it prints, too."""
+    os.rename("train.svm", "cancer.svm")
+    os.rename("test.svm", "cancer.t.svm")
+    blocks = PAGE.read_text().split("```console\n")[1:]
+    commands = 0
+    for block in blocks:
+        for part in block.split("```")[0].split("$ ")[1:]:
+            command, _, shown = part.partition("\n")
+            if not command.startswith("fastopt ") or "|" in command or "clicks" in command:  # those are for the eye
+                continue
+            commands += 1
+            code, out, err = run(capsys, *command.split()[1:])
+            assert code == 0, (command, err)
+            for expected in filter(None, (line.strip() for line in shown.splitlines())):
+                name = expected.split("  ")[0]
+                if name in ("solver:", "..."):  # it tells of seconds
+                    continue
+                assert expected in [line.strip() for line in out.splitlines()], (command, expected, out)
+    assert commands >= 8
+
+
+def test_liblinear_finds_the_same_objective(files, cancer, capsys):
+    """Its ``train -s 0 -c 2 -e 1e-6`` on the same file: C n F to 1e-4."""
+    module = pytest.importorskip(
+        "liblinear.liblinearutil", reason="LIBLINEAR is not installed: pip install liblinear-official"
+    )
+    y, x = module.svm_read_problem("train.svm")
+    found = module.train(y, x, "-s 0 -c 2 -e 1e-6 -q")
+    w = np.array([found.get_decfun_coef(j) for j in range(1, 31)]) * found.get_labels()[0]
+    X, signs = cancer[0][:400], cancer[1][:400]
+    theirs = 0.5 * w @ w + 2 * np.logaddexp(0, -signs * (X @ w)).sum()
+    code, out, _ = run(capsys, "train", "train.svm", "m", "--no-intercept", "-c", 2, "-e", 1e-6, "-q")
+    assert code == 0
+    assert float(entry(out, "C n F")) == pytest.approx(theirs, rel=1e-4)
