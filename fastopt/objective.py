@@ -145,6 +145,11 @@ class Objective:
         """Parameters to start from, of X's dtype."""
         return np.zeros(self.shape, dtype=self.design.dtype)
 
+    @property
+    def rated(self) -> Objective:
+        """The rows that learning rates are tried on."""
+        return self
+
     def sample(self, size: int) -> Objective:
         """The objective of about `size` rows: runs of 16, one at random in each of equal parts of the rows (copied).
 

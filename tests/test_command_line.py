@@ -294,7 +294,7 @@ def test_interrupted_training_keeps_the_model(files):
         assert running.returncode == 130
     assert err.splitlines()[-1] == "fastopt: interrupted"
     assert "interrupted" in entry(out, "solver")
-    assert fastopt.load("m").n_iter_[0] >= 9
+    assert fastopt.load("m").n_iter_[0] >= 8  # the ninth had been told of, no more
 
 
 # ------------------------------------------------------------------------------------------------------------ the page

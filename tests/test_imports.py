@@ -17,7 +17,7 @@ FLOORS = [
     ["_validation"],
     ["losses", "_memory", "penalties", "schedules", "reference"],
     ["optimizers", "_design", "_parallel"],
-    ["_order"],
+    ["_order", "_chunks"],
     ["objective"],
     ["solvers.monitor", "solvers.one_hot", "solvers.resume"],
     ["solvers.stochastic"],  # its epochs are driven by another loop, sgd's

@@ -25,7 +25,7 @@ from fastopt._validation import check_choice, check_integer, fail
 __all__ = ["Block", "Source", "find"]
 
 #: Bytes of text that are parsed at once, and of one line at most.
-BLOCK, MOST_LINE = 1 << 22, 1 << 28
+BLOCK, MOST_LINE = 1 << 20, 1 << 28
 #: Rows of Parquet or of an array at once.
 ROWS = 1 << 16
 #: Different strings in a target at most.
@@ -142,7 +142,7 @@ class Source:
             if text.strip():
                 try:
                     X, y = parse(text, self.options)
-                except (ValueError, OverflowError, MemoryError) as error:
+                except (ValueError, OverflowError) as error:
                     raise ValueError(_explained(self.name, text, start, parse, self.options, error)) from None
                 yield Block(X, y, position, position)
 
@@ -300,7 +300,10 @@ def _last_line_end(text: bytes, quoted: bool) -> int:
 def _svmlight(text: bytes, options: dict[str, Any]) -> tuple[Any, Array]:
     """Rows of LIBSVM's text; columns as they are numbered."""
     dtype = np.dtype(options["dtype"])
-    X, y = load_svmlight_file(io.BytesIO(text), dtype=dtype, zero_based=True)
+    found = _plain_svmlight(text, dtype)
+    if found is None:  # comments, query numbers, or something to complain about
+        found = load_svmlight_file(io.BytesIO(text), dtype=dtype, zero_based=True)
+    X, y = found
     if X.shape[1] > 2**31 - 1:
         raise ValueError(f"a feature's number must be below 2**31 - 1; got {X.shape[1] - 1}")
     if not (np.isfinite(X.data).all() and np.isfinite(y).all()):
@@ -321,7 +324,7 @@ def _explained(
         try:
             parse(b"".join(lines[low:middle]), options)
             low = middle
-        except (ValueError, OverflowError, MemoryError) as found:
+        except (ValueError, OverflowError) as found:
             high, error = middle, found
     where = f"line {low + 1}" if not start else f"line {low + 1} behind byte {start:,}"
     return f"{name}, {where}: {lines[low].strip()[:60].decode(errors='replace')!r}: {error}"
@@ -364,3 +367,86 @@ def find(source: Any, format: str, options: dict[str, Any]) -> Source:
     packed = os.path.splitext(name)[1].lower() in PACKED
     fingerprint = [os.path.abspath(name), status.st_size, status.st_mtime_ns]
     return Source(name, format, options, 0 if packed else status.st_size, fingerprint)
+
+
+def _plain_svmlight(text: bytes, dtype: np.dtype[Any]) -> tuple[Any, Array] | None:
+    """What scikit-learn's parser gives, many times faster, of text that holds sound and plain rows alone; else None.
+
+    All numbers are decoded together, digit by digit. Plain: a label, then columns that rise, all in decimal notation.
+    """
+    if text.translate(None, b"0123456789+-.eE: \n\r"):
+        return None
+    a = np.frombuffer(text, np.uint8)
+    filled = np.concatenate([[False], a > 32, [False]])
+    edges = np.flatnonzero(filled[1:] != filled[:-1])
+    starts, stops = edges[::2], edges[1::2]
+    colons, lines = np.flatnonzero(a == 58), np.flatnonzero(a == 10)
+    first = np.zeros(len(starts) + 1, bool)  # the label of a line
+    first[np.searchsorted(starts, np.append(-1, lines))] = True
+    first = first[:-1]
+    features = ~first
+    begins, ends = starts[features], stops[features]
+    if len(begins) != len(colons) or not ((begins < colons) & (colons < ends - 1)).all():
+        return None
+    columns = _whole_numbers(a, begins, colons)
+    values, y = _decimals(text, a, colons + 1, ends), _decimals(text, a, starts[first], stops[first])
+    if columns is None or values is None or y is None:
+        return None
+    places = np.flatnonzero(first)
+    indptr = np.append(places - np.arange(len(places)), len(columns))
+    rising = np.diff(columns, prepend=-1) > 0
+    rising[indptr[:-1][np.diff(indptr) > 0]] = True  # a row's first entry
+    if not rising.all():
+        return None
+    with np.errstate(over="ignore"):
+        values = values.astype(dtype)
+    return csr_array((values, columns, indptr), shape=(len(y), int(columns.max(initial=0)) + 1)), y
+
+
+def _whole_numbers(a: Array, begins: Array, ends: Array) -> Array | None:
+    """Numbers of up to 10 digits and nothing else, between these places; None if there are others."""
+    lengths = ends - begins
+    longest = int(lengths.max(initial=0))
+    if longest > 10 or int(lengths.min(initial=1)) < 1:
+        return None
+    numbers = np.zeros(len(begins), np.int64)
+    for k in range(longest):  # the digits from the left
+        live = k < lengths
+        digits = a[np.where(live, begins + k, 0)].astype(np.int64) - 48
+        if (live & ((digits < 0) | (digits > 9))).any():
+            return None
+        numbers = np.where(live, 10 * numbers + digits, numbers)
+    return numbers
+
+
+def _decimals(text: bytes, a: Array, begins: Array, ends: Array) -> Array | None:
+    """Decimal numbers between these places, each the float64 next to it; None if something is no number.
+
+    Up to 15 digits are an integer that float64 holds, to be divided by a power of ten that it holds: the one rounding
+    is that of the division (Clinger, "How to read floating point numbers accurately", 1990). Longer ones and exponents
+    are Python's.
+    """
+    signed = np.isin(a[begins], (43, 45)) if len(begins) else np.zeros(0, bool)
+    lengths = ends - begins
+    digits, fraction = np.zeros(len(begins), np.int64), np.zeros(len(begins), np.int64)
+    points, odd = np.zeros(len(begins), np.int64), lengths > 17
+    if odd.sum() > 0.3 * len(odd):  # scikit-learn's is then as fast
+        return None
+    mantissas = np.zeros(len(begins), np.int64)
+    for k in range(min(17, int(lengths.max(initial=0)))):
+        live = k < lengths
+        letters = a[np.where(live, begins + k, 0)]
+        is_digit = live & (letters >= 48) & (letters <= 57)
+        mantissas = np.where(is_digit & (digits < 15), 10 * mantissas + letters - 48, mantissas)
+        digits += is_digit
+        fraction += is_digit & (points > 0)
+        points += live & (letters == 46)
+        odd |= live & ~is_digit & (letters != 46) & ~(signed & (k == 0))
+    odd |= (points > 1) | (digits > 15) | (digits == 0)
+    numbers = mantissas / 10.0**fraction
+    numbers[signed & (a[begins] == 45)] *= -1
+    try:
+        numbers[odd] = [float(text[b:e]) for b, e in zip(begins[odd].tolist(), ends[odd].tolist(), strict=True)]
+    except ValueError:
+        return None
+    return numbers

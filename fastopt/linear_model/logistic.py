@@ -16,6 +16,7 @@ from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from fastopt import optimizers
+from fastopt._chunks import Chunks
 from fastopt._design import WORK, Design
 from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
 from fastopt.linear_model._base import (
@@ -30,8 +31,9 @@ from fastopt.linear_model._base import (
 )  # fmt: skip
 from fastopt.objective import Objective
 from fastopt.solvers.auto import auto
+from fastopt.solvers.chunked import ChunkedEpochs, ChunkedObjective
 from fastopt.solvers.monitor import STOP_REASONS, Result
-from fastopt.solvers.stochastic import stochastic
+from fastopt.solvers.stochastic import Epochs, stochastic
 from fastopt.solvers.table import SOLVERS, able
 
 __all__ = ["LogisticRegression"]
@@ -48,6 +50,11 @@ SCIKIT_LEARNS = {
     "sag": ("saga", "lbfgs"),
     "saga": ("saga", "lbfgs"),
 }
+
+
+def _signs(y: Array, classes: Array) -> Array:
+    """Class numbers as the loss takes them."""
+    return np.where(y == 1, 1.0, -1.0) if len(classes) == 2 else y.astype(np.float64)
 
 
 def _in_pieces(function: Callable[[Array], Array], rows: Array) -> Array:
@@ -246,14 +253,15 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     # ------------------------------------------------------------------------------------------------------- fitting
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> LogisticRegression:
         """Fits the model.
 
         Parameters
         ----------
         X : array-like or sparse matrix (n_samples, n_features)
             C-ordered float32 or float64 and CSR with int32 or int64 indices are read as they are, never copied;
-            anything else is converted once.
+            anything else is converted once. Or `fastopt.data.Chunks`, with their own targets and weights, by an update
+            rule or "lbfgs", which is what "auto" means then.
         y : array-like (n_samples,)
             Class labels of any kind, at least two different ones.
         sample_weight : array-like (n_samples,) or None
@@ -274,28 +282,21 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     def _fit(self, X: Any, y: Any, sample_weight: Any, classes: Array | None = None) -> None:
         """`fit`, but for warnings; y may lack some of `classes`, if they are given."""
         optimizer = self._check_parameters()
-        C, l1_ratio = _strength(self.penalty, self.C, self.l1_ratio)
         rng = generator(self.random_state)
-        design = read(self, X, reset=True)
         data = X, y, sample_weight
-        y, classes = self._encode(y, design.shape[0], classes)
-        weights = weights_of(sample_weight, design.shape[0])
-        if self.class_weight is not None:
-            per_class = compute_class_weight(self.class_weight, classes=classes, y=classes[y], sample_weight=weights)
-            if not (np.isfinite(per_class) & (per_class >= 0)).all() or not per_class.any():
-                fail("class_weight", "finite and >= 0 for each class, > 0 for one", self.class_weight)
-            weights = per_class[y] * (1.0 if weights is None else weights)
-        total = float(design.shape[0] if weights is None else weights.sum())
-        binary = len(classes) == 2
-        objective = Objective(
-            design, np.where(y == 1, 1.0, -1.0) if binary else y.astype(np.float64),
-            loss="log_loss" if binary else "multinomial", alpha=1 / (C * total), sample_weight=weights,
-            fit_intercept=self.fit_intercept, n_outputs=1 if binary else len(classes), l1_ratio=l1_ratio,
-            n_jobs=self.n_jobs,
-        )  # fmt: skip
+        objective: Objective
+        if isinstance(X, Chunks):
+            objective, classes = self._chunked(X, y, sample_weight)
+        else:
+            objective, classes = self._objective(X, y, sample_weight, classes)
         finisher = None if optimizer is not None else self._finisher(objective)
+        chunked = isinstance(objective, ChunkedObjective)
+        if chunked and finisher not in (None, "auto", "lbfgs"):
+            fail("solver", "an update rule, 'lbfgs' or 'auto' for data in chunks", self.solver)
+        if chunked and finisher == "auto":
+            finisher = "lbfgs"
         w, state = self._start(objective, classes)
-        batch_size = self._batch_size(design)
+        batch_size = self._batch_size(objective)
         self.classes_ = classes
         with self._reporter(self.max_iter, data, self._fitted) as reporter:
             options: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "verbose": reporter}
@@ -306,9 +307,78 @@ class LogisticRegression(ClassifierMixin, LinearModel):
                 result = solver.run(objective, w, **options, **({"rng": rng} if solver.shuffles else {}))
             else:
                 assert optimizer is not None
-                result = stochastic(objective, w, optimizer, batch_size=batch_size, rng=rng, state=state, **options)
+                options |= {"state": state, "epochs_of": ChunkedEpochs if chunked else Epochs}
+                result = stochastic(objective, w, optimizer, batch_size=batch_size, rng=rng, **options)
                 self.solver_ = self.solver if isinstance(self.solver, str) else optimizer.name
             self._keep(result)
+
+    def _objective(
+        self, X: Any, y: Any, sample_weight: Any, classes: Array | None
+    ) -> tuple[Objective, Array]:
+        """F on these data, and the classes."""
+        design = read(self, X, reset=True)
+        y, classes = self._encode(y, design.shape[0], classes)
+        weights = weights_of(sample_weight, design.shape[0])
+        if self.class_weight is not None:
+            per_class = compute_class_weight(self.class_weight, classes=classes, y=classes[y], sample_weight=weights)
+            if not (np.isfinite(per_class) & (per_class >= 0)).all() or not per_class.any():
+                fail("class_weight", "finite and >= 0 for each class, > 0 for one", self.class_weight)
+            weights = per_class[y] * (1.0 if weights is None else weights)
+        total = float(design.shape[0] if weights is None else weights.sum())
+        return Objective(design, _signs(y, classes), sample_weight=weights, **self._terms(total, classes)), classes
+
+    def _terms(self, total: float, classes: Array) -> dict[str, Any]:
+        """What F is made of beside the data; `total` is the sum of the weights."""
+        C, l1_ratio = _strength(self.penalty, self.C, self.l1_ratio)
+        binary = len(classes) == 2
+        return {
+            "loss": "log_loss" if binary else "multinomial", "alpha": 1 / (C * total), "l1_ratio": l1_ratio,
+            "fit_intercept": self.fit_intercept, "n_outputs": 1 if binary else len(classes), "n_jobs": self.n_jobs,
+        }  # fmt: skip
+
+    def _chunked(self, chunks: Chunks, y: Any, sample_weight: Any) -> tuple[ChunkedObjective, Array]:
+        """F on chunks, and the classes; a first pass tells of classes, sizes and weights."""
+        if y is not None or sample_weight is not None:
+            raise ValueError("y and sample_weight must be None where X is Chunks, which have their own; got others.")
+        sizes: list[int] = []
+        sums: dict[Any, float] = {}
+        for X, labels, weights in chunks:
+            design = read(self, X, reset=not sizes)
+            labels = np.asarray(self._labels(labels, design.shape[0]))
+            s = weights_of(weights, design.shape[0], zeros=True)
+            for label in np.unique(labels):
+                sums[label] = sums.get(label, 0.0) + float(np.sum((labels == label) * (1.0 if s is None else s)))
+            sizes.append(design.shape[0])
+        if not sizes:
+            raise ValueError("source must give at least one chunk; got none.")
+        classes = np.unique(np.array(list(sums)))
+        if len(classes) < 2:
+            raise ValueError(f"y must hold at least 2 classes; got only one class, {classes[0]!r}.")
+        counts = np.array([sums[label] for label in classes])
+        if not counts.sum() > 0:
+            raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
+        per_class = np.ones(len(classes))
+        if self.class_weight == "balanced":
+            per_class = counts.sum() / (len(classes) * np.maximum(counts, 1e-300))
+        elif self.class_weight is not None and not isinstance(self.class_weight, dict):
+            fail("class_weight", "a dict, 'balanced' or None", self.class_weight)
+        elif self.class_weight is not None:
+            per_class = np.array([float(self.class_weight.get(label, 1.0)) for label in classes.tolist()])
+
+        def again() -> Iterator[tuple[Design, Array, Array | None]]:
+            for X, labels, weights in chunks:
+                design = read(self, X, reset=False)
+                labels = self._labels(labels, design.shape[0])
+                codes = np.searchsorted(classes, labels)
+                if not np.array_equal(classes[np.minimum(codes, len(classes) - 1)], labels):
+                    raise ValueError("source must give the same targets each time; got another class.")
+                s = weights_of(weights, design.shape[0], zeros=True)
+                if self.class_weight is not None:
+                    s = per_class[codes] * (1.0 if s is None else s)
+                yield design, _signs(codes, classes), s
+
+        total = float(counts @ per_class)
+        return ChunkedObjective(again, sizes, total, **self._terms(total, classes)), classes
 
     def _finisher(self, objective: Objective) -> str:
         """ "auto", or the key of `SOLVERS` that `solver` means for this objective."""
@@ -359,10 +429,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
 
     def _encode(self, y: Any, n_samples: int, classes: Array | None = None) -> tuple[NDArray[np.intp], Array]:
         """Class numbers of y, and the classes: y's own unless they are given."""
-        y = read_targets(self, y)
-        check_classification_targets(y)
-        if len(y) != n_samples:
-            raise ValueError(f"y must have as many elements as X has rows ({n_samples}); got {len(y)}.")
+        y = self._labels(y, n_samples)
         encoder = LabelEncoder().fit(y if classes is None else classes)
         classes = np.asarray(encoder.classes_)
         if len(classes) < 2:
@@ -370,11 +437,19 @@ class LogisticRegression(ClassifierMixin, LinearModel):
             raise ValueError(f"y must hold at least 2 classes; got only one class, {label!r}.")
         return encoder.transform(y), classes
 
-    def _batch_size(self, design: Design) -> int | str:
+    def _labels(self, y: Any, n_samples: int) -> Array:
+        """Targets, as many as there are rows."""
+        found: Array = read_targets(self, y)
+        check_classification_targets(found)
+        if len(found) != n_samples:
+            raise ValueError(f"y must have as many elements as X has rows ({n_samples}); got {len(found)}.")
+        return found
+
+    def _batch_size(self, objective: Objective) -> int | str:
         if isinstance(self.batch_size, str):
             return self.batch_size
-        if self.batch_size > design.shape[0]:
-            rule = f"an integer in [1, n_samples] or 'full'; n_samples is {design.shape[0]}"
+        if self.batch_size > objective.n_samples:
+            rule = f"an integer in [1, n_samples] or 'full'; n_samples is {objective.n_samples}"
             fail("batch_size", rule, self.batch_size)
         return int(self.batch_size)
 

@@ -242,6 +242,10 @@ class Epochs:
             return np.asarray(self.state["average"])
         return self.optimizer.averaged(self.w, self.state)
 
+    def order(self, rng: np.random.RandomState | np.random.Generator) -> NDArray[np.intp]:
+        """A new order of the rows for `run`."""
+        return epoch_order(rng, self.objective.design)
+
     @property
     def n_steps(self) -> int:
         """Steps of one epoch."""
@@ -424,7 +428,7 @@ def touch_shares(counts: NDArray[np.int64], n: int, b: int) -> NDArray[np.float6
 def stochastic(
     objective: Objective, w: NDArray[Any], optimizer: Optimizer, *, batch_size: int | str, tol: float, max_iter: int,
     rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0,
-    state: dict[str, Any] | None = None,
+    state: dict[str, Any] | None = None, epochs_of: Callable[..., Epochs] = Epochs,
 ) -> Result:  # fmt: skip
     """Minimises F from w by epochs in shuffled order until the gradient's norm over all the data is at most tol.
 
@@ -455,7 +459,7 @@ def stochastic(
         batch_size = auto_batch_size(objective.design, optimizer)
     before = resume.fitting(state, objective, optimizer, w)
     rng = resume.generator(before) or rng
-    epochs = Epochs(objective, optimizer, batch_size, w=w if before is None else before["run"]["w"], state=before)
+    epochs = epochs_of(objective, optimizer, batch_size, w=w if before is None else before["run"]["w"], state=before)
     averages = optimizer.averaged(epochs.w, epochs.state) is not epochs.w
     auto = optimizer.learning_rate == "auto"
     monitor = Monitor(objective, tol, verbose)
@@ -464,7 +468,7 @@ def stochastic(
     cycles = auto and not epochs.full and not averages and not optimizer._kernel.startswith("ftrl")
     run = resume.Run.of(before, optimizer, epochs.batch_size, w, monitor.rows[0])
     if run is None:
-        first = auto_learning_rate(objective, optimizer, epochs.batch_size) if auto and not converged else None
+        first = auto_learning_rate(objective.rated, optimizer, epochs.batch_size) if auto and not converged else None
         best, row = epochs.solution.copy(), monitor.rows[0]
         run = resume.Run(
             resume.settings(optimizer, epochs.batch_size), first, monitor.value, row, best, row,
@@ -481,7 +485,7 @@ def stochastic(
         while not converged and done < max_iter:
             if auto and epochs.state["t"] and not failures:
                 run = adjusted(run, epochs, cycles, averages)
-            order = None if epochs.full else epoch_order(rng, objective.design)
+            order = None if epochs.full else epochs.order(rng)
             steps = np.arange(epochs.n_steps) + float(epochs.state["t"])
             rate = run.scale * np.asarray(epochs.optimizer.rate(steps))
             if cycles:
