@@ -261,7 +261,7 @@ def test_help(command, capsys):
 def test_not_converged_is_a_warning(files, capsys):
     code, out, err = run(capsys, "train", "train.svm", "m", "--solver", "gd", "--epochs", 2, "-q")
     assert code == 0
-    assert "fastopt: warning: gd stopped with |gradient|" in err
+    assert "fastopt: warning: gd " in err
     assert "max_iter" in entry(out, "solver")
 
 
