@@ -290,7 +290,8 @@ class Objective:
         if g.size:
             g[:] = self._unpacked(gradient)
         penalised = self._penalised(w)
-        return total / self.n_samples + 0.5 * self.l2 * float(penalised @ penalised)
+        with np.errstate(over="ignore"):  # inf is for the solver to judge
+            return total / self.n_samples + 0.5 * self.l2 * float(penalised @ penalised)
 
     def _sum(self, kernel: Callable[..., Any], *w: Float64, wanted: bool = True) -> tuple[float, Float64]:
         """What a kernel adds up over all rows: a number, and if `wanted` an array like w; share by share, in order."""

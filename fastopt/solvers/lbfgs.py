@@ -107,14 +107,16 @@ class Scaled:
         if self.groups is not None:
             self.groups.center(u)
         if self.centred:
-            u[-1] += self.mean @ u[:-1]
+            with np.errstate(over="ignore", invalid="ignore"):
+                u[-1] += self.mean @ u[:-1]
         return (u / self.scale).reshape(-1)
 
     def parameters(self, u: Float64) -> Float64:
         """w of flat variables u."""
         w = u.reshape(self.shape) * self.scale
         if self.centred:
-            w[-1] -= self.mean @ w[:-1]
+            with np.errstate(over="ignore", invalid="ignore"):
+                w[-1] -= self.mean @ w[:-1]
         if self.groups is not None:
             self.groups.center(w)
         return w

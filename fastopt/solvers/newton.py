@@ -210,8 +210,9 @@ class Curvature:
 
     def solve(self, g: Float64) -> Float64:
         """``H^-1 g``; the diagonal alone where H has no factors."""
-        scaled = self.scale * g.reshape(-1)
-        return np.asarray(self.scale * self._solve(scaled)).reshape(g.shape)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is no direction
+            scaled = self.scale * g.reshape(-1)
+            return np.asarray(self.scale * self._solve(scaled)).reshape(g.shape)
 
 
 def _fill_null_space(objective: Objective, H: Float64) -> None:

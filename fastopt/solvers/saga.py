@@ -12,7 +12,7 @@ from fastopt._design import WORK
 from fastopt._kernels import saga as kernel
 from fastopt._order import ahead, epoch_order
 from fastopt.objective import Objective
-from fastopt.solvers.monitor import Checks, Monitor, Reporter, Result
+from fastopt.solvers.monitor import Checks, Monitor, Reporter, Result, norm
 from fastopt.solvers.one_hot import OneHot
 
 __all__ = ["saga"]
@@ -67,7 +67,8 @@ class Epochs:
 
     def _scaling(self) -> tuple[Float64, float]:
         """P and the mean over rows of the largest curvature, ``c sum_j P_j x_ij^2``."""
-        squares = self.design.column_squares / self.objective.n_samples
+        most = 1e300 / self.design.shape[1]  # squares of large values overflow; their sum must not
+        squares = np.minimum(self.design.column_squares / self.objective.n_samples, most)
         relative = np.append(squares, 1.0) / max(float(squares.sum()), 1e-300)
         scale = (relative + 1e-4) ** -0.5
         if not self.objective.fit_intercept:
@@ -95,7 +96,7 @@ class Epochs:
             call(self._kernel, *self.design.arrays, self.cells, self.table, order, start, end)
         if self._groups is not None:  # no prediction moves: the table remains what it is
             self._groups.center(self.w[:, None])
-        return float(np.linalg.norm(self._gradient(self.average.astype(np.float64))))
+        return norm(self._gradient(self.average.astype(np.float64)))
 
     def renew(self) -> tuple[float, float]:
         """F and its gradient's norm at w, over all the data: every slope and their average are new afterwards."""
@@ -106,7 +107,7 @@ class Epochs:
         g /= self.objective.n_samples
         self.average[:] = g
         value = total / self.objective.n_samples + self.objective.penalty.value(w[:-1])
-        return value, float(np.linalg.norm(self._gradient(g)))
+        return value, norm(self._gradient(g))
 
     def _gradient(self, g: Float64) -> Float64:
         """F's subgradient of least norm, from the losses' gradient."""

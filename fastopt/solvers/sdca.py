@@ -233,6 +233,9 @@ def sdca(
         while reason != "tol" and done < max_iter:
             estimate = epochs.run(epoch_order(rng, objective.design))
             done += 1
+            if not np.isfinite(epochs.w).all():  # rows whose squares overflow
+                reason, (found, done) = "diverged", kept
+                break
             if checks.wanted(done, estimate) or done == max_iter:
                 found = solution()
                 converged = check(found, done)

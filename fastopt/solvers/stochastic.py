@@ -634,7 +634,7 @@ def auto_learning_rate(objective: Objective, optimizer: Optimizer, batch_size: i
         if len(objective.weights):
             norms = norms * objective.weights.reshape(n, -1).max(axis=1)
     if not np.isfinite(norms).all():
-        return 0.0
+        return 1e-30  # some rules refuse 0, or divide by it
     curvature = objective.loss.max_curvature
     if optimizer._kernel not in ("sgd", "momentum", "nesterov") or not np.isfinite(curvature):
         return _calibrated(objective, optimizer, batch_size)
