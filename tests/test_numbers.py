@@ -22,6 +22,7 @@ MODELS = {
     "classifier": SGDClassifier(max_iter=4, random_state=0),
     "averaged": SGDClassifier(loss="log_loss", average=True, max_iter=4, random_state=0),
     "regressor": SGDRegressor(max_iter=4, random_state=0),
+    "log link": SGDRegressor(loss="poisson", max_iter=4, random_state=0),
 }  # fmt: skip
 
 
@@ -163,3 +164,10 @@ def test_subnormal_products_are_not_flushed():
     for design in (Design.from_array(X), Design.from_array(scipy.sparse.csr_array(X))):
         z = raw_prediction(design, np.array([1.0, 0.0]), 1, False)
         assert z.ravel().tolist() == [5e-324, 1e-310]
+
+
+def test_predictions_that_overflow_warn_of_nothing():
+    model = SGDRegressor(loss="gamma", max_iter=2).fit(np.ones((4, 1)), np.ones(4))
+    model.coef_[:] = 1.0
+    with np.errstate(all="raise"):
+        assert model.predict([[1e300], [-1e300]]).tolist() == [np.inf, 0.0]

@@ -1079,7 +1079,8 @@ class SGDRegressor(RegressorMixin, _SGD):
         return targets[:, None] if targets.ndim == 1 else targets
 
     def _link(self, z: Array) -> Array:
-        return np.exp(z) if self.loss in LOG_LINK else z
+        with np.errstate(over="ignore", under="ignore"):
+            return np.exp(z) if self.loss in LOG_LINK else z
 
     def _validation_scores(self, y: Array, z: Array, s: Array | None) -> Array:
         """R^2 of each target."""
