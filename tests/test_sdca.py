@@ -269,3 +269,14 @@ def test_the_estimators_errors_name_who_can():
         LogisticRegression(solver="sdca").fit(X, y)
     with pytest.raises(ValueError, match=r"F without an L2 penalty; got 'sdca'\. Use 'lbfgs' or 'newton' or 'saga'\.$"):
         LogisticRegression(solver="sdca", C=np.inf).fit(X[:100], y[:100])
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_warm_start_goes_on_from_the_coefficients(fit_intercept):
+    X = np.random.default_rng(0).standard_normal((300, 5))
+    y = X[:, 0] > 0
+    model = LogisticRegression(solver="sdca", fit_intercept=fit_intercept, warm_start=True, tol=1e-6, max_iter=200)
+    coef = model.fit(X, y).coef_
+    model.fit(X, y)
+    assert model.n_iter_[0] <= 1
+    np.testing.assert_allclose(model.coef_, coef, rtol=0, atol=1e-4)

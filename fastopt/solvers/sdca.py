@@ -130,7 +130,7 @@ class Epochs:
     def start_from(self, w: Float64) -> None:
         """Dual variables that fit w: the negative slopes there; w becomes what they stand for."""
         y, name = self.objective.y, self.objective.loss.name
-        z = self.objective.raw_prediction(w)[:, 0]
+        z = self.objective.raw_prediction(w[: self.objective.shape[0]])[:, 0]
         a = -self._slopes(z)[0]
         self.state[:, 0] = a if name == "squared_error" else y * a
         self.state[:, 1] = -y * z
