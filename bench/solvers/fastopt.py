@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 
 import numpy as np
@@ -103,16 +102,10 @@ def _rules() -> list[Rule]:
 
 
 def _solver_names() -> list[str]:
-    """The names that the estimator takes; its message for another one lists them."""
-    from fastopt import LogisticRegression
-    from fastopt.optimizers import OPTIMIZERS
+    """Ways to the minimum that are no update rule, each under its own name."""
+    from fastopt.solvers.table import SOLVERS
 
-    try:
-        LogisticRegression(solver="?").fit([[0.0], [1.0]], [0, 1])
-    except ValueError as error:
-        names = re.findall(r"'(\w+)'", str(error).partition("; got")[0])
-        return [name for name in names if name not in OPTIMIZERS]
-    raise AssertionError("LogisticRegression took '?' for a solver")
+    return [*SOLVERS, "auto"]
 
 
 def _estimators() -> list[Estimator]:
