@@ -10,7 +10,7 @@
 # make debug-test      the suite against a build that checks every index
 # make sanitize-test   the suite under the address and undefined-behaviour sanitizers (gcc)
 # make sanitize        the fuzzed arrays, model files and malformed data under the sanitizers
-# make fuzz            10,000 fuzzed arrays instead of the suite's 500
+# make fuzz            10,000 fuzzed fits instead of the suite's 500, and a matrix of more than 2^31 entries
 # make recipes         the recipes of CONTRIBUTING.md, carried out on a copy of the tree, and the tests of what they made
 # make wheel           sdist and abi3 wheel into dist, tested on every CPython that is found (WHEEL_ARGS=--all: all tests on each)
 # make release-dry-run the same from a tagged clone, through a package index on loopback
@@ -159,7 +159,7 @@ recipes: $(VENV)/.built
 	FASTOPT_RECIPES=1 $(PY) -m pytest tests/test_recipes.py $(TEST_ARGS)
 
 fuzz: $(VENV)/.built
-	FASTOPT_FUZZ=10000 $(PY) -m pytest --timeout=3600 tests/test_fuzz.py $(TEST_ARGS)
+	FASTOPT_FUZZ=10000 $(PY) -m pytest --timeout=3600 tests/test_fuzz.py tests/test_numbers.py $(TEST_ARGS)
 
 # They make environments of their own, since what they test is what others install.
 wheel:

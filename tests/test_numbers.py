@@ -1,15 +1,18 @@
 """Numbers at the ends of what floats hold: finite models, no warning that leaks, the processor's modes as found."""
 
+import os
+import threading
 import warnings
 
 import numpy as np
 import pytest
 import scipy.sparse
+from cases import csr
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from fastopt import LogisticRegression, LogisticRegressionCV, SGDClassifier, SGDRegressor, minimize, reference
-from fastopt._design import Design
+from fastopt._design import Design, check_csr
 from fastopt.losses import LOSSES
 from fastopt.objective import Objective, raw_prediction
 from fastopt.optimizers import OPTIMIZERS
@@ -171,3 +174,52 @@ def test_predictions_that_overflow_warn_of_nothing():
     model.coef_[:] = 1.0
     with np.errstate(all="raise"):
         assert model.predict([[1e300], [-1e300]]).tolist() == [np.inf, 0.0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("FASTOPT_FUZZ" not in os.environ, reason="reads 26 GB of holes: make fuzz runs it")
+def test_more_than_2_31_nonzeros(tmp_path):
+    """A memory-mapped CSR whose files are holes but for the ends: 64-bit counters from the first check to the sums."""
+    nnz = 2**31 + 1000
+    values = np.memmap(tmp_path / "values", np.float32, "w+", shape=(nnz,))
+    columns = np.memmap(tmp_path / "columns", np.int64, "w+", shape=(nnz,))
+    values[-3:], columns[-3:] = [1.0, 2.0, 4.0], [1, 2, 2**33]
+    indptr = np.array([0, 10, nnz - 3, nnz], np.int64)
+    X = csr(values, columns, indptr, (3, 2**33 + 1))
+    assert not check_csr(values, columns, indptr, X.shape)
+    columns[-1] = 2**33 + 1
+    with pytest.raises(ValueError, match=rf"got {2**33 + 1} in row 2, entry {nnz - 1}"):
+        check_csr(values, columns, indptr, X.shape)
+    columns[-1] = 3
+    design = Design.from_array(csr(values, columns, indptr, (3, 4)))
+    assert design.n_stored == nnz
+    assert np.shares_memory(design.values, values)
+    z = raw_prediction(design, np.array([0.0, 1.0, 10.0, 100.0]), 1, False)
+    assert z.ravel().tolist() == [0.0, 0.0, 421.0]
+
+
+def test_buffers_stay_exported_while_a_kernel_runs():
+    """Another thread can neither resize nor free what a kernel reads: NumPy refuses, and a deleted array lives on."""
+    n = 400_000
+    X, y = np.random.default_rng(0).standard_normal((n, 10)), np.arange(n) % 2
+    held = bytearray(X.tobytes())
+    view = np.frombuffer(held).reshape(n, 10)
+    done = threading.Event()
+    model = LogisticRegression(solver="gd", max_iter=20, tol=0.0, n_jobs=1)
+
+    def fit():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(view, y)
+        done.set()
+
+    thread = threading.Thread(target=fit)
+    thread.start()
+    refusals = 0
+    while not done.is_set():
+        with pytest.raises(BufferError):
+            held.extend(b"x")
+        refusals += 1
+    thread.join()
+    assert refusals
+    assert np.isfinite(model.coef_).all()
