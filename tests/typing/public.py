@@ -87,7 +87,7 @@ def estimators(X: NDArray[np.float32]) -> None:
     assert_type(model.solver_, str)
     assert_type(model.optimizer_state_, dict[str, Any])
     LogisticRegression(solver="sgd", learning_rate=lambda step: 0.1 / (1 + step))
-    LogisticRegression(1.0)  # type: ignore[call-arg]  # keywords only
+    LogisticRegression("l2", 1.0)  # type: ignore[call-arg]  # keywords only, but for penalty
     LogisticRegression(max_iter="many")  # type: ignore[arg-type]
 
 
