@@ -143,6 +143,8 @@ def test_pools_of_processes(tmp_path):
 @pytest.mark.parametrize("ends", ["in a fit", "in a fit of a pool", "in a hook"])
 def test_a_program_ends(ends, tmp_path):
     """With threads alive, idle or at work, and without a hang or a crash on the way out."""
+    if ends == "in a fit" and sys.version_info < (3, 14):
+        pytest.skip("before 3.14 CPython unwinds daemon threads at exit, which ends C++ code below NumPy (gh-87135)")
     out = run(tmp_path, f"""
         import atexit, threading, time
         import test_processes as here
