@@ -172,3 +172,25 @@ def test_epochs_of_any_number_of_outputs(n_outputs, layout, batch_size, dtype):
                 slot += g**2
                 w -= 0.1 * g / np.sqrt(slot + 1e-6)
         np.testing.assert_allclose(epochs.w, w, rtol=0, atol=2e-5 if dtype == np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 3])
+@pytest.mark.parametrize("rule", ["sgd", "adagrad"])
+def test_batches_of_several_blocks(n_outputs, rule, dtype):
+    """Rows so long that a batch goes through the stages in blocks: steps of the batch's gradient at once."""
+    rng = np.random.default_rng(3)
+    X = (rng.standard_normal((100, 20_000)) / 100).astype(dtype)
+    y = rng.integers(0, max(2, n_outputs), len(X)).astype(float)
+    loss, y = ("multinomial", y) if n_outputs > 1 else ("log_loss", 2 * y - 1)
+    F = Objective(Design.from_array(X), y, loss=loss, alpha=0.01, n_outputs=n_outputs)
+    epochs = Epochs(F, OPTIMIZERS[rule](learning_rate=0.1), batch_size=70)
+    order = rng.permutation(len(X))
+    epochs.run(order)
+    w, slot = np.zeros(F.shape), np.zeros(F.shape)
+    for rows in (order[:70], order[70:]):
+        g = reference.gradient(X[rows].astype(float), y[rows], w, loss=loss, alpha=0.01)
+        if rule == "adagrad":
+            slot += g**2
+            g = g / np.sqrt(slot + 1e-6)
+        w = w - 0.1 * g
+    np.testing.assert_allclose(epochs.w, w, rtol=0, atol=2e-5 if dtype == np.float32 else 1e-12)

@@ -124,6 +124,39 @@ def test_no_bit_depends_on_the_number_of_threads(large, layout, n_outputs):
         np.testing.assert_array_equal(raw_n, raw)
 
 
+@pytest.mark.parametrize("layout", ["csr", "dense", "float32"])
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_shares_add_up_to_the_formula(large, layout, n_outputs):
+    """NumPy's own sums over all rows at once."""
+    X = large[layout]
+    rng = np.random.default_rng(2)
+    w = rng.standard_normal((X.shape[1] + 1, n_outputs)) / 10
+    weights = rng.random(X.shape[0])
+    classes = rng.integers(0, max(2, n_outputs), X.shape[0])
+    if n_outputs == 1:
+        y, loss = np.where(classes, 1.0, -1.0), "log_loss"
+    else:
+        y, loss = classes.astype(float), "multinomial"
+    F = Objective(Design.from_array(X), y, loss=loss, alpha=1e-3, n_outputs=n_outputs, sample_weight=weights, n_jobs=2)
+    assert len(F.design.shares(n_outputs, len(w) * n_outputs)) > 1
+    X64 = X.astype(np.float64)
+    z = X64 @ w[:-1] + w[-1]
+    if n_outputs == 1:
+        losses, slopes = np.logaddexp(0, -y * z[:, 0]), -(y / (1 + np.exp(y * z[:, 0])))[:, None]
+    else:
+        each = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
+        losses, slopes = -each[np.arange(len(y)), classes], np.exp(each) - np.eye(n_outputs)[classes]
+    slopes = slopes * (weights / weights.sum())[:, None]
+    gradient = np.vstack([X64.T @ slopes + 1e-3 * w[:-1], slopes.sum(axis=0)])
+    value, found = F.value_and_gradient(w)
+    assert value == pytest.approx(losses @ weights / weights.sum() + 5e-4 * (w[:-1] ** 2).sum(), rel=1e-12)
+    np.testing.assert_allclose(found, gradient, rtol=0, atol=1e-12 * np.abs(gradient).max())
+    np.testing.assert_allclose(F.raw_prediction(w), z, rtol=0, atol=1e-12 * np.abs(z).max())
+    step = 1e-6 * w
+    along = (F.gradient(w + step) - F.gradient(w - step)) / 2e-6
+    np.testing.assert_allclose(F.hessian_product(w, w), along, rtol=0, atol=1e-7 * np.abs(along).max())
+
+
 @pytest.mark.parametrize("layout", ["csr", "dense"])
 def test_shares_cover_every_row_once(large, layout):
     design = Design.from_array(large[layout])
