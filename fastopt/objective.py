@@ -178,7 +178,7 @@ class Objective:
 
     def value(self, w: NDArray[Any]) -> float:
         """F at w."""
-        value = self._value(w, _NONE)
+        value, _ = self._value(w, wanted=False)
         return value + self.l1 * float(np.abs(self._penalised(w)).sum()) if self.l1 else value
 
     def value_at_zero(self) -> float:
@@ -205,8 +205,7 @@ class Objective:
 
     def smooth_value_and_gradient(self, w: NDArray[Any]) -> tuple[float, Float64]:
         """F without its L1 part, and its gradient, at w, in one pass over X."""
-        g = np.zeros(self.shape[0] * self.shape[1])
-        value = self._value(w, g)
+        value, g = self._value(w)
         g /= self.n_samples
         penalised = self._penalised(w)
         g[: penalised.size] += self.penalty.gradient(penalised)
@@ -283,26 +282,27 @@ class Objective:
         """Xw + b of every row, (n_samples, n_outputs)."""
         return raw_prediction(self.design, self._flat(w), self.n_outputs, self.fit_intercept, self.n_jobs)
 
-    def _value(self, w: NDArray[Any], g: Float64) -> float:
-        """F without its L1 part; the sum of the losses' gradients goes into g unless g is empty."""
+    def _value(self, w: NDArray[Any], wanted: bool = True) -> tuple[float, Float64]:
+        """F without its L1 part, and if `wanted` the sum of the losses' gradients, flat."""
         kernel: Callable[..., float] = passes.sparse_loss if self.design.sparse else passes.dense_loss
-        total, gradient = self._sum(kernel, self._packed(w), wanted=g.size > 0)
-        if g.size:
-            g[:] = self._unpacked(gradient)
+        total, sums = self._sum(kernel, self._packed(w), wanted=wanted)
         penalised = self._penalised(w)
         with np.errstate(over="ignore"):  # inf is for the solver to judge
-            return total / self.n_samples + 0.5 * self.l2 * float(penalised @ penalised)
+            value = total / self.n_samples + 0.5 * self.l2 * float(penalised @ penalised)
+        return value, self._unpacked(sums)
 
     def _sum(self, kernel: Callable[..., Any], *w: Float64, wanted: bool = True) -> tuple[float, Float64]:
         """What a kernel adds up over all rows: a number, and if `wanted` an array like w; share by share, in order."""
         size, work = len(w[0]) if wanted else 0, (2, BLOCK_ROWS * self._terms.width)
         shares = self.design.shares(self.n_outputs, size)
-
         free: list[Float64] = []
 
         def add(share: int) -> tuple[float, Float64]:
             room, total = np.empty(work), 0.0
-            sums = free.pop() if free else lines(1, size, np.dtype(np.float64))[0, :size]
+            try:
+                sums = free.pop()
+            except IndexError:  # asking first would race with the other threads
+                sums = lines(1, size, np.dtype(np.float64))[0, :size]
             sums[:] = 0
             for start, stop in self.design.pieces(self.n_outputs, shares[share]):
                 total += kernel(self._terms, *self.design.arrays, *w, sums, room, start, stop) or 0.0
