@@ -208,7 +208,10 @@ class Design:
 
     def _cut(self, start: int, stop: int, count: int) -> list[tuple[int, int]]:
         """Rows start .. stop - 1 in at most `count` ranges of about equally many elements, none empty."""
-        parts = np.linspace(0, 1, max(1, min(stop - start, count)) + 1)
+        count = min(stop - start, count)
+        if count <= 1:
+            return [(start, stop)]
+        parts = np.linspace(0, 1, count + 1)
         if self.indptr is None:
             cuts = start + np.rint((stop - start) * parts).astype(np.int64)
         else:

@@ -263,6 +263,14 @@ cdef extern from *:
         const double *z) noexcept nogil
 
 
+cdef inline Py_ssize_t packed_width(Py_ssize_t n_outputs, Py_ssize_t itemsize) noexcept nogil:
+    """Numbers that a feature's outputs take when packed: a quarter, a half, or several whole vectors of 64 bytes."""
+    cdef Py_ssize_t lanes = 64 // itemsize
+    if n_outputs <= lanes // 4:
+        return lanes // 4
+    return lanes // 2 if n_outputs <= lanes // 2 else (n_outputs + lanes - 1) // lanes * lanes
+
+
 cdef inline void dots(const real **x, const wide *w, Py_ssize_t n, wide *out) noexcept nogil:
     """The dot products of ROWS rows with w."""
     if real is float and wide is float:

@@ -6,7 +6,7 @@ is summed first, block by block, so that X crosses the memory bus once. Nothing 
 """
 from libc.string cimport memset
 
-from fastopt._kernels.block cimport ROWS, axpys, dots, many_axpy, many_dot, outputs_axpy, outputs_dot
+from fastopt._kernels.block cimport ROWS, axpys, dots, many_axpy, many_dot, outputs_axpy, outputs_dot, packed_width
 from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, plain_intercept, point, scalars, shrink,
                                     slopes, step_all)
 from fastopt._kernels.portable cimport prefetch, real
@@ -22,10 +22,7 @@ cdef enum:
 
 def width(Py_ssize_t n_outputs, Py_ssize_t itemsize):
     """Numbers that a feature's outputs take when packed: K and zeros, whole vectors."""
-    cdef Py_ssize_t lanes = 64 // itemsize
-    if n_outputs <= lanes // 4:
-        return lanes // 4
-    return lanes // 2 if n_outputs <= lanes // 2 else (n_outputs + lanes - 1) // lanes * lanes
+    return packed_width(n_outputs, itemsize)
 
 
 def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, real[:, ::1] packed,

@@ -1,4 +1,5 @@
 """What a pass needs beside X and the parameters; the stages' code is in terms.pxd."""
+from fastopt._kernels.block cimport packed_width
 from fastopt._kernels.loss cimport MULTINOMIAL
 
 BLOCK = MOST
@@ -15,4 +16,4 @@ cdef class Terms:
         self.n_features, self.n_outputs, self.intercept = n_features, n_outputs, intercept
         cdef Py_ssize_t n_rows = y.shape[0] // (1 if loss == MULTINOMIAL else n_outputs), K = n_outputs
         self.n_weights = n_outputs if weights.shape[0] > n_rows else min(weights.shape[0], 1)
-        self.width = K if K < 3 else 4 if K < 5 else (K + 7) // 8 * 8
+        self.width = packed_width(K, sizeof(double)) if K > 1 else 1
