@@ -60,7 +60,7 @@ def newton(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, 
             descent = Descent(objective, start)
             result = descent.w
             if monitor.rows:
-                monitor.rows.pop()
+                monitor.forget_last()
             if monitor.record(descent.value, norm(descent.gradient), 0, math.nan, descent.w):
                 reason, max_iter = "tol", 0
         while done < max_iter:

@@ -169,7 +169,7 @@ def saga(
                 done += 1
                 if not (checks.wanted(done, estimate) or done == max_iter):
                     continue
-                value, norm = epochs.renew()
+                value, size = epochs.renew()
             if not (np.isfinite(value) and value <= start * (1 + 1e-12)):
                 failures, scale, done = failures + 1, scale / 4, done - 1 if done < max_iter else done
                 epochs.w[:rows] = best.reshape(-1)
@@ -180,8 +180,8 @@ def saga(
                     break
                 continue
             failures = 0
-            converged = monitor.record(value, norm, done, rate, solution())
-            checks.measured(done, estimate, norm)
+            converged = monitor.record(value, size, done, rate, solution())
+            checks.measured(done, estimate, size)
             if value <= best_value:
                 best_value, best, best_row = value, solution(), monitor.rows[-1]
             elif value > best_value + 1e-12 * abs(start):  # by more than F's rounding

@@ -13,7 +13,7 @@ from fastopt._kernels import dual
 from fastopt._order import ahead, epoch_order
 from fastopt._validation import fail
 from fastopt.objective import Objective, raw_prediction
-from fastopt.solvers.monitor import Checks, Monitor, Reporter, Result
+from fastopt.solvers.monitor import Checks, Monitor, Reporter, Result, norm
 
 __all__ = ["sdca"]
 
@@ -146,7 +146,7 @@ class Epochs:
         s: Any = self.objective.weights if len(self.objective.weights) else 1.0
         a = self.state[:, 0] if name == "squared_error" else y * self.state[:, 0]
         weighted, lengths = s * a, np.sqrt(self.squares)
-        norm = float(np.linalg.norm(self.w[:-1]))
+        size = norm(self.w[:-1])
         if self.objective.fit_intercept:
             # w moves by no more than the sum of the changed rows' lengths.
             if name == "squared_error":
@@ -158,7 +158,7 @@ class Epochs:
                 keep = min(positive, negative) / max(positive, negative, 1e-300)
                 moved = (1 - keep) * float(np.sum((np.abs(weighted) * lengths)[heavy])) / len(y)
                 a = np.where(heavy, keep * a, a)
-            norm += moved / self.objective.l2
+            size += moved / self.objective.l2
         p = a if name == "squared_error" else y * a
         if name == "log_loss":
             p, tiny = np.clip(p, 0.0, 1.0), np.finfo(np.float64).tiny  # 0 log 0 is 0
@@ -167,7 +167,7 @@ class Epochs:
             conjugate = p * p / 2 - p * y
         else:
             conjugate = (p * p / 4 if name == "squared_hinge" else 0.0) - p
-        return float(-np.mean(s * conjugate)) - 0.5 * self.objective.l2 * norm**2
+        return float(-np.mean(s * conjugate)) - 0.5 * self.objective.l2 * size * size
 
 
 def sdca(
@@ -211,10 +211,9 @@ def sdca(
 
     def check(at: NDArray[Any], epoch: int) -> bool:
         value, gradient = objective.value_and_gradient(at)
-        norm = float(np.linalg.norm(gradient))
         gap = max(value - epochs.dual_value(), 0.0)
         gaps.append(gap)
-        return monitor.record(value, norm if smooth else (2 * objective.l2 * gap) ** 0.5, epoch, w=at)
+        return monitor.record(value, norm(gradient) if smooth else (2 * objective.l2 * gap) ** 0.5, epoch, w=at)
 
     reason, done = "max_iter", 0
     if start.any():

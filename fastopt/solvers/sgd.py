@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastopt.objective import Objective
 from fastopt.optimizers import Optimizer
 from fastopt.solvers.monitor import Reporter
-from fastopt.solvers.stochastic import Around, Epochs
+from fastopt.solvers.stochastic import Around, Epochs, next_cycle
 
 __all__ = ["Descent", "Settings", "sgd"]
 
@@ -129,10 +129,9 @@ class _Cycle:
 
     def next(self) -> float:
         """Begins the next cycle; what the rate is multiplied by."""
-        improved = self.best < self.start
-        self.at, self.length, self.start = 0, round(1.5 * self.length + 0.1), self.best
-        self.rising = self.rising and improved
-        return 0.5 if not improved else 1.3 if self.rising else 1.0
+        self.length, factor, self.rising = next_cycle(self.length, self.best < self.start, self.rising)
+        self.at, self.start = 0, self.best
+        return factor
 
 
 class _Group:

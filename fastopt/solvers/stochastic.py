@@ -530,17 +530,22 @@ def stochastic(
     return monitor.result(solution.copy(), done, reason, kept)
 
 
+def next_cycle(length: int, improved: bool, rising: bool) -> tuple[int, float, bool]:
+    """After a cycle of an automatic rate: the next one's length, the rate's factor, and whether rates still rise."""
+    rising = rising and improved
+    return round(LONGER * length + 0.1), (HIGHER if rising else 1.0) if improved else 0.5, rising
+
+
 def adjusted(run: resume.Run, epochs: Epochs, cycles: bool, averages: bool) -> resume.Run:
     """After an epoch with an automatic rate: the next one's course; starts anew where that is due."""
     run = replace(run)
     if cycles and run.at == run.length:
-        run.at, run.length = 0, round(LONGER * run.length + 0.1)
-        if run.best_row[2] < run.cycle_start:
-            run.scale *= HIGHER if run.rising else 1
-        else:
-            run.rising, run.scale = False, run.scale / 2
+        improved = run.best_row[2] < run.cycle_start
+        run.at, run.cycle_start = 0, run.best_row[2]
+        run.length, factor, run.rising = next_cycle(run.length, improved, run.rising)
+        run.scale *= factor
+        if not improved:
             epochs.restart(run.best, run.scale)
-        run.cycle_start = run.best_row[2]
     elif cycles:
         pass
     elif epochs.full and "u" in epochs.optimizer.slots:
