@@ -226,7 +226,6 @@ class Source:
 
     def _encoded(self, table: Any, options: dict[str, Any]) -> tuple[Any, Array | None]:
         """X and y of a table: dense if all columns are numbers, else CSR, strings hashed behind the numbers."""
-        pa, _ = _pyarrow("csv")
         n, dtype = table.num_rows, np.dtype(options["dtype"])
         numeric, hashed = options["numeric"], options["hashed"]
         missing = next((c for c in (*numeric, *hashed) if c not in table.column_names), None)
@@ -244,12 +243,10 @@ class Source:
             indices = np.empty((n, count), np.int32)
             indices[:, :width] = np.arange(width)
             for j, name in enumerate(hashed):
-                codes = table.column(name).cast(pa.string()).combine_chunks().dictionary_encode()
-                codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
-                words = [f"{name}={word}".encode() for word in codes.dictionary.to_pylist()]
-                places = np.array([murmurhash3_32(word, positive=True) % options["n_hash"] for word in words] + [0])
-                places[-1] = murmurhash3_32(f"{name}=".encode(), positive=True) % options["n_hash"]  # none given
-                chosen = codes.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)
+                codes, found = _strings(table.column(name))
+                texts = [f"{name}={word}".encode() for word in (*found, "")]  # the last: none given
+                places = np.array([murmurhash3_32(text, positive=True) % options["n_hash"] for text in texts])
+                chosen = codes.fill_null(len(found)).to_numpy(zero_copy_only=False)
                 indices[:, width + j] = width + places[chosen]
             indptr = np.arange(0, n * count + 1, count, dtype=np.int64)
             X = csr_array((values.reshape(-1), indices.reshape(-1), indptr), shape=(n, width + options["n_hash"]))
@@ -262,14 +259,13 @@ class Source:
             raise ValueError(f"the target {target!r} must have a value in each row; got none in {column.null_count}")
         if options["kinds"][options["names"].index(target)] == "number":
             return X, self._numbers(table, target)
-        codes = column.cast(pa.string()).combine_chunks().dictionary_encode()
-        codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
-        words = codes.dictionary.to_pylist()
-        self.labels += [word for word in words if word not in set(self.labels)]
+        codes, words = _strings(column)
+        known = set(self.labels)
+        self.labels += [word for word in words if word not in known]
         if len(self.labels) > MOST_LABELS:
             raise ValueError(f"the target {target!r} must have at most {MOST_LABELS:,} different strings; got more")
         place = {word: i for i, word in enumerate(self.labels)}
-        return X, np.array([place[word] for word in words], np.int32)[codes.indices.to_numpy(zero_copy_only=False)]
+        return X, np.array([place[word] for word in words], np.int32)[codes.to_numpy(zero_copy_only=False)]
 
     def _numbers(self, table: Any, name: str) -> Array:
         pa, _ = _pyarrow("csv")
@@ -287,6 +283,14 @@ class Source:
             text = f"column {name!r} must hold a finite number in each row; got {a[row]} in row {row} of its block."
             raise ValueError(f"{text} {remedy}")
         return a
+
+
+def _strings(column: Any) -> tuple[Any, list[str]]:
+    """A column as strings: the number of each row's, null where there is none, and which there are."""
+    pa, _ = _pyarrow("csv")
+    codes = column.cast(pa.string()).combine_chunks().dictionary_encode()
+    codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
+    return codes.indices, codes.dictionary.to_pylist()
 
 
 def _last_line_end(text: bytes, quoted: bool) -> int:
