@@ -261,7 +261,6 @@ def _train(arguments: argparse.Namespace) -> None:
     check_real("--holdout", arguments.holdout, low=0, high=0.99)
     with _opened(arguments) as found:
         X, y = found
-        model = _model(arguments, len(y))
         weights, held_out = None, None
         if arguments.holdout:
             draws = np.random.default_rng(arguments.seed).random(len(y))
@@ -269,6 +268,8 @@ def _train(arguments: argparse.Namespace) -> None:
             if held_out.all() or not held_out.any():
                 raise Trouble(f"--holdout must leave rows on both sides; got {arguments.holdout} of {len(y)} rows")
             weights = np.where(held_out, 0.0, 1.0)
+        rows = len(y) if held_out is None else int((~held_out).sum())
+        model = _model(arguments, rows)
         began, interrupted = time.perf_counter(), False
         try:
             with contextlib.redirect_stdout(sys.stderr):  # its lines for each epoch
@@ -286,7 +287,7 @@ def _train(arguments: argparse.Namespace) -> None:
             model.classes_ = found.labels[model.classes_]
         model.data_encoding_ = found.meta["encoding"]
         model_file.save(model, path)
-        _tell(model, len(y) if weights is None else int(weights.sum()), seconds, arguments)
+        _tell(model, rows, seconds, arguments)
         if held_out is not None:
             print("held out:    " + _scores(model, _held_out(found, model, held_out)))
         print(f"model:       {path}")
@@ -294,9 +295,10 @@ def _train(arguments: argparse.Namespace) -> None:
         raise KeyboardInterrupt
 
 
-def _model(arguments: argparse.Namespace, n: int) -> Any:
-    """The estimator that the options ask for."""
+def _model(arguments: argparse.Namespace, rows: int) -> Any:
+    """The estimator that the options ask for, to be fitted to so many rows."""
     a = arguments
+    max_iter = 100 if a.epochs is None else a.epochs
     common: dict[str, Any] = {
         "fit_intercept": not a.no_intercept,
         "random_state": a.seed,
@@ -305,11 +307,10 @@ def _model(arguments: argparse.Namespace, n: int) -> Any:
     if a.loss == "log_loss" and not a.regression:
         if a.alpha is not None:
             check_real("--alpha", a.alpha, low=0)
-        rows = n * (1 - a.holdout)
         C = a.C if a.C is not None else 1.0 if a.alpha is None else 1 / (a.alpha * rows) if a.alpha else float("inf")
         return linear_model.LogisticRegression(
             C=C, l1_ratio=a.l1_ratio, solver=a.solver, learning_rate=a.learning_rate, batch_size=a.batch_size,
-            class_weight=a.class_weight, tol=1e-4 if a.tol is None else a.tol, max_iter=a.epochs or 100, **common,
+            class_weight=a.class_weight, tol=1e-4 if a.tol is None else a.tol, max_iter=max_iter, **common,
         )  # fmt: skip
     if a.C is not None:
         raise Trouble("-c is for the loss log_loss; give --alpha")
@@ -320,7 +321,7 @@ def _model(arguments: argparse.Namespace, n: int) -> Any:
         "loss": a.loss, "alpha": alpha, "penalty": "elasticnet", "l1_ratio": a.l1_ratio,
         "optimizer": "sgd" if a.solver == "auto" else a.solver,
         "batch_size": 1 if a.batch_size == "auto" else a.batch_size,
-        "tol": 1e-4 if a.tol is None else a.tol, "max_iter": a.epochs or 100,
+        "tol": 1e-4 if a.tol is None else a.tol, "max_iter": max_iter,
     }  # fmt: skip
     regression = a.regression or a.loss not in CLASSIFIER_LOSSES or a.loss == "squared_error"
     if a.learning_rate != "auto" or a.solver != "auto":
