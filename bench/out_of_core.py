@@ -24,6 +24,7 @@ from statistics import median
 import numpy as np
 
 import fastopt.data
+from bench.machine import THREAD_VARIABLES
 from fastopt import LogisticRegression
 from fastopt._design import mapping
 
@@ -88,7 +89,7 @@ def measured(what: str, folder: Path, solver: str, tol: float, limit: int | None
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (limit << 20, limit << 20))
 
-    env = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    env = os.environ | dict.fromkeys(THREAD_VARIABLES, "1")
     done = subprocess.run([sys.executable, "-c", code], preexec_fn=limited, env=env, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{what} under {limit} MB: {done.stderr.strip().splitlines()[-1]}")

@@ -24,6 +24,7 @@ from pathlib import Path  # noqa: E402
 from statistics import median  # noqa: E402
 
 import numpy as np  # noqa: E402
+from threadpoolctl import threadpool_limits  # noqa: E402
 
 from bench.machine import facts  # noqa: E402
 from bench.problems import get  # noqa: E402
@@ -74,8 +75,8 @@ def medians(*runs: Callable[[], object]) -> list[float]:
     return [median(kept) for kept in times]
 
 
-def sgd(n: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).permutation(n)
+def order_of(n: int) -> np.ndarray:
+    return np.random.default_rng(0).permutation(n)
 
 
 def epoch(objective: Objective, rule: str, batch_size: int, order: np.ndarray) -> Callable[[], None]:
@@ -110,7 +111,7 @@ def reading(a: np.ndarray, threads: int = 1) -> Callable[[], object]:
 def rows() -> Iterator[Row]:
     text = get("text_like")
     n, y = text.X.shape[0], text.y
-    shuffled, straight = sgd(n), np.arange(n)
+    shuffled, straight = order_of(n), np.arange(n)
     X64 = text.X64
     wide, narrow = Objective(Design.from_array(X64), y, alpha=1e-4), Objective(Design.from_array(text.X), y, alpha=1e-4)
 
@@ -144,11 +145,11 @@ def rows() -> Iterator[Row]:
         X = rng.standard_normal((40_000_000 // d, d), dtype=np.float32)
         y = np.sign(X[:, 0]).astype(float)
         F = Objective(Design.from_array(X), y, alpha=1e-4)
-        memory, *others = medians(reading(X), *(epoch(F, name, 256, sgd(len(X))) for name in ("sgd", "adam")))
+        memory, *others = medians(reading(X), *(epoch(F, name, 256, order_of(len(X))) for name in ("sgd", "adam")))
         for name, seconds in zip(("SGD", "Adam"), others, strict=True):
             speed = f"{X.nbytes / seconds / 1e9:.1f} GB/s"
             yield Row(f"dense {name} epoch, batch 256, d = {d:,}", speed, "reading", memory / seconds, goal)
-    order = sgd(len(X))
+    order = order_of(len(X))
     ours, theirs = medians(epoch(F, "sgd", 1, order), scikit_learn(X, y))
     yield Row("dense SGD epoch, batch 1, d = 50", f"{ours * 1e3:.0f} ms", "scikit-learn's (speed)", theirs / ours, 3)
 
@@ -157,7 +158,7 @@ def rows() -> Iterator[Row]:
     for name, data, targets in (("dense", large, y), ("CSR", text.X, text.y)):
         w = np.zeros(data.shape[1] + 1)
         one, two = (Objective(Design.from_array(data), targets, alpha=1e-4, n_jobs=n_jobs) for n_jobs in (1, 2))
-        with allowed(2):
+        with threadpool_limits({"fastopt": 2}):
             runs = [lambda F=F, w=w: F.value_and_gradient(w) for F in (one, two)]
             memory, single, both = medians(reading(large, 2), *runs)
         yield Row(f"full gradient, 2 threads, {name}", f"{both * 1e3:.1f} ms", "one thread (speed)", single / both, 1.8)
@@ -170,7 +171,9 @@ def rows() -> Iterator[Row]:
     softmax = Objective(Design.from_array(X), digits, loss="multinomial", n_outputs=10, alpha=1e-4)
     binary = Objective(Design.from_array(X), np.sign(digits - 4.5), alpha=1e-4)
     for batch in (1, 256):
-        ten, one = medians(epoch(softmax, "sgd", batch, sgd(len(X))), epoch(binary, "sgd", batch, sgd(len(X))))
+        ten, one = medians(
+            epoch(softmax, "sgd", batch, order_of(len(X))), epoch(binary, "sgd", batch, order_of(len(X)))
+        )
         yield Row(f"softmax K = 10, d = 784, batch {batch}", f"{ten * 1e3:.0f} ms", "three binary epochs (speed)",
                   3 * one / ten, 1)  # fmt: skip
 
@@ -179,21 +182,6 @@ def rows() -> Iterator[Row]:
         if levels["baseline"] and levels[level]:
             yield Row(f"step of Adam, d = 1,000, {level}", f"{levels[level] * 1e9:.0f} ns", "the baseline's speed",
                       levels["baseline"] / levels[level], goal)  # fmt: skip
-
-
-class allowed:
-    """So many threads for the passes, whatever was pinned."""
-
-    def __init__(self, n: int):
-        from threadpoolctl import threadpool_limits
-
-        self.limits = lambda: threadpool_limits({"fastopt": n})
-
-    def __enter__(self):
-        self.inside = self.limits()
-
-    def __exit__(self, *_):
-        self.inside.restore_original_limits()
 
 
 def step_seconds(level: str) -> float | None:

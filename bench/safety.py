@@ -5,19 +5,20 @@ medians, measured in turns); and how far another Python thread comes while a fit
 another process.
 """
 
-import os
-import statistics
-import sys
-import threading
-import time
-import warnings
+from bench.machine import pin_threads
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+pin_threads()  # before anything imports NumPy
 
-from bench import problems
-from fastopt import LogisticRegression
-from fastopt._design import check_csr
+import os  # noqa: E402
+import statistics  # noqa: E402
+import sys  # noqa: E402
+import threading  # noqa: E402
+import time  # noqa: E402
+import warnings  # noqa: E402
+
+from bench import problems  # noqa: E402
+from fastopt import LogisticRegression  # noqa: E402
+from fastopt._design import check_csr  # noqa: E402
 
 ROUNDS = 9
 
