@@ -120,6 +120,21 @@ def test_holdout(files, cancer, capsys):
     assert float(entry(out, "F")) == pytest.approx(expected.objective_, rel=1e-6)
 
 
+def test_alpha_is_that_of_the_rows_trained_on(files, cancer, capsys):
+    X, y = cancer
+    options = ["--alpha", 0.01, "--holdout", 0.25, "--seed", 5, "--dtype", "float64", "-q"]
+    _, out, _ = run(capsys, "train", "train.svm", "m", *options)
+    kept = np.random.default_rng(5).random(400) >= 0.25
+    expected = fastopt.LogisticRegression(C=1 / (0.01 * kept.sum())).fit(X[:400][kept], y[:400][kept])
+    assert float(entry(out, "F")) == pytest.approx(expected.objective_, rel=1e-6)
+
+
+def test_no_epochs(files, capsys):
+    code, out, _ = run(capsys, "train", "train.svm", "m", "--epochs", 0, "-q")
+    assert code == 0
+    assert " 0 epochs" in entry(out, "solver")
+
+
 @pytest.mark.parametrize("solver", ["sgd", "lion", "lbfgs", "newton", "sdca", "saga"])
 def test_any_solver(solver, files, capsys):
     code, out, _ = run(capsys, "train", "train.svm", "m", "--solver", solver, "--seed", 0, "-q", "--epochs", 3)
