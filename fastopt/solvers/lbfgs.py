@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
+from scipy.sparse.linalg import LinearOperator, cg
 
 from fastopt.objective import Objective
 from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
@@ -16,6 +17,8 @@ from fastopt.solvers.one_hot import OneHot
 __all__ = ["lbfgs"]
 
 Float64 = NDArray[np.float64]
+#: Where the line search ends with a gradient's norm of up to so many tol, the rest is worth some Hessian products.
+NEAR = 1000
 
 
 def lbfgs(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, verbose: int | Reporter = 0) -> Result:
@@ -28,7 +31,8 @@ def lbfgs(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, v
 
     All arithmetic is float64, also on float32 data: in float32 the line search fails long before 1e-6. The result is
     rounded to X's type if its gradient's norm remains within tol. A run cannot be taken up again bit for bit: scipy
-    does not hand out the corrections.
+    does not hand out the corrections. Near the minimum steps change F by less than its rounding, and the line search
+    ends; what then is left of the gradient's norm above tol `polished` takes.
 
     References
     ----------
@@ -71,9 +75,41 @@ def lbfgs(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, v
                 reason = "tol"
             elif state["n_iter"] < max_iter and found.status != 1:
                 reason = "stalled"
+                w = polished(objective, state["w"], tol) if monitor.grad_norm <= NEAR * tol else state["w"]
+                if w is not state["w"]:
+                    state.update(w=w, n_iter=state["n_iter"] + 1)
+                    reason = "tol" if monitor.check(w, state["n_iter"]) else reason
         except KeyboardInterrupt:
             reason = "interrupted"
     return monitor.rounded_result(state["w"], state["n_iter"], reason)
+
+
+def polished(objective: Objective, w: Float64, tol: float) -> Float64:
+    """Newton's steps, each by conjugate gradients, that lower the gradient's norm: F cannot tell them apart any more.
+
+    With L1 the zeros stay, and so do the others' signs. w itself where the first step fails.
+    """
+    gradient = objective.gradient(w).reshape(-1)
+    for _ in range(3):
+        free = (w.reshape(-1) != 0) | (gradient != 0) if objective.l1 else np.ones(w.size, bool)
+
+        def product(v: Float64, w: Float64 = w, free: NDArray[np.bool_] = free) -> Float64:
+            whole = np.zeros(w.size)
+            whole[free] = v
+            return objective.hessian_product(w, whole)[free]
+
+        step = np.zeros(w.size)
+        hessian = LinearOperator((int(free.sum()),) * 2, matvec=product, dtype=np.float64)
+        step[free] = cg(hessian, -gradient[free], rtol=1e-3, maxiter=20)[0]
+        following = w + step.reshape(w.shape)
+        new = objective.gradient(following).reshape(-1)
+        crossed = objective.l1 and ((following * w)[: objective.n_features] < 0).any()
+        if crossed or not norm(new) < 0.5 * norm(gradient):
+            break
+        w, gradient = following, new
+        if norm(gradient) <= tol:
+            break
+    return w
 
 
 class Scaled:
