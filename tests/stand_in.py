@@ -23,9 +23,6 @@ SLOW = (
 )  # fmt: skip
 
 SLOWER_INTERCEPT = "expects the intercept's slower rate on CSR"
-DEFAULTS = "expects a warning that a default will change: ours is the coming one"
-TEXT = "expects another text"
-TOL = "compares two fits more closely than their tol or rounding: may pass by luck"
 EMPTY_TASK = "counts a task that scikit-learn's loop begins after its last iteration"
 INT64 = "expects int64 indices to be refused"
 #: Tests that ours do not pass, by the beginning of their names, and why.
@@ -48,14 +45,8 @@ DIFFERENT = {
     },
     "test_logistic": {
         "test_check_solver_option": "expects L1, elastic net and C=inf to be refused by solvers that can do them here",
-        "test_inconsistent_input": TEXT,
-        "test_max_iter[42-liblinear": TEXT,
-        "test_max_iter[42-sag": TEXT,
-        "test_max_iter[42-newton-cholesky": TEXT,
         "test_liblinear_dual_random_state": "expects another minimum for another random_state",
-        "test_logistic_cv[": TOL,
-        "test_scores_attribute_layout_elasticnet": TOL,
-        "test_logreg_l1": TOL,
+        "test_logistic_cv[": "compares two fits to 1.5e-6 whose tol is 1e-4",
         "test_logistic_cv_multinomial_score": "passes our parameters to a private function of scikit-learn's",
         "test_logreg_predict_proba_multinomial": "calls a private method",
         "test_dtype_match[csr_matrix-False-liblinear]": "expects float64 coefficients of float32 data",
@@ -68,10 +59,7 @@ DIFFERENT = {
         "test_large_sparse_matrix[csr_array-sag": INT64,
         "test_liblinear_with_large_values": "expects values above 1e30 to be refused, since liblinear hangs on them",
         "test_newton_cholesky_fallback_to_lbfgs": "expects lbfgs's number of iterations: our newton needs no fallback",
-        "test_logisticregressioncv_warns_with_use_legacy_attributes": DEFAULTS,
-        "test_l1_ratio_None_deprecated": DEFAULTS,
-        "test_lr_scoring_warns": DEFAULTS,
-        "test_logisticregression_warns_with_n_jobs": "expects a warning that n_jobs will go",
+        "test_logisticregression_warns_with_n_jobs": "expects a warning that n_jobs has no effect: here it has",
         "test_logistic_regression_callback_support[0]": EMPTY_TASK,
         "test_logistic_regression_callback_support[2]": EMPTY_TASK,
         "test_logistic_regression_callback_support_warning": "expects callbacks to work with lbfgs alone",
@@ -105,7 +93,7 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         for start, reason in DIFFERENT[item.module.__name__.rsplit(".", 1)[-1]].items():
             if item.name.startswith(start):
-                item.add_marker(pytest.mark.xfail(strict=reason != TOL, reason=reason))
+                item.add_marker(pytest.mark.xfail(strict=True, reason=reason))
 
 
 def run(*arguments):

@@ -18,6 +18,7 @@ from fastopt import LogisticRegression, LogisticRegressionCV, SGDClassifier, SGD
 from fastopt.solvers import monitor
 
 IGNORE = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+NEW = {"l1_ratios": (0,), "scoring": "accuracy", "use_legacy_attributes": False}  # the coming defaults of the path
 ESTIMATORS = [
     LogisticRegression(max_iter=4), LogisticRegression(solver="adam", max_iter=4, random_state=0),
     SGDClassifier(max_iter=4, random_state=0), SGDRegressor(max_iter=4, random_state=0),
@@ -30,7 +31,8 @@ def iris():
 
 
 @IGNORE
-@parametrize_with_checks([LogisticRegressionCV(cv=3, Cs=3, max_iter=50)])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@parametrize_with_checks([LogisticRegressionCV(cv=3, Cs=3, max_iter=50, **given) for given in ({}, NEW)])
 def test_scikit_learns_checks(estimator, check):
     """With three folds, as scikit-learn checks its own: the data of some checks have no five rows of a class."""
     check(estimator)
@@ -59,17 +61,19 @@ def test_the_path_is_scikit_learns(refit, load):
     options = {"Cs": [0.01, 0.1, 1.0], "cv": 3, "scoring": "neg_log_loss", "max_iter": 2000, "tol": 1e-6}
     options["refit"] = refit
     peer = peers.LogisticRegressionCV(l1_ratios=(0,), use_legacy_attributes=False, **options).fit(X, y)
-    ours = LogisticRegressionCV(**options).fit(X, y)
+    ours = LogisticRegressionCV(**NEW | options).fit(X, y)
     assert (ours.C_, ours.l1_ratio_) == pytest.approx((peer.C_, 0.0))
     np.testing.assert_allclose(ours.scores_, peer.scores_, atol=1e-4)
     np.testing.assert_allclose(ours.coefs_paths_, peer.coefs_paths_, atol=0.02)
     np.testing.assert_allclose(ours.coef_, peer.coef_, atol=0.01)
     assert ours.n_iter_.shape == peer.n_iter_.shape
     assert ours.score(X, y) == pytest.approx(peer.score(X, y), abs=1e-4)
-    threads = LogisticRegressionCV(n_jobs=2, **options).fit(X, y)
+    threads = LogisticRegressionCV(n_jobs=2, **NEW | options).fit(X, y)
     np.testing.assert_array_equal(threads.coef_, ours.coef_)
-    assert LogisticRegressionCV(use_legacy_attributes=True, **options).fit(X, y).scores_[1].shape == (3, 3)
-    options |= {"use_legacy_attributes": True, "l1_ratios": (0,)}
+    options |= {"use_legacy_attributes": True, "l1_ratios": None}
+    with pytest.warns(FutureWarning, match="'l1_ratios=None' was deprecated"):
+        assert LogisticRegressionCV(**options).fit(X, y).scores_[1].shape == (3, 3)
+    options["l1_ratios"] = (0,)
     legacy, theirs = LogisticRegressionCV(**options).fit(X, y), peers.LogisticRegressionCV(**options).fit(X, y)
     assert legacy.scores_.keys() == theirs.scores_.keys()
     for label in legacy.scores_:
@@ -86,7 +90,7 @@ def test_folds_may_lack_classes(n_classes):
     X, y = X[y < n_classes], np.array(["a", "b", "c"])[y[y < n_classes]]
     options = {"Cs": [0.01, 0.1], "cv": KFold(n_classes), "use_legacy_attributes": False, "max_iter": 500}
     for scoring in ("neg_brier_score", "accuracy", "neg_log_loss"):
-        ours = LogisticRegressionCV(scoring=scoring, solver="lbfgs", **options).fit(X, y)
+        ours = LogisticRegressionCV(scoring=scoring, solver="lbfgs", l1_ratios=(0,), **options).fit(X, y)
         theirs = peers.LogisticRegressionCV(scoring=scoring, l1_ratios=(0,), **options).fit(X, y)
         assert ours.coefs_paths_.shape == theirs.coefs_paths_.shape
         np.testing.assert_allclose(ours.coefs_paths_[..., :-1], theirs.coefs_paths_[..., :-1], atol=2e-3)
@@ -99,9 +103,10 @@ def test_folds_may_lack_classes(n_classes):
 
 def test_penalty_of_the_path():
     X, y = iris()
-    options = {"Cs": 2, "cv": 3, "max_iter": 2000, "tol": 1e-3}
-    for penalty, ratios in (("l2", None), ("l1", (1.0,)), ("elasticnet", (0.5,))):
-        given = {"l1_ratios": ratios} if penalty == "elasticnet" else {}
+    options = NEW | {"Cs": 2, "cv": 3, "max_iter": 2000, "tol": 1e-3}
+    del options["l1_ratios"]
+    for penalty, ratios in (("l2", (0.0,)), ("l1", (1.0,)), ("elasticnet", (0.5,))):
+        given = {"l1_ratios": ratios if penalty == "elasticnet" else None}
         with pytest.warns(FutureWarning, match="'penalty' was deprecated"):
             old = LogisticRegressionCV(penalty=penalty, **given, **options).fit(X, y)
         np.testing.assert_array_equal(old.coef_, LogisticRegressionCV(l1_ratios=ratios, **options).fit(X, y).coef_)
@@ -113,13 +118,43 @@ def test_penalty_of_the_path():
             LogisticRegressionCV(**wrong).fit(X, y)
 
 
+@pytest.mark.skipif(not hasattr(peers.LogisticRegressionCV(), "use_legacy_attributes"), reason="scikit-learn < 1.8")
+def test_defaults_of_the_path_are_scikit_learns():
+    """Its constructor, its warnings word for word, and what it leaves behind."""
+    X, y = load_iris(return_X_y=True)
+    X, y = scale(X)[y > 0], y[y > 0]
+    assert LogisticRegressionCV()._get_param_names() == sorted(
+        {*peers.LogisticRegressionCV._get_param_names(), "learning_rate", "batch_size"}
+    )
+    theirs = peers.LogisticRegressionCV().get_params()
+    ours = LogisticRegressionCV().get_params()
+    assert {name for name in theirs if ours[name] != theirs[name]} == {"solver"}
+    with pytest.warns(FutureWarning) as caught:
+        model = LogisticRegressionCV(Cs=[0.1, 1.0], cv=3).fit(X, y)
+    with pytest.warns(FutureWarning) as expected:
+        peer = peers.LogisticRegressionCV(Cs=[0.1, 1.0], cv=3).fit(X, y)
+    texts = [[" ".join(str(w.message).split()) for w in found] for found in (caught, expected)]
+    assert {w.filename for w in caught} == {__file__}
+    assert len(texts[0]) == len(texts[1]) == 3
+    for text, other in zip(*texts, strict=True):
+        assert text[:80] == other[:80]
+    assert model.scores_.keys() == peer.scores_.keys()
+    for name in ("C_", "l1_ratio_", "n_iter_"):
+        assert np.shape(getattr(model, name)) == np.shape(getattr(peer, name))
+    for name in ("scores_", "coefs_paths_"):
+        for label, values in getattr(peer, name).items():
+            np.testing.assert_allclose(getattr(model, name)[label], values, atol=1e-3)
+    assert model.score(X, y) == peer.score(X, y)
+
+
 @config_context(enable_metadata_routing=True)
 def test_weights_that_the_scorer_did_not_ask_for_are_refused():
     X, y = iris()
     scorer = make_scorer(accuracy_score).set_score_request(sample_weight=False)
-    model = LogisticRegressionCV(Cs=2, cv=3, scoring=scorer).fit(X, y, sample_weight=np.arange(1.0, len(y) + 1))
+    s = np.arange(1.0, len(y) + 1)
+    model = LogisticRegressionCV(Cs=2, cv=3, **NEW | {"scoring": scorer}).fit(X, y, sample_weight=s)
     with pytest.raises(TypeError, match="got unexpected argument"):
-        model.score(X, y, sample_weight=np.ones(len(y)))
+        model.score(X, y, sample_weight=s)
 
 
 @IGNORE
@@ -128,9 +163,9 @@ def test_metadata_reach_the_scorer():
     s = np.arange(1.0, len(y) + 1)
     with config_context(enable_metadata_routing=True):
         scorer = make_scorer(accuracy_score).set_score_request(sample_weight=True)
-        model = LogisticRegressionCV(Cs=2, cv=3, scoring=scorer).set_fit_request(sample_weight=True)
+        model = LogisticRegressionCV(Cs=2, cv=3, **NEW | {"scoring": scorer}).set_fit_request(sample_weight=True)
         routed = model.fit(X, y, sample_weight=s).scores_
-    np.testing.assert_array_equal(routed, LogisticRegressionCV(Cs=2, cv=3).fit(X, y, sample_weight=s).scores_)
+    np.testing.assert_array_equal(routed, LogisticRegressionCV(Cs=2, cv=3, **NEW).fit(X, y, sample_weight=s).scores_)
     with config_context(enable_metadata_routing=True):
         assert "sample_weight" in str(SGDClassifier().set_fit_request(sample_weight=True).get_metadata_routing())
 
@@ -194,7 +229,7 @@ def test_frames(library):
     names = ["a", "b", "c", "d"]
     frame = frames.DataFrame(dict(zip(names, X.T, strict=True)))
     s = np.arange(1.0, len(y) + 1)
-    for estimator in [*ESTIMATORS, LogisticRegressionCV(Cs=2, cv=3, max_iter=20)]:
+    for estimator in [*ESTIMATORS, LogisticRegressionCV(Cs=2, cv=3, max_iter=20, **NEW)]:
         labels = y if isinstance(estimator, SGDRegressor) else np.array(["x", "y", "z"])[y]
         model = clone(estimator).fit(frame, frames.Series(labels.tolist()), sample_weight=frames.Series(s))
         assert model.feature_names_in_.tolist() == names

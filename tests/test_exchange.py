@@ -9,7 +9,8 @@ from fastopt.optimizers import Adam
 
 MODELS = [
     LogisticRegression(tol=1e-2), LogisticRegression(solver=Adam(0.05), max_iter=200, tol=1e-1),
-    LogisticRegressionCV(Cs=[1.0], cv=2), SGDClassifier(loss="log_loss", random_state=0), SGDRegressor(random_state=0),
+    LogisticRegressionCV(Cs=[1.0], cv=2, l1_ratios=(0,), scoring="accuracy", use_legacy_attributes=False),
+    SGDClassifier(loss="log_loss", random_state=0), SGDRegressor(random_state=0),
 ]  # fmt: skip
 
 

@@ -157,6 +157,7 @@ def estimators(draw):
     rules, options = st.sampled_from([*OPTIMIZERS]), {"max_iter": 2, "random_state": 0}
     kind = draw(st.sampled_from(["logistic", "logistic", "classifier", "regressor", "cv"]))
     if kind == "cv":
+        options |= {"l1_ratios": (0,), "scoring": "accuracy", "use_legacy_attributes": draw(st.booleans())}
         return LogisticRegressionCV(Cs=[0.1, 1.0], cv=2, **options)
     if kind == "logistic":
         solver = draw(st.one_of(st.sampled_from(["auto", *SOLVERS]), rules))

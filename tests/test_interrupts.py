@@ -70,7 +70,9 @@ for cls in (SGDClassifier, SGDRegressor):
     measure(f"fit CSR {cls.__name__}", lambda: cls(max_iter=1, tol=None).fit(S, y))
     measure(f"partial_fit {cls.__name__}", lambda: descent.partial_fit(X, y))
     measure(f"predict {cls.__name__}", lambda: descent.predict(X))
-folds = LogisticRegressionCV(Cs=[1.0], cv=2, max_iter=2)
+folds = LogisticRegressionCV(
+    Cs=[1.0], cv=2, max_iter=2, l1_ratios=(0,), scoring="accuracy", use_legacy_attributes=False
+)
 measure("fit CV", lambda: folds.fit(X, y))
 measure("predict", lambda: model.predict(X))
 measure("predict_proba", lambda: model.predict_proba(X))

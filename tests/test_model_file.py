@@ -126,14 +126,15 @@ def test_fitted(solver, dtype, tmp_path):
     assert clone(again).get_params() == model.get_params()
 
 
+NEW = {"l1_ratios": (0,), "scoring": "accuracy", "use_legacy_attributes": False}  # the coming defaults of the path
 OTHERS = {
     "SGDClassifier": SGDClassifier(random_state=0),
     "averaged": SGDClassifier("log_loss", average=True, early_stopping=True, random_state=0),
     "softmax": SGDClassifier("multinomial", optimizer="adam", batch_size=8, random_state=0),
     "SGDRegressor": SGDRegressor(random_state=0),
     "automatic": SGDRegressor("huber", optimizer="nesterov", learning_rate="auto", penalty="l1", random_state=0),
-    "LogisticRegressionCV": LogisticRegressionCV(Cs=2, cv=3, max_iter=300),
-    "legacy": LogisticRegressionCV(Cs=2, cv=3, max_iter=300, use_legacy_attributes=True),
+    "LogisticRegressionCV": LogisticRegressionCV(Cs=2, cv=3, max_iter=300, **NEW),
+    "legacy": LogisticRegressionCV(Cs=2, cv=3, max_iter=300, **NEW | {"use_legacy_attributes": True}),
 }
 
 

@@ -21,7 +21,9 @@ from fastopt.solvers.table import SOLVERS
 LAYOUTS = {"dense": np.asarray, "csr": scipy.sparse.csr_array}
 MODELS = {
     **{name: LogisticRegression(solver=name, max_iter=4, random_state=0) for name in ("auto", *SOLVERS, *OPTIMIZERS)},
-    "cv": LogisticRegressionCV(Cs=[1.0], cv=2, max_iter=4),
+    "cv": LogisticRegressionCV(
+        Cs=[1.0], cv=2, max_iter=4, l1_ratios=(0,), scoring="accuracy", use_legacy_attributes=False
+    ),
     "classifier": SGDClassifier(max_iter=4, random_state=0),
     "averaged": SGDClassifier(loss="log_loss", average=True, max_iter=4, random_state=0),
     "regressor": SGDRegressor(max_iter=4, random_state=0),

@@ -24,7 +24,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 MODELS = {
     **{f"{solver}, {n_jobs}": LogisticRegression(solver=solver, n_jobs=n_jobs, max_iter=3, random_state=0)
        for solver in ("auto", "lbfgs", "newton", "sdca", "saga", "adam", "gd") for n_jobs in (None, 2)},
-    "cv, 2": LogisticRegressionCV(Cs=[0.1, 1.0], cv=2, max_iter=3, n_jobs=2, random_state=0),
+    "cv, 2": LogisticRegressionCV(
+        Cs=[0.1, 1.0], cv=2, max_iter=3, n_jobs=2, random_state=0, l1_ratios=(0,), scoring="accuracy",
+        use_legacy_attributes=False
+    ),
     "classifier, 2": SGDClassifier(max_iter=3, n_jobs=2, random_state=0),
     "regressor": SGDRegressor(max_iter=3, random_state=0),
 }  # fmt: skip

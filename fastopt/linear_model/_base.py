@@ -43,7 +43,8 @@ else:
 
 
 __all__ = [
-    "FRAMES", "LinearModel", "generator", "read", "read_targets", "unchanged_on_error", "weights_of", "with_callbacks",
+    "FRAMES", "LinearModel", "check_length", "generator", "read", "read_targets", "unchanged_on_error", "weights_of",
+    "with_callbacks",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -80,6 +81,13 @@ def read_targets(estimator: BaseEstimator, y: Any, **how: bool) -> Array:
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
     return np.asarray(_check_y(y, estimator=estimator, **how))
+
+
+def check_length(y: Any, n_samples: int) -> None:
+    """y has an element for each row; scikit-learn's words come last."""
+    if len(y) != n_samples:
+        rule = f"y must have as many elements as X has rows ({n_samples}); got {len(y)}."
+        raise ValueError(f"{rule} Found input variables with inconsistent numbers of samples: [{n_samples}, {len(y)}].")
 
 
 def weights_of(sample_weight: Any, n_samples: int, *, zeros: bool = False) -> Array | None:

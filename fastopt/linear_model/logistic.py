@@ -22,6 +22,7 @@ from fastopt._validation import check_bool, check_choice, check_integer, check_p
 from fastopt.linear_model._base import (
     FRAMES,
     LinearModel,
+    check_length,
     generator,
     read,
     read_targets,
@@ -49,6 +50,14 @@ SCIKIT_LEARNS = {
     "newton-cholesky": ("newton", "lbfgs"),
     "sag": ("saga", "lbfgs"),
     "saga": ("saga", "lbfgs"),
+}
+#: What scikit-learn's warning of `max_iter` begins with, by which users filter, where it is not "<solver> failed to
+#: converge".
+WORDS = {
+    "liblinear": "Liblinear failed to converge, increase the number of iterations. ",
+    "newton-cholesky": "Newton solver did not converge after {} iterations. ",
+    "sag": "The max_iter was reached which means the coef_ did not converge. ",
+    "saga": "The max_iter was reached which means the coef_ did not converge. ",
 }
 
 
@@ -441,8 +450,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         """Targets, as many as there are rows."""
         found: Array = read_targets(self, y)
         check_classification_targets(found)
-        if len(found) != n_samples:
-            raise ValueError(f"y must have as many elements as X has rows ({n_samples}); got {len(found)}.")
+        check_length(found, n_samples)
         return found
 
     def _batch_size(self, objective: Objective) -> int | str:
@@ -493,7 +501,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         """What did not happen, and which parameter to change."""
         asked = self.solver if self.solver in SCIKIT_LEARNS else self.solver_
         ran = "" if asked == self.solver_ else f"{self.solver_} stopped with "
-        text = f"{asked} failed to converge after {self.n_iter_[0]} iteration(s): {ran}|gradient| "
+        text = WORDS.get(asked, "").format(self.n_iter_[0]) if self.stop_reason_ == "max_iter" else ""
+        text += f"{asked} failed to converge after {self.n_iter_[0]} iteration(s): {ran}|gradient| "
         text += f"{self.grad_norm_:.3g} > tol {self.tol:.3g}: {STOP_REASONS[self.stop_reason_]}. "
         if self.stop_reason_ == "diverged":
             return text + "Scale the features (StandardScaler), or give a smaller learning_rate."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -49,16 +50,18 @@ class LogisticRegressionCV(LogisticRegression):
     ----------
     Cs : int or array-like of float, default 10
         The grid; an integer is that many values from 1e-4 to 1e4, evenly spaced in their logarithm.
-    l1_ratios : array-like of float or None, default None
-        As `LogisticRegression` takes them; each is tried with each C. None is L2 alone, (0.0,).
+    l1_ratios : array-like of float or None, default "warn"
+        As `LogisticRegression` takes them; each is tried with each C. None and the default are L2 alone, with
+        scikit-learn's warnings that they will be (0.0,).
     fit_intercept : bool, default True
     cv : int, splitter, iterable or None, default None
         Folds as in scikit-learn; None is 5 stratified ones. Rows of some classes may be missing in a fold's training
         rows: all classes take part in its fits.
     dual, penalty, intercept_scaling
         As in `LogisticRegression`; `penalty` is not None.
-    scoring : str, callable or None, default None
-        A scorer as in scikit-learn; None is the accuracy.
+    scoring : str, callable or None, default "warn"
+        A scorer as in scikit-learn; None is the accuracy, and so is the default, with scikit-learn's warning that it
+        will be "neg_log_loss".
     solver, learning_rate, batch_size, tol, max_iter
         As in `LogisticRegression`.
     class_weight : dict, "balanced" or None, default None
@@ -72,9 +75,10 @@ class LogisticRegressionCV(LogisticRegression):
         attributes that tell of a fit are missing.
     random_state : int, RandomState, Generator, SeedSequence or None, default None
         Order of the rows in update rules.
-    use_legacy_attributes : bool, default False
+    use_legacy_attributes : bool, default "warn"
         True gives `C_`, `l1_ratio_`, `coefs_paths_`, `scores_` and `n_iter_` the shapes that they had before
-        scikit-learn 1.8: dicts by class, values repeated for each class, no axis for l1_ratios if they are None.
+        scikit-learn 1.8: dicts by class, values repeated for each class, no axis for l1_ratios if they are None. The
+        default does so too, with scikit-learn's warning that it will be False.
 
     Attributes
     ----------
@@ -83,7 +87,7 @@ class LogisticRegressionCV(LogisticRegression):
     history_, objective_, grad_norm_, converged_, stop_reason_, solver_, optimizer_state_
         Of the fit on all rows.
     C_, l1_ratio_ : float
-        The best.
+        The best. What follows has these shapes with ``use_legacy_attributes=False``.
     Cs_ : ndarray (n_cs,)
     l1_ratios_ : ndarray (n_l1_ratios,)
     coefs_paths_ : ndarray (n_folds, n_l1_ratios, n_cs, n_outputs, n_features + fit_intercept)
@@ -102,12 +106,17 @@ class LogisticRegressionCV(LogisticRegression):
     -----
     ConvergenceWarning
         If fits end above `tol`; one warning tells how many of the folds' do.
+    FutureWarning
+        Of defaults that scikit-learn will change. ``l1_ratios=(0,), scoring="neg_log_loss",
+        use_legacy_attributes=False`` are the coming ones, without a warning.
 
     Examples
     --------
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = LogisticRegressionCV(Cs=[0.01, 0.1, 1.0], scoring="neg_log_loss", max_iter=300).fit(X, y)
+    >>> model = LogisticRegressionCV(
+    ...     Cs=[0.01, 0.1, 1.0], l1_ratios=(0,), scoring="neg_log_loss", use_legacy_attributes=False, max_iter=300
+    ... ).fit(X, y)
     >>> model.C_, model.scores_.shape
     (1.0, (5, 1, 3))
     """
@@ -116,11 +125,11 @@ class LogisticRegressionCV(LogisticRegression):
     __metadata_request__score = {"sample_weight": UNUSED}  # noqa: RUF012 (scikit-learn's protocol)
 
     def __init__(
-        self, *, Cs: Any = 10, l1_ratios: Any = None, fit_intercept: bool = True, cv: Any = None,
-        dual: bool = False, penalty: Any = "deprecated", scoring: Any = None, solver: Any = "auto",
+        self, *, Cs: Any = 10, l1_ratios: Any = "warn", fit_intercept: bool = True, cv: Any = None,
+        dual: bool = False, penalty: Any = "deprecated", scoring: Any = "warn", solver: Any = "auto",
         learning_rate: Any = "auto", batch_size: Any = "auto", tol: float = 1e-4, max_iter: int = 100,
         class_weight: Any = None, n_jobs: Any = None, verbose: int = 0, refit: bool = True,
-        intercept_scaling: float = 1.0, random_state: Any = None, use_legacy_attributes: bool = False,
+        intercept_scaling: float = 1.0, random_state: Any = None, use_legacy_attributes: bool | str = "warn",
     ) -> None:  # fmt: skip
         self.Cs = Cs
         self.l1_ratios = l1_ratios
@@ -174,17 +183,19 @@ class LogisticRegressionCV(LogisticRegression):
     def _grid(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The Cs and the l1_ratios, validated along with all else."""
         check_bool("refit", self.refit)
-        check_bool("use_legacy_attributes", self.use_legacy_attributes)
+        if not _is_default(self.use_legacy_attributes):
+            check_bool("use_legacy_attributes", self.use_legacy_attributes)
+        given = None if _is_default(self.l1_ratios) else self.l1_ratios
         if np.ndim(self.Cs) == 0:
             check_integer("Cs", self.Cs, low=1, rule="an integer >= 1 or a list of numbers > 0")
         Cs = np.logspace(-4, 4, self.Cs) if np.ndim(self.Cs) == 0 else np.asarray(self.Cs)
         if self.penalty == "deprecated":
-            ratios = np.asarray((0.0,) if self.l1_ratios is None else self.l1_ratios)
+            ratios = np.asarray((0.0,) if given is None else given)
         else:
             check_choice("penalty", self.penalty, PENALTIES)
-            if self.penalty == "elasticnet" and self.l1_ratios is None:
+            if self.penalty == "elasticnet" and given is None:
                 fail("l1_ratios", "a list of numbers in [0, 1] where penalty is 'elasticnet'", None)
-            ratios = np.asarray(self.l1_ratios if self.penalty == "elasticnet" else (float(self.penalty == "l1"),))
+            ratios = np.asarray(given if self.penalty == "elasticnet" else (float(self.penalty == "l1"),))
         for name, values in (("Cs", Cs), ("l1_ratios", ratios)):
             if values.ndim != 1 or not len(values):
                 fail(name, "a list of numbers", getattr(self, name))
@@ -260,7 +271,7 @@ class LogisticRegressionCV(LogisticRegression):
             self.C_: Any = float(Cs[C].mean())
             self.l1_ratio_: Any = float(ratios[ratio].mean())
         self._missed = sum(run[3] for run in runs)
-        if self.use_legacy_attributes:
+        if self.use_legacy_attributes:  # "warn" too
             self._to_legacy()
 
     def _fit_best(self, X: Any, labels: Array, s: Array | None, class_weight: Any, seed: int) -> None:
@@ -288,7 +299,7 @@ class LogisticRegressionCV(LogisticRegression):
         }
         self.scores_ = dict.fromkeys(classes, self.scores_.swapaxes(1, 2))
         self.n_iter_ = self.n_iter_.swapaxes(1, 2)[None]
-        if self.l1_ratios is None:  # the old attributes have no axis for it then
+        if self.l1_ratios is None or _is_default(self.l1_ratios):  # the old attributes have no axis for it then
             self.coefs_paths_ = {label: paths[:, :, 0] for label, paths in self.coefs_paths_.items()}
             self.scores_ = {label: scores[..., 0] for label, scores in self.scores_.items()}
             self.n_iter_ = self.n_iter_[..., 0]
@@ -296,9 +307,8 @@ class LogisticRegressionCV(LogisticRegression):
 
     def _warn(self) -> None:
         missed, fits = self.__dict__.pop("_missed"), np.size(self.n_iter_)
-        if self.penalty != "deprecated":
-            for text, category in _old_ways(self.penalty, None):
-                warnings.warn(text, category, stacklevel=3)
+        for text, category in self._old_ways():
+            warnings.warn(text, category, stacklevel=3)
         parts = []
         if self.refit and not self.converged_:
             parts.append(f"The fit on all rows ended with |gradient| {self.grad_norm_:.3g} > tol {self.tol:.3g}. ")
@@ -308,8 +318,39 @@ class LogisticRegressionCV(LogisticRegression):
             remedy = f"Raise max_iter ({self.max_iter}) or tol, or scale the features (StandardScaler)."
             warnings.warn("".join(parts) + remedy, ConvergenceWarning, stacklevel=3)
 
+    def _old_ways(self) -> Iterator[tuple[str, type[Warning]]]:
+        """scikit-learn's warnings, in its words."""
+        if _is_default(self.l1_ratios):
+            yield (
+                "The default value for l1_ratios will change from None to (0.0,) in version 1.10. From version 1.10 "
+                "onwards, only array-like with values in [0, 1] will be allowed, None will be forbidden. To avoid this "
+                "warning, explicitly set a value, e.g. l1_ratios=(0,).", FutureWarning,
+            )  # fmt: skip
+        if self.penalty != "deprecated":
+            yield from _old_ways(self.penalty, None)
+        elif self.l1_ratios is None:
+            yield (
+                "'l1_ratios=None' was deprecated in version 1.8 and will trigger an error in 1.10. Use an array-like "
+                "with values in [0, 1] instead.", FutureWarning,
+            )  # fmt: skip
+        if _is_default(self.scoring):
+            yield (
+                "The default value of the parameter 'scoring' will change from None, i.e. accuracy, to 'neg_log_loss' "
+                "in version 1.11. To silence this warning, explicitly set the scoring parameter: "
+                "scoring='neg_log_loss' for the new, scoring='accuracy' or scoring=None for the old default.",
+                FutureWarning,
+            )  # fmt: skip
+        if _is_default(self.use_legacy_attributes):
+            yield (
+                f"The fitted attributes of {type(self).__name__} will be simplified in scikit-learn 1.10 to remove "
+                "redundancy. Set `use_legacy_attributes=False` to enable the new behavior now, or set it to `True` to "
+                "silence this warning during the transition period while keeping the deprecated behavior for the time "
+                "being. The default value of use_legacy_attributes will change from True to False in scikit-learn "
+                "1.10.", FutureWarning,
+            )  # fmt: skip
+
     def _get_scorer(self) -> Any:
-        return get_scorer(self.scoring or "accuracy")
+        return get_scorer("accuracy" if self.scoring is None or _is_default(self.scoring) else self.scoring)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, **score_params: Any) -> float:
         """The scorer's value on these data, the accuracy if `scoring` is None.
@@ -335,6 +376,11 @@ class LogisticRegressionCV(LogisticRegression):
         router = MetadataRouter(owner=self).add_self_request(self)
         router = router.add(splitter=self.cv, method_mapping=to_splitter)
         return router.add(scorer=self._get_scorer(), method_mapping=to_scorer)
+
+
+def _is_default(value: Any) -> bool:
+    """Whether it is scikit-learn's mark of a parameter that was not given and whose default will change."""
+    return isinstance(value, str) and value == "warn"
 
 
 def _with_labels(scorer: Any, classes: Array) -> Any:

@@ -23,6 +23,7 @@ from fastopt._validation import check_bool, check_choice, check_integer, check_p
 from fastopt.linear_model._base import (
     FRAMES,
     LinearModel,
+    check_length,
     generator,
     read,
     read_targets,
@@ -745,8 +746,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
                     f"got 1 class, {label!r}."
                 )
             codes = np.searchsorted(found, y) if classes is None else _codes(y, found)
-        if len(y) != n_samples:
-            raise ValueError(f"y must have as many elements as X has rows ({n_samples}); got {len(y)}.")
+        check_length(y, n_samples)
         if codes is None:
             return np.where(y > 0, 1.0, -1.0), found
         if len(found) == 2:
@@ -1073,8 +1073,7 @@ class SGDRegressor(RegressorMixin, _SGD):
     def _targets(self, y: Any, n_samples: int) -> Array:
         """Targets with a column for each output."""
         targets = np.asarray(read_targets(self, y, multi_output=True, y_numeric=True), dtype=np.float64)
-        if len(targets) != n_samples:
-            raise ValueError(f"y must have as many elements as X has rows ({n_samples}); got {len(targets)}.")
+        check_length(targets, n_samples)
         self._flat_coef = targets.ndim == 1
         return targets[:, None] if targets.ndim == 1 else targets
 
