@@ -1,0 +1,5 @@
+"""The estimators on Dask: data stay on the workers, F and its minimum are those of one machine."""
+
+from fastopt.dask.logistic import LogisticRegression
+
+__all__ = ["LogisticRegression"]

@@ -1,0 +1,130 @@
+"""A Dask client and what is done with partitions through it: a function of each, and sums in a fixed order."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastopt._validation import fail
+
+__all__ = ["Cluster", "find_client", "needs"]
+
+#: Terms of a sum that one task adds up.
+FAN_IN = 8
+#: Bytes that the client or the scheduler may handle in a round without thought. Terms of a sum beyond it are added up
+#: on the workers, a common argument beyond it is sent once and not with each task.
+LIGHT = 1 << 20
+
+START = "Start one: from dask.distributed import Client; client = Client(), or Client('tcp://scheduler:8786')."
+
+
+def needs(module: str) -> Any:
+    """A module of Dask's; imported when it is first needed, so that fastopt does without it."""
+    try:
+        if module == "distributed":
+            import distributed
+
+            return distributed
+        import dask
+
+        return dask
+    except ImportError as error:
+        raise ImportError(f"fastopt.dask needs {module}: pip install 'fastopt[dask]'.") from error
+
+
+def find_client(client: Any = None) -> Any:
+    """The client that was given, or else the current one."""
+    distributed = needs("distributed")
+    if client is None:
+        try:
+            client = distributed.get_client()
+        except ValueError:
+            fail("client", "a Dask client, or None where there is a current one", None, START)
+    if not isinstance(client, distributed.Client):
+        fail("client", "a dask.distributed.Client", client, START, TypeError)
+    if client.asynchronous:
+        fail("client", "a synchronous client", client, "Leave out asynchronous=True.")
+    return client
+
+
+class Cluster:
+    """Partitions' futures are given to functions where they are.
+
+    Everything is a pure function of what went before, so that Dask itself recomputes on other workers what a dead one
+    has held, with the same bits.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self._names, self._count = secrets.token_hex(4), itertools.count()
+
+    def each(self, name: str, function: Callable[..., Any], *columns: Sequence[Any], **common: Any) -> list[Any]:
+        """Futures of ``function(*row, **common)`` for the rows of the columns, the first of which says where.
+
+        `name` is what Dask's dashboard shows. Tasks run where their partition is; they may run elsewhere when that
+        worker has died.
+        """
+        places = columns[0]
+        n = len(places)
+        heavy = {key: value for key, value in common.items() if getattr(value, "nbytes", 0) * n > LIGHT}
+        names = self.keys(name, n)
+        options: dict[str, Any] = {"pure": False}
+        if not heavy:  # tasks know of nothing but their partition: the scheduler runs them where it is
+            return list(self.client.map(function, *columns, key=names, **common, **options))
+        for key, value in heavy.items():
+            common[key] = self.client.submit(_same, value, key=self.keys(f"send-{key}", 1)[0])
+        workers: dict[str, list[int]] = {}
+        found = self.client.who_has(places)
+        for i, place in enumerate(places):
+            workers.setdefault(min(found.get(place.key) or [""]), []).append(i)
+        futures: list[Any] = [None] * n
+        for worker, members in workers.items():
+            if worker:
+                options |= {"workers": [worker], "allow_other_workers": True}
+            rows = [[column[i] for i in members] for column in columns]
+            new = self.client.map(function, *rows, key=[names[i] for i in members], **common, **options)
+            for i, future in zip(members, new, strict=True):
+                futures[i] = future
+        return futures
+
+    def sum(
+        self, name: str, function: Callable[..., Any], *columns: Sequence[Any], size: int = 0, **common: Any
+    ) -> Any:  # fmt: skip
+        """The sum of ``function(*row, **common)``: numbers, arrays, tuples or dicts of them; `size` bytes each.
+
+        The order of the additions follows the partitions' numbers and that size, not the workers.
+        """
+        terms = self.each(name, function, *columns, **common)
+        while len(terms) > FAN_IN and size * len(terms) > LIGHT:
+            groups = [terms[i : i + FAN_IN] for i in range(0, len(terms), FAN_IN)]
+            keys = self.keys(f"{name}-sum", len(groups))
+            terms = [self.client.submit(add, *group, key=key) for group, key in zip(groups, keys, strict=True)]
+        return add(*self.client.gather(terms))
+
+    def keys(self, name: str, n: int) -> list[str]:
+        """Names for tasks, new ones at each call."""
+        count = next(self._count)
+        return [f"fastopt-{name}-{self._names}{count:08x}-{i}" for i in range(n)]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def add(first: Any, *others: Any) -> Any:
+    """The sum of numbers, arrays, or tuples or dicts of these, from left to right; None is nothing."""
+    if first is None or any(other is None for other in others):
+        rest = [term for term in (first, *others) if term is not None]
+        return add(*rest) if rest else None
+    if isinstance(first, tuple):
+        return tuple(add(*terms) for terms in zip(first, *others, strict=True))
+    if isinstance(first, dict):
+        return {key: add(*[term[key] for term in (first, *others)]) for key in first}
+    total = first.copy() if isinstance(first, np.ndarray) else first
+    for other in others:
+        total += other
+    return total

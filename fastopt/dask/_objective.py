@@ -1,0 +1,171 @@
+"""F over all partitions, as the solvers of one machine ask for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fastopt.dask._cluster import Cluster
+from fastopt.dask._parts import Data, Outline, Share, Task, encode
+from fastopt.objective import Objective
+from fastopt.penalties import L2, ElasticNet, Penalty
+
+__all__ = ["Distributed", "distribute"]
+
+Float64 = NDArray[np.float64]
+
+
+class Distributed(Objective):
+    """An `Objective` whose rows are on Dask's workers: each evaluation is a round of O(parameters) numbers a partition.
+
+    Value, gradient, Hessian, its products, column moments and samples are those of `Objective`, with the same bits
+    whatever the number of workers. Raw predictions and single rows there are not.
+
+    Parameters
+    ----------
+    cluster : Cluster
+    shares : list of futures of Share
+    outline : Outline
+    task : Task
+    weight : float
+        The sum of all weights.
+    """
+
+    def __init__(self, cluster: Cluster, shares: list[Any], outline: Outline, task: Task, weight: float) -> None:
+        self.cluster, self.shares, self.task, self.weight = cluster, shares, task, weight
+        self.outline = outline
+        self.design: Any = outline
+        self.loss = task.loss
+        self.penalty: Penalty = ElasticNet(task.alpha, task.l1_ratio) if task.l1_ratio else L2(task.alpha)
+        self.l1_ratio, self.fit_intercept, self.n_outputs = task.l1_ratio, task.fit_intercept, task.n_outputs
+        self.n_samples, self.n_features = outline.shape
+        self.shape = (self.n_features + self.fit_intercept, self.n_outputs)
+        self.size = self.shape[0] * self.shape[1]
+        #: What was measured last: the parameters, F and its gradient's norm.
+        self.last: tuple[Float64, float, float] | None = None
+
+    def sum(self, name: str, function: Any, *columns: Any, size: int | None = None, **common: Any) -> Any:
+        """Sum over the partitions; by default of terms of as many numbers as there are parameters."""
+        size = 8 * self.size if size is None else size
+        return self.cluster.sum(name, function, self.shares, *columns, size=size, **common)
+
+    def completed(self, w: NDArray[Any], value: float, g: Float64) -> tuple[float, Float64]:
+        """F and its least subgradient at w from the partitions' sums of losses and of their gradients."""
+        value, flat = self._with_l2(w, value, g)
+        penalised = self._penalised(w)
+        if self.l1:
+            value += self.l1 * float(np.abs(penalised).sum())
+            flat[: penalised.size] = self.penalty.subgradient(penalised, flat[: penalised.size])
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.last = np.array(w, dtype=np.float64), value, float(np.linalg.norm(flat))
+        return value, flat.reshape(np.shape(w))
+
+    def _with_l2(self, w: NDArray[Any], value: float, g: Float64) -> tuple[float, Float64]:
+        penalised, g = self._penalised(w), g / self.weight
+        g[: penalised.size] += self.penalty.gradient(penalised)
+        return value / self.weight + 0.5 * self.l2 * float(penalised @ penalised), g
+
+    def value(self, w: NDArray[Any]) -> float:
+        """F at w."""
+        return self.value_and_gradient(w)[0]
+
+    def value_and_gradient(self, w: NDArray[Any]) -> tuple[float, Float64]:
+        """F and its gradient at w (with L1 the subgradient of least norm), in one round."""
+        return self.completed(w, *self.sum("gradient", evaluate, w=self._flat(w)))
+
+    def smooth_value_and_gradient(self, w: NDArray[Any]) -> tuple[float, Float64]:
+        """F without its L1 part, and its gradient, at w, in one round."""
+        sums = self.sum("gradient", evaluate, w=self._flat(w))
+        self.completed(w, *sums)
+        value, g = self._with_l2(w, *sums)
+        return value, g.reshape(np.shape(w))
+
+    def hessian_product(self, w: NDArray[Any], v: NDArray[Any]) -> Float64:
+        """Hessian of F at w, times v, in one round."""
+        product = self.sum("hessian-product", hessian_product, w=self._flat(w), v=self._flat(v)) / self.weight
+        penalised = self._penalised(v)
+        product[: penalised.size] += self.penalty.gradient(penalised)
+        return np.asarray(product).reshape(np.shape(v))
+
+    def hessian(self, w: NDArray[Any], dtype: DTypeLike | None = None) -> Float64:
+        """Hessian of F at w, (size, size), in one round: for few columns, since its size is what every worker sends."""
+        H = self.sum("hessian", hessian, size=8 * self.size**2, w=self._flat(w), dtype=dtype) / self.weight
+        penalised = np.arange(self.n_features * self.n_outputs)
+        H[penalised, penalised] += self.l2
+        return np.asarray(H)
+
+    def column_moments(self) -> tuple[Float64, Float64]:
+        """Weighted mean of each column, and of its squares."""
+        mean, square = self.sum("moments", column_moments, size=16 * self.n_features)
+        return mean / self.weight, square / self.weight
+
+    def mean_square(self) -> float:
+        """The mean of ``||x||^2``, without weights."""
+        return float(self.sum("row-norms", row_norms, size=8)) / self.n_samples
+
+    def sample(self, size: int) -> Objective:
+        """F of about `size` rows, from each partition its part, on the workers where they are."""
+        if size >= self.n_samples:
+            return self
+        shares = self.cluster.each("sample", sample, self.shares, part=size / self.n_samples)
+        rows, weight = self.cluster.sum("weigh", _weigh, shares, size=16)
+        outline = Outline((rows, self.n_features), self.outline.dtype, self.outline.sparse, self.outline.n_stored)
+        return Distributed(self.cluster, shares, outline, self.task, weight)
+
+
+def distribute(data: Data, task: Task) -> Distributed:
+    """F of a task on loaded data."""
+    cluster = data.cluster
+    shares = cluster.each("encode", encode, data.parts, range(len(data.parts)), task=task)
+    rows, weight = cluster.sum("weigh", _weigh, shares, size=16)
+    if not 0 < weight < np.inf:
+        raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
+    return Distributed(cluster, shares, data.outline, task, weight)
+
+
+def _weigh(share: Share | None) -> tuple[int, float]:
+    return (0, 0.0) if share is None else (share.design.shape[0], share.total)
+
+
+def evaluate(share: Share | None, w: Float64) -> Any:
+    """The weighted sum of a partition's losses and its gradient."""
+    if share is None:
+        return None
+    value, g = share.losses.value_and_gradient(w.reshape(-1))
+    return share.total * value, share.total * g
+
+
+def hessian_product(share: Share | None, w: Float64, v: Float64) -> Any:
+    """The same of the Hessian times v."""
+    return None if share is None else share.total * share.losses.hessian_product(w, v)
+
+
+def hessian(share: Share | None, w: Float64, dtype: DTypeLike | None) -> Any:
+    """The same of the Hessian."""
+    return None if share is None else share.total * share.losses.hessian(w, dtype)
+
+
+def column_moments(share: Share | None) -> Any:
+    """Weighted sums of the columns and of their squares."""
+    if share is None:
+        return None
+    mean, square = share.losses.column_moments()
+    return share.total * mean, share.total * square
+
+
+def row_norms(share: Share | None) -> float:
+    """The sum of ``||x||^2``."""
+    return 0.0 if share is None else float(share.design.row_norms_squared.sum())
+
+
+def sample(share: Share | None, part: float) -> Share | None:
+    """A part of the rows."""
+    if share is None:
+        return None
+    few = share.losses.sample(max(1, round(part * share.design.shape[0])))
+    weights = few.sample_weight if len(few.sample_weight) else None
+    if share.weights is not None and weights is None:  # they are all the same here, but not in other partitions
+        weights = np.full(few.n_samples, share.total / share.design.shape[0])
+    return Share(share.number, few.design, few.y, weights, share.task)

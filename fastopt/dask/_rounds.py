@@ -1,0 +1,396 @@
+"""Rounds: each partition goes an epoch on its own from a common start, and what they come to is merged."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastopt._validation import fail
+from fastopt.dask._objective import Distributed, evaluate
+from fastopt.dask._parts import Share
+from fastopt.optimizers import Optimizer
+from fastopt.solvers.monitor import Monitor, Reporter, Result
+from fastopt.solvers.sdca import Epochs as DualEpochs
+from fastopt.solvers.stochastic import Around, Epochs, auto_learning_rate
+
+__all__ = ["Averaging", "Until", "averaging", "cocoa", "rate_of"]
+
+Array = NDArray[Any]
+Float64 = NDArray[np.float64]
+
+#: A round is slow if it lowers F by less than this part of what all have: L-BFGS is better then.
+SLOW = 0.01
+#: Rounds undone in a row, each with half the learning rates of the one before, after which L-BFGS takes over.
+RETRIES = 5
+#: Rounds of dual ascent in which the gradient's norm must halve: L-BFGS is better otherwise.
+PATIENCE = 5
+
+
+def merged(sums: Any, weight: float) -> Any:
+    """Means of what the partitions came to: parameters, and the rule's state."""
+    w, state = sums
+    mean = {key: value / weight for key, value in state.items()}
+    if "t" in mean:  # partitions differ in their number of steps
+        mean["t"] = math.ceil(mean["t"] - 1e-9)
+    return w / weight, mean
+
+
+def measure_and_run(
+    share: Share | None, at: Float64 | None, w: Float64, state: dict[str, Any] | None, steps: Averaging, turn: int
+) -> Any:
+    """F's sums at one point, and from another what an epoch on this partition's rows alone comes to; all weighted.
+
+    The order of the rows follows from the seed, the turn and the partition's number.
+    """
+    if share is None:
+        return None
+    measured = None if at is None else evaluate(share, at)
+    if not steps.runs:
+        return measured, None
+    alpha = share.task.alpha if share.task.step_alpha is None else share.task.step_alpha
+    epochs = Epochs(
+        share.objective(alpha), steps.optimizer, steps.batch_size, w=w.reshape(-1, share.task.n_outputs), state=state,
+        around=steps.around,
+    )  # fmt: skip
+    if state is None:
+        epochs.optimizer._keep_start(epochs.w, epochs.state, steps.scale)
+    n, order = share.design.shape[0], None
+    if not epochs.full:
+        order = np.arange(n)
+        if steps.shuffle:
+            seeds = np.random.SeedSequence(steps.seed, spawn_key=(turn, share.number))
+            np.random.default_rng(seeds).shuffle(order)
+    rates = None
+    if steps.scale != 1:
+        rates = steps.scale * np.asarray(epochs.optimizer.rate(np.arange(epochs.n_steps) + float(epochs.state["t"])))
+    with np.errstate(over="ignore", invalid="ignore"):
+        epochs.run(order, rates)
+        weighted = {key: share.total * np.asarray(value, np.float64) for key, value in epochs.state.items()}
+        return measured, (share.total * epochs.w.astype(np.float64), weighted)
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """How the epochs of a round go.
+
+    Attributes
+    ----------
+    optimizer : Optimizer
+        With a learning rate that is a number or a schedule, counted in steps on a partition.
+    batch_size : int or "full"
+    seed : int
+    around : Around or None
+    shuffle : bool
+    scale : float
+        What the learning rates are multiplied by.
+    runs : bool
+        False only measures.
+    """
+
+    optimizer: Optimizer
+    batch_size: int | str
+    seed: int
+    around: Around | None = None
+    shuffle: bool = True
+    scale: float = 1.0
+    runs: bool = True
+
+
+@dataclass(frozen=True)
+class Until:
+    """When rounds end, apart from `max_iter`.
+
+    Attributes
+    ----------
+    tol : float or None
+        Of the gradient's norm; with `patience`, what an epoch must lower the lowest F by.
+    patience : int or None
+        scikit-learn's rule: so many epochs in a row without that. None: the gradient's norm, and rounds that are slow.
+    adapts, halves : bool
+        As in `fastopt.solvers.sgd.Settings`.
+    """
+
+    tol: float | None
+    patience: int | None = None
+    adapts: bool = False
+    halves: bool = False
+
+
+def rate_of(objective: Distributed, optimizer: Optimizer, batch_size: int | str) -> float:
+    """The learning rate "auto": the smallest that the partitions find for themselves."""
+    rates = objective.cluster.gather(
+        objective.cluster.each("rate", _rate, objective.shares, optimizer=optimizer, batch_size=batch_size)
+    )
+    return float(min(rate for rate in rates if rate is not None))
+
+
+def _rate(share: Share | None, optimizer: Optimizer, batch_size: int | str) -> float | None:
+    if share is None:
+        return None
+    objective = share.objective(share.task.alpha)
+    epochs = Epochs(objective, optimizer.with_learning_rate(0.0), batch_size)
+    return auto_learning_rate(objective, optimizer, epochs.batch_size)
+
+
+def averaging(
+    objective: Distributed, w: Array, steps: Averaging, until: Until, *, max_iter: int, reporter: Reporter,
+    state: dict[str, Any] | None = None,
+) -> Result:  # fmt: skip
+    """Rounds of an epoch of any update rule on each partition alone; parameters and the rule's state are averaged.
+
+    ``w <- sum_p S_p w_p / sum_p S_p``, S_p being the weight of a partition's rows. Each round also measures F and its
+    gradient at the last average, so that one round costs two passes and no more messages than one.
+
+    Without `Until.patience`, a round that raised F is undone and the next has half the learning rates; rounds end when
+    they are slow or the gradient's norm is at most tol.
+
+    References
+    ----------
+    Stich, "Local SGD converges fast and communicates little", ICLR 2019, theorem 2.2; Li, Huang, Yang, Wang, Zhang, "On
+    the convergence of FedAvg on non-IID data", ICLR 2020, theorem 1 (partitions that differ, weights): with learning
+    rates that fall like 1/t. At a constant rate they end near the minimum, which is why a finisher follows. Chen, Li,
+    Li, "Toward communication efficient adaptive gradient method", 2020, algorithm 3 (averaged second moments).
+    """
+    return _Course(objective, w, steps, until, reporter, state).run(max_iter)
+
+
+class _Course:
+    """The state of `averaging`: the last good average, and how its epochs go on."""
+
+    def __init__(
+        self, objective: Distributed, w: Array, steps: Averaging, until: Until, reporter: Reporter,
+        state: dict[str, Any] | None,
+    ) -> None:  # fmt: skip
+        self.objective, self.until = objective, until
+        self.monitor = Monitor(objective, until.tol if until.tol is not None and not until.patience else 0.0, reporter)
+        self.w = np.asarray(w, dtype=np.float64)
+        state = dict(state) if state else {}
+        self.turn, scale = int(state.pop("turn", 0)), float(state.pop("scale", steps.scale))
+        seed = int(state.pop("seed", steps.seed))
+        self.state: dict[str, Any] | None = state or None
+        self.steps = replace(steps, scale=scale, seed=seed)
+        self.done = 0
+        self.reason = "max_iter"
+
+    def solution(self, w: Float64, state: dict[str, Any] | None) -> Float64:
+        """The parameters to use of merged iterates."""
+        around = self.steps.around
+        if state is None:
+            return w
+        if around is not None:
+            return state["average"] if 0 < around.average <= state["t"] else w
+        return self.steps.optimizer.averaged(w, state)
+
+    def run(self, max_iter: int) -> Result:
+        """All rounds."""
+        objective, weight = self.objective, self.objective.weight
+        w, state = self.w, self.state  # what was merged last, not yet measured
+        good = (w, state)
+        first = last = best = math.inf
+        stale = failures = 0
+        try:
+            while True:
+                at = self.solution(w, state)
+                runs = self.done < max_iter
+                common = {"w": w, "state": state, "steps": replace(self.steps, runs=runs), "turn": self.turn}
+                with np.errstate(over="ignore", invalid="ignore"):
+                    sums, epoch = objective.sum("epoch", measure_and_run, at=at, **common)
+                    value, gradient = objective.completed(at, *sums)
+                norm = float(np.linalg.norm(gradient))
+                self.turn += runs
+                if self.done and not self._accepted(value, last, first):
+                    failures += 1
+                    w, state = good
+                    if failures > RETRIES * (1 if self.until.patience is None else 2):
+                        self.reason = "diverged" if self.until.patience else "stalled"
+                        break
+                    self.steps = replace(
+                        self.steps, scale=self.steps.scale * (0.5 if self.until.patience is None else 0.1)
+                    )
+                    self.done -= 1
+                    again = {"w": w, "state": state, "steps": self.steps, "turn": self.turn}
+                    epoch = objective.sum("epoch", measure_and_run, at=None, **again)[1]
+                    w, state = merged(epoch, weight)
+                    self.turn, self.done = self.turn + 1, self.done + 1
+                    continue
+                good, failures = (w, state), 0
+                self.w, self.state = w, state
+                rate = self.steps.scale * float(np.max(self.steps.optimizer.rate(float((state or {}).get("t", 0)))))
+                converged = self.monitor.record(value, norm, self.done, rate, at)
+                if self.done == 0:
+                    first = value
+                if self.until.patience is None:
+                    slow = self.done > 0 and last - value < SLOW * (first - value)
+                    self.reason = "tol" if converged else "stalled" if slow else "max_iter"
+                elif self.done and self.until.tol is not None:
+                    stale = 0 if value <= best - self.until.tol else stale + 1
+                    best = min(best, value)
+                    if stale >= self.until.patience:
+                        stale, over = 0, not self.until.adapts or rate <= 1e-6
+                        self.reason = "no_change" if over else "max_iter"
+                        self.steps = replace(self.steps, scale=self.steps.scale / 5)
+                if self.until.halves and value >= last:
+                    self.steps = replace(self.steps, scale=self.steps.scale / 2)
+                last = value
+                if self.reason != "max_iter" or not runs:
+                    break
+                w, state = merged(epoch, weight)
+                self.done += 1
+        except KeyboardInterrupt:
+            self.reason = "interrupted"
+        return self._result()
+
+    def _accepted(self, value: float, last: float, first: float) -> bool:
+        """Whether a round may stand: F has not risen; by scikit-learn's rule, it is finite."""
+        return value <= last if self.until.patience is None else math.isfinite(value)
+
+    def _result(self) -> Result:
+        at = self.solution(self.w, self.state)
+        state = (self.state or {}) | {"turn": self.turn, "scale": self.steps.scale, "seed": self.steps.seed}
+        if not self.monitor.rows:  # interrupted before anything was measured
+            self.monitor.record(math.nan, math.nan, 0)
+        return self.monitor.result(at.reshape(self.objective.shape), self.done, self.reason, state)
+
+
+# --- the dual ---------------------------------------------------------------------------------------------------------
+
+
+def dual_epoch(
+    share: Share | None, before: Any, w: Float64, center: float, scale: DualScale, turn: int
+) -> tuple[Any, ...] | None:  # fmt: skip
+    """F's sums at w; dual variables after an epoch on this partition from w, and by how much that moves w.
+
+    The partition's own problem is CoCoA+'s: its rows move w ``sigma`` times as far as they do in F, so that the moves
+    of all can be added. `before` is what the last epoch returned; None begins, with dual variables zero, and "warm"
+    with those that belong to w, whose sum is what is returned.
+    """
+    if share is None:
+        return None
+    share = share._merged
+    # With this strength of the penalty 1 / (l2 n) of the partition alone, times its weights, is sigma / (l2 n) of all.
+    task = share.task
+    own = share.objective(task.alpha * scale.weight / (scale.sigma * share.total))
+    epochs = DualEpochs(own)
+    epochs.c2 = epochs._kernel.c2 = scale.c2
+    point = w if task.fit_intercept else np.append(w, 0.0)
+    if before == "warm":
+        epochs.start_from(np.append(w[:-1], center) if task.fit_intercept else w)
+        moved = epochs.w - np.append(np.zeros(len(point) - 1), epochs.center)
+        return epochs.state, None, moved / scale.sigma
+    measured = evaluate(share, np.append(w[:-1], center) if task.fit_intercept else w)
+    if before is not None:
+        epochs.state[...] = before[0]
+    epochs.w[...], epochs.center = point, center
+    order = np.arange(share.design.shape[0])
+    np.random.default_rng(np.random.SeedSequence(scale.seed, spawn_key=(turn, share.number))).shuffle(order)
+    epochs.run(order)
+    moved = np.append(epochs.w[:-1], epochs.center) - point  # `run` has left the end point of b in center
+    return epochs.state, measured, moved / scale.sigma
+
+
+def _told(pair: tuple[Any, ...] | None) -> Any:
+    """What leaves the worker of an epoch: not the dual variables."""
+    return None if pair is None else pair[1:]
+
+
+@dataclass(frozen=True)
+class DualScale:
+    """What the partitions' dual problems share: sigma, all rows' weight, the intercept's column squared, the seed."""
+
+    sigma: float
+    weight: float
+    c2: float
+    seed: int
+
+
+def cocoa(
+    objective: Distributed, w: Array, *, tol: float, max_iter: int, seed: int, reporter: Reporter
+) -> Result:  # fmt: skip
+    """Rounds of an epoch of dual coordinate descent on each partition; their moves of w are added up (CoCoA+).
+
+    With gamma = 1 and sigma' = K, the number of partitions: linear convergence for smooth losses whatever K is. The
+    fewer and larger the partitions, the better an epoch. The dual variables stay on the workers. The intercept is one
+    machine's (`fastopt.solvers.sdca.Epochs`): its center moves after each round.
+
+    It ends at tol, or as stalled when `PATIENCE` rounds have not halved the gradient's norm.
+
+    References
+    ----------
+    Ma, Smith, Jaggi, Jordan, Richtárik, Takáč, "Adding vs. averaging in distributed primal-dual optimization", ICML
+    2015, algorithm 1, equation (9), lemma 4 (sigma' = gamma K) and corollary 9 (linear rate).
+    """
+    if not objective.l2 > 0 or objective.l1:
+        fail("alpha", "> 0, with l1_ratio 0, for the solver 'sdca'", objective.alpha, "Use solver='lbfgs'.")
+    monitor = Monitor(objective, tol, reporter)
+    intercept = objective.fit_intercept
+    c2 = min(1e4 * objective.l2, 0.1 * (objective.mean_square() or 1.0)) if intercept else 0.0
+    scale = DualScale(float(len(objective.shares)), objective.weight, c2, seed)
+    point = np.array(w, dtype=np.float64).reshape(-1)
+    warm = bool(point.any())
+    center = float(point[-1]) if intercept else 0.0
+    pairs: list[Any] = [None] * len(objective.shares)
+    if warm:
+        point, pairs = _warm(objective, point, center, scale)
+    elif intercept:
+        center = point[-1] = first_intercept(objective)
+    best, reason, done, norms = (point, math.inf), "max_iter", 0, []
+    turn = 0
+    try:
+        while True:
+            futures = objective.cluster.each(
+                "dual-epoch", dual_epoch, objective.shares, pairs, w=point, center=center, scale=scale, turn=turn
+            )
+            sums, moved = objective.cluster.sum("dual-sum", _told, futures, size=16 * objective.size)
+            at = np.append(point[:-1], center) if intercept else point
+            value, gradient = objective.completed(at, *sums)
+            norms.append(float(np.linalg.norm(gradient)))
+            if value <= best[1] or norms[-1] <= tol:
+                best = at, value
+            shaped = at.reshape(objective.shape)
+            if monitor.record(value, norms[-1], done, math.nan, shaped):
+                reason = "tol"
+                break
+            if done >= max_iter:
+                break
+            if done > PATIENCE and min(norms[-PATIENCE:]) > 0.5 * norms[-1 - PATIENCE]:
+                reason = "stalled"
+                break
+            pairs, turn, done = futures, turn + 1, done + 1
+            point = point + moved[: len(point)]
+            if intercept:  # the method of multipliers: the center moves to b, and b as far again
+                b = float(point[-1])
+                point[-1], center = 2 * b - center, b
+    except KeyboardInterrupt:
+        reason = "interrupted"
+    return monitor.result(best[0].reshape(objective.shape), done, reason)
+
+
+def _warm(objective: Distributed, w: Float64, center: float, scale: DualScale) -> tuple[Float64, list[Any]]:
+    """Dual variables that belong to w, and the parameters that they stand for."""
+    start = ["warm"] * len(objective.shares)
+    pairs = objective.cluster.each(
+        "dual-start", dual_epoch, objective.shares, start, w=w, center=center, scale=scale, turn=0
+    )
+    moved = objective.cluster.sum("dual-sum", _told, pairs, size=8 * objective.size)[1]
+    if objective.fit_intercept:
+        moved[-1] += center
+    return moved[: len(w)], pairs
+
+
+def first_intercept(objective: Distributed) -> float:
+    """The best intercept of w = 0 (near it for the hinge losses)."""
+    mean = float(objective.sum("mean", _targets, size=8)) / objective.weight
+    if objective.loss.name != "log_loss":
+        return mean
+    return float(np.log1p(mean) - np.log1p(-mean)) if abs(mean) < 1 else 0.0
+
+
+def _targets(share: Share | None) -> float:
+    if share is None:
+        return 0.0
+    return float(share.y.sum() if share.weights is None else share.weights @ share.y)
+

@@ -1,0 +1,261 @@
+"""Logistic regression on Dask."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import compute_class_weight
+
+from fastopt import linear_model
+from fastopt._validation import fail
+from fastopt.dask._base import Course, DaskModel, resumed
+from fastopt.dask._cluster import Cluster, find_client
+from fastopt.dask._objective import Distributed, distribute
+from fastopt.dask._parts import Data, Task, is_dask, load
+from fastopt.dask._rounds import Averaging, Until, averaging, cocoa, rate_of
+from fastopt.linear_model._base import generator, unchanged_on_error
+from fastopt.losses import Logistic, Multinomial
+from fastopt.optimizers import Optimizer
+from fastopt.solvers.lbfgs import lbfgs
+from fastopt.solvers.monitor import Result
+from fastopt.solvers.newton import newton
+from fastopt.solvers.table import SOLVERS, able
+
+__all__ = ["LogisticRegression"]
+
+Array = NDArray[Any]
+
+#: Solvers that need all rows on one machine.
+ALONE = ("saga",)
+#: Parameters up to which "auto" takes Newton's method: a Hessian is then what a worker sends in no time (2 MB).
+FEW = 500
+
+
+class LogisticRegression(DaskModel, linear_model.LogisticRegression):
+    """Logistic regression, binary or softmax, on partitions that stay on Dask's workers.
+
+    Minimises `fastopt.LogisticRegression`'s F, over all partitions: ``F(w, b) = sum_i s_i loss(y_i, x_i.w + b) /
+    sum_i s_i + alpha ((1 - l1_ratio)/2 ||w||_2^2 + l1_ratio ||w||_1)`` with ``alpha = 1 / (C sum_i s_i)``. Its
+    parameters are that class's, and so are its fitted attributes; "converged" is the norm of F's gradient, measured
+    over all partitions, as there. What crosses the network in a round is a few vectors of the size of the
+    coefficients for each partition ("newton": a Hessian). For the same partitions the coefficients have the same bits
+    whatever the number of workers, and whether or not some of them died.
+
+    Parameters
+    ----------
+    C, l1_ratio, tol, fit_intercept, class_weight, random_state, learning_rate, verbose, n_jobs
+        As in `fastopt.LogisticRegression`.
+    solver : str or Optimizer, default "auto"
+        "lbfgs": L-BFGS, the gradient summed over the partitions. "newton": Newton's method by Cholesky factors,
+        Hessians summed over the partitions, for few columns. "sdca": rounds of dual coordinate descent on each
+        partition, merged by CoCoA+ (`fastopt.dask._rounds.cocoa`), then "lbfgs" if they become slow. An update rule's
+        name or an instance such as ``Adam(learning_rate=0.01)``: rounds of an epoch on each partition, merged by
+        averages weighted by the partitions' weights (`fastopt.dask._rounds.averaging`), then "lbfgs". "auto": "newton"
+        up to 500 parameters; "sdca" for two classes, L2 and rows with ``||x||^2 C`` up to some units; else "lbfgs".
+    batch_size : int, "full" or "auto", default "auto"
+        Rows per step, on a partition.
+    max_iter : int >= 1, default 100
+        Rounds and iterations together.
+    warm_start : bool, default False
+        Start from the last fit's coefficients, if the classes and the columns are the same.
+
+    Attributes
+    ----------
+    classes_, coef_, intercept_, n_iter_, n_features_in_, feature_names_in_, history_, objective_, grad_norm_
+        As in `fastopt.LogisticRegression`; `coef_` is float32 if all partitions are.
+    converged_, stop_reason_, solver_
+        As there.
+    optimizer_state_ : dict
+        Empty, or the merged state of the update rule.
+
+    Raises
+    ------
+    ValueError, TypeError
+        From `fit`, before anything is changed: one line that names the parameter or the partition.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If `fit` ends above `tol`; the text says which parameter to change.
+
+    Examples
+    --------
+    >>> import dask.array as da  # doctest: +SKIP
+    >>> from dask.distributed import Client  # doctest: +SKIP
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.preprocessing import scale
+    >>> client = Client(processes=False, dashboard_address=None)  # doctest: +SKIP
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> X, y = da.from_array(scale(X), chunks=(200, -1)), da.from_array(y, chunks=200)  # doctest: +SKIP
+    >>> model = LogisticRegression().fit(X, y)  # doctest: +SKIP
+    >>> model.converged_, round(model.score(X, y), 3)  # doctest: +SKIP
+    (True, 0.988)
+    >>> client.close()  # doctest: +SKIP
+    """
+
+    local = linear_model.LogisticRegression
+
+    def fit(  # type: ignore[override]
+        self, X: Any, y: Any, sample_weight: Any = None, *, client: Any = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> LogisticRegression:  # fmt: skip
+        """Fits the model.
+
+        Parameters
+        ----------
+        X : dask array, dask dataframe, or list of delayed chunks or futures, (n_samples, n_features)
+            Chunks of rows: arrays, CSR matrices or frames, float32 or float64, which are used as they are. Keep them in
+            the workers' memory with ``X = X.persist()`` where they are used for more than this fit.
+        y : the same, (n_samples,)
+            Class labels of any kind, in chunks of the same rows.
+        sample_weight : the same, (n_samples,), or None
+            Weights >= 0.
+        client : dask.distributed.Client or None, default None
+            None: the current one.
+        checkpoint : str, path-like or None, default None
+            A file that is kept up to date on this machine, at up to 5 % of the fit's time: the model so far, which
+            `fastopt.load` reads. If it is there already, the fit goes on from it: with the same bits in rounds of an
+            update rule, from the coefficients otherwise.
+
+        Returns
+        -------
+        self
+        """
+        with unchanged_on_error(self):
+            self._fit_on(Cluster(find_client(client)), X, y, sample_weight, checkpoint)
+        if not self.converged_:
+            warnings.warn(self._advice(), ConvergenceWarning, stacklevel=2)
+        return self
+
+    def _fit_on(self, cluster: Cluster, X: Any, y: Any, sample_weight: Any, checkpoint: Any) -> None:
+        optimizer = self._check_parameters()
+        if self.solver in ALONE:
+            fail("solver", "one that works on partitions", self.solver, "Use 'auto', 'lbfgs', 'sdca' or an update rule.")
+        rng = generator(self.random_state)
+        seed = int(rng.integers(2**63) if isinstance(rng, np.random.Generator) else rng.randint(2**31 - 1))
+        data = load(cluster, X, y, sample_weight, classifies=True)
+        if data.outputs is not None:
+            raise ValueError(f"y must have one dimension; got 2, with {data.outputs} columns.")
+        objective, classes = self._distribute(data), data.classes
+        self.n_features_in_ = objective.n_features
+        self.__dict__.pop("feature_names_in_", None)
+        if data.names is not None:
+            self.feature_names_in_ = data.names
+        plan = self._plan(objective, optimizer, data.outline.shape[0])
+        before = self._read_checkpoint(checkpoint, data.fingerprint)
+        w = self._start(objective, classes)[0].astype(np.float64)
+        self.classes_ = classes
+        if before is not None:
+            w = np.vstack([before.coef_.T, before.intercept_[None]])[: objective.shape[0]].astype(np.float64)
+        with_state = getattr(before, "optimizer_state_", {}) if before is not None else {}
+        self.solver_ = "+".join(plan)
+        course = Course(self, objective, checkpoint, data.fingerprint, before)
+        try:
+            if before is not None and before.stop_reason_ != "max_iter":
+                with_state = {}
+            for i, name in enumerate(plan):
+                if with_state.get("stage", i) > i:
+                    continue
+                state = with_state if with_state.get("stage") == i else None
+                result = self._run(name, objective, w, optimizer, data, seed, course, state, i)
+                course.end(result)
+                w = np.asarray(result.w, dtype=np.float64)
+                if result.stop_reason in ("tol", "interrupted") or course.done >= self.max_iter:
+                    self.solver_ = "+".join(plan[: i + 1])
+                    break
+        finally:
+            course.close()
+        found = course.joined()
+        found.w = np.asarray(found.w)
+        found.state.pop("stage", None)
+        course.write(found)
+        self._keep(found)
+
+    def _distribute(self, data: Data) -> Distributed:
+        classes = data.classes
+        if len(classes) < 2:
+            label = classes[0].item() if hasattr(classes[0], "item") else classes[0]
+            raise ValueError(f"y must hold at least 2 classes; got only one class, {label!r}.")
+        factors, total = None, data.weight
+        if self.class_weight is not None:
+            factors = compute_class_weight(
+                self.class_weight, classes=classes, y=classes, sample_weight=data.weights
+            )  # fmt: skip
+            if not (np.isfinite(factors) & (factors >= 0)).all() or not factors.any():
+                fail("class_weight", "finite and >= 0 for each class, > 0 for one", self.class_weight)
+            total = float(factors @ data.weights)
+        binary = len(classes) == 2
+        task = Task(
+            Logistic() if binary else Multinomial(), 1 / (self.C * total), float(self.l1_ratio), self.fit_intercept,
+            1 if binary else len(classes), "binary" if binary else "multinomial", classes, factors,
+        )  # fmt: skip
+        return distribute(data, task)
+
+    def _plan(self, objective: Distributed, optimizer: Optimizer | None, n: int) -> list[str]:
+        """The solvers to run one after the other, until the gradient's norm is at most tol."""
+        if optimizer is not None:
+            return [type(optimizer).__name__.lower() if not isinstance(self.solver, str) else self.solver, "lbfgs"]
+        if self.solver == "auto":
+            usable = able(objective)
+            if "newton" in usable and objective.size <= FEW:
+                return ["newton", "lbfgs"]
+            if "sdca" in usable and objective.mean_square() <= 2 * n * objective.l2:
+                return ["sdca", "lbfgs"]
+            return ["lbfgs"]
+        if obstacle := SOLVERS[self.solver].obstacle(objective):
+            others = " or ".join(repr(name) for name in able(objective) if name not in ALONE)
+            fail("solver", f"one that can minimise {obstacle}", self.solver, f"Use {others}.")
+        return ["sdca", "lbfgs"] if self.solver == "sdca" else [str(self.solver)]
+
+    def _run(
+        self, name: str, objective: Distributed, w: Array, optimizer: Optimizer | None, data: Data, seed: int,
+        course: Course, state: dict[str, Any] | None, stage: int,
+    ) -> Result:  # fmt: skip
+        left: dict[str, Any] = {"max_iter": self.max_iter - course.done}
+        finishers: dict[str, Callable[..., Result]] = {"lbfgs": lbfgs, "newton": newton}
+        if name in finishers and (optimizer is None or stage):
+            course.state = {}
+            return finishers[name](objective, w, tol=self.tol, verbose=course, **left)
+        if name == "sdca":
+            return cocoa(objective, w, tol=self.tol, seed=seed, reporter=course, **left)
+        assert optimizer is not None
+        batch_size = self._batch_size(data.outline)  # type: ignore[arg-type]
+        if optimizer.learning_rate == "auto":
+            optimizer = optimizer.with_learning_rate(rate_of(objective, optimizer, batch_size))
+        steps = Averaging(optimizer, batch_size, seed)
+        result = averaging(objective, w, steps, Until(self.tol), reporter=course, state=state, **left)
+        return result
+
+    def _local_of(self, result: Result) -> Any:
+        local = self.to_local()
+        for name in ("coef_", "intercept_"):
+            vars(local).pop(name, None)
+        try:
+            linear_model.LogisticRegression._keep(local, result)
+        except KeyboardInterrupt:
+            pass
+        return local
+
+    # ---------------------------------------------------------------------------------------------------- prediction
+
+    def decision_function(self, X: Any) -> Any:
+        """Raw predictions Xw + b as `fastopt.LogisticRegression` makes them: a lazy collection if X is one."""
+        return self._chunkwise("decision_function", X) if is_dask(X) else super().decision_function(X)
+
+    def predict(self, X: Any) -> Any:
+        """The most probable class of each row: a lazy collection if X is one."""
+        return self._chunkwise("predict", X) if is_dask(X) else super().predict(X)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Probabilities of the classes, (n_samples, n_classes): a lazy collection if X is one."""
+        return self._chunkwise("predict_proba", X) if is_dask(X) else super().predict_proba(X)
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Their logarithms: a lazy collection if X is one."""
+        return self._chunkwise("predict_log_proba", X) if is_dask(X) else super().predict_log_proba(X)
