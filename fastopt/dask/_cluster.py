@@ -103,7 +103,12 @@ class Cluster:
             groups = [terms[i : i + FAN_IN] for i in range(0, len(terms), FAN_IN)]
             keys = self.keys(f"{name}-sum", len(groups))
             terms = [self.client.submit(add, *group, key=key) for group, key in zip(groups, keys, strict=True)]
-        return add(*self.client.gather(terms))
+        return add(*self.gather(terms))
+
+    def gather(self, futures: list[Any]) -> list[Any]:
+        """What the futures come to."""
+        found: list[Any] = self.client.gather(futures)
+        return found
 
     def keys(self, name: str, n: int) -> list[str]:
         """Names for tasks, new ones at each call."""

@@ -180,7 +180,7 @@ def load(cluster: Cluster, X: Any, y: Any, sample_weight: Any, *, classifies: bo
         for number, (row, key) in enumerate(zip(zip(*columns, strict=True), keys, strict=True))
     ]
     futures = cluster.client.compute(parts, optimize_graph=False)
-    told = cluster.client.gather(cluster.each("summary", summary, futures, classifies=classifies))
+    told = cluster.gather(cluster.each("summary", summary, futures, classifies=classifies))
     return _together(cluster, futures, told)
 
 

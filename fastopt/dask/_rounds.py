@@ -123,16 +123,16 @@ class Until:
 def rate_of(objective: Distributed, optimizer: Optimizer, batch_size: int | str) -> float:
     """The learning rate "auto": the smallest that the partitions find for themselves."""
     rates = objective.cluster.gather(
-        objective.cluster.each("rate", _rate, objective.shares, optimizer=optimizer, batch_size=batch_size)
+        objective.cluster.each("rate", _rate, objective.shares, optimizer=optimizer, rows=batch_size)
     )
     return float(min(rate for rate in rates if rate is not None))
 
 
-def _rate(share: Share | None, optimizer: Optimizer, batch_size: int | str) -> float | None:
+def _rate(share: Share | None, optimizer: Optimizer, rows: int | str) -> float | None:
     if share is None:
         return None
     objective = share.objective(share.task.alpha)
-    epochs = Epochs(objective, optimizer.with_learning_rate(0.0), batch_size)
+    epochs = Epochs(objective, optimizer.with_learning_rate(0.0), rows)
     return auto_learning_rate(objective, optimizer, epochs.batch_size)
 
 
