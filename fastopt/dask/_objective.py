@@ -41,6 +41,7 @@ class Distributed(Objective):
         self.penalty: Penalty = ElasticNet(task.alpha, task.l1_ratio) if task.l1_ratio else L2(task.alpha)
         self.l1_ratio, self.fit_intercept, self.n_outputs = task.l1_ratio, task.fit_intercept, task.n_outputs
         self.n_samples, self.n_features = outline.shape
+        self.n_jobs = task.n_jobs
         self.shape = (self.n_features + self.fit_intercept, self.n_outputs)
         self.size = self.shape[0] * self.shape[1]
         #: What was measured last: the parameters, F and its gradient's norm.
@@ -70,6 +71,10 @@ class Distributed(Objective):
     def value(self, w: NDArray[Any]) -> float:
         """F at w."""
         return self.value_and_gradient(w)[0]
+
+    def value_at_zero(self) -> float:
+        """F at zero parameters, without a look at X."""
+        return float(self.sum("start", value_at_zero, size=8)) / self.weight
 
     def value_and_gradient(self, w: NDArray[Any]) -> tuple[float, Float64]:
         """F and its gradient at w (with L1 the subgradient of least norm), in one round."""
@@ -135,6 +140,11 @@ def evaluate(share: Share | None, w: Float64) -> Any:
         return None
     value, g = share.losses.value_and_gradient(w.reshape(-1))
     return share.total * value, share.total * g
+
+
+def value_at_zero(share: Share | None) -> float:
+    """The weighted sum of a partition's losses where nothing is predicted."""
+    return 0.0 if share is None else share.total * share.losses.value_at_zero()
 
 
 def hessian_product(share: Share | None, w: Float64, v: Float64) -> Any:

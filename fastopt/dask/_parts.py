@@ -129,6 +129,9 @@ class Outline:
     dtype: np.dtype[Any]
     sparse: bool
     n_stored: int
+    #: There are no arrays that one could look into.
+    indices = indptr = None
+    distinct = True
 
 
 @dataclass(frozen=True)
@@ -244,6 +247,8 @@ class Task:
         Of one-vs-rest the only class to learn, whose weight is that of its own rows alone.
     step_alpha : float or None
         Of steps that take the weights as they are: the penalty's strength beside them.
+    n_jobs : int
+        Threads of a pass over one partition.
     """
 
     loss: Loss
@@ -256,6 +261,7 @@ class Task:
     class_weights: Array | None = None
     output: int | None = None
     step_alpha: float | None = None
+    n_jobs: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,7 +295,7 @@ class Share:
         task = self.task
         return Objective(
             self.design, self.y, loss=task.loss, alpha=alpha, sample_weight=self.weights,
-            fit_intercept=task.fit_intercept, n_outputs=task.n_outputs, l1_ratio=task.l1_ratio,
+            fit_intercept=task.fit_intercept, n_outputs=task.n_outputs, l1_ratio=task.l1_ratio, n_jobs=task.n_jobs,
         )  # fmt: skip
 
     @cached_property

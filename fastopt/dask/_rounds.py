@@ -15,7 +15,7 @@ from fastopt.dask._parts import Share
 from fastopt.optimizers import Optimizer
 from fastopt.solvers.monitor import Monitor, Reporter, Result
 from fastopt.solvers.sdca import Epochs as DualEpochs
-from fastopt.solvers.stochastic import Around, Epochs, auto_learning_rate
+from fastopt.solvers.stochastic import Around, Epochs, auto_batch_size, auto_learning_rate
 
 __all__ = ["Averaging", "Until", "averaging", "cocoa", "rate_of"]
 
@@ -52,8 +52,9 @@ def measure_and_run(
     if not steps.runs:
         return measured, None
     alpha = share.task.alpha if share.task.step_alpha is None else share.task.step_alpha
+    rows = rows_per_step(share, steps.optimizer, steps.batch_size)
     epochs = Epochs(
-        share.objective(alpha), steps.optimizer, steps.batch_size, w=w.reshape(-1, share.task.n_outputs), state=state,
+        share.objective(alpha), steps.optimizer, rows, w=w.reshape(-1, share.task.n_outputs), state=state,
         around=steps.around,
     )  # fmt: skip
     if state is None:
@@ -81,7 +82,7 @@ class Averaging:
     ----------
     optimizer : Optimizer
         With a learning rate that is a number or a schedule, counted in steps on a partition.
-    batch_size : int or "full"
+    batch_size : int, "full" or "auto"
     seed : int
     around : Around or None
     shuffle : bool
@@ -128,11 +129,16 @@ def rate_of(objective: Distributed, optimizer: Optimizer, batch_size: int | str)
     return float(min(rate for rate in rates if rate is not None))
 
 
+def rows_per_step(share: Share, optimizer: Optimizer, batch_size: int | str) -> int | str:
+    """The batch size on a partition: "auto" is its own choice."""
+    return auto_batch_size(share.design, optimizer) if batch_size == "auto" else batch_size
+
+
 def _rate(share: Share | None, optimizer: Optimizer, rows: int | str) -> float | None:
     if share is None:
         return None
     objective = share.objective(share.task.alpha)
-    epochs = Epochs(objective, optimizer.with_learning_rate(0.0), rows)
+    epochs = Epochs(objective, optimizer.with_learning_rate(0.0), rows_per_step(share, optimizer, rows))
     return auto_learning_rate(objective, optimizer, epochs.batch_size)
 
 

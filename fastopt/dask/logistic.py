@@ -49,8 +49,10 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
 
     Parameters
     ----------
-    C, l1_ratio, tol, fit_intercept, class_weight, random_state, learning_rate, verbose, n_jobs
+    C, l1_ratio, tol, fit_intercept, class_weight, random_state, learning_rate, verbose
         As in `fastopt.LogisticRegression`.
+    n_jobs : int or None, default None
+        Threads of a pass over one partition. None is one: a worker's threads take a partition each.
     solver : str or Optimizer, default "auto"
         "lbfgs": L-BFGS, the gradient summed over the partitions. "newton": Newton's method by Cholesky factors,
         Hessians summed over the partitions, for few columns. "sdca": rounds of dual coordinate descent on each
@@ -194,6 +196,7 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
         task = Task(
             Logistic() if binary else Multinomial(), 1 / (self.C * total), float(self.l1_ratio), self.fit_intercept,
             1 if binary else len(classes), "binary" if binary else "multinomial", classes, factors,
+            n_jobs=self.n_jobs or 1,
         )  # fmt: skip
         return distribute(data, task)
 
