@@ -31,6 +31,12 @@ FLOORS = [
     ["model_file"],
     ["data._folder", "data._read"],
     ["data._convert"],
+    ["dask._cluster"],
+    ["dask._parts"],
+    ["dask._objective"],
+    ["dask._rounds"],
+    ["dask._base"],
+    ["dask.logistic", "dask.sgd"],
     ["data", "dask", "plot"],
     ["_show_versions", "__main__"],
 ]

@@ -15,7 +15,7 @@ from sklearn.base import is_classifier
 from fastopt import model_file
 from fastopt.dask._cluster import Cluster, find_client, needs
 from fastopt.dask._objective import Distributed
-from fastopt.dask._parts import aligned, chunks, is_dask
+from fastopt.dask._parts import columns_of, is_dask
 from fastopt.linear_model._base import LinearModel
 from fastopt.solvers.monitor import Reporter, Result
 
@@ -45,12 +45,17 @@ class Course(Reporter):
     ) -> None:
         super().__init__(int(model.verbose), total=model.max_iter)
         self.model, self.objective, self.path, self.fingerprint = model, objective, path, fingerprint
-        self.first = resumed(before)
+        self.first = resumed(before, model)
         #: The results of the stages that have ended.
         self.ended: list[Result] = [] if self.first is None else [self.first]
         self.rows: list[tuple[int, float, float, float, float]] = []
         self.state: dict[str, Any] = {}
         self._start, self._due = time.perf_counter(), 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do: it was at the checkpoint's end already."""
+        return self.first is not None and self.first.stop_reason in ("tol", "no_change")
 
     @property
     def done(self) -> int:
@@ -111,14 +116,18 @@ def after(first: Result, second: Result) -> Result:
     )  # fmt: skip
 
 
-def resumed(before: Any) -> Result | None:
-    """The result that a checkpoint tells of."""
+def resumed(before: Any, model: Any) -> Result | None:
+    """The result that a checkpoint tells of; None without one."""
     if before is None:
         return None
-    n_iter = int(np.max(before.n_iter_))
+    coef = np.atleast_2d(before.coef_)
+    w = np.vstack([coef.T, before.intercept_[None]])[: coef.shape[1] + model.fit_intercept]
+    reason = before.stop_reason_
+    if reason == "tol" and not before.grad_norm_ <= model.tol:  # it was another tol
+        reason = "max_iter"
     return Result(
-        np.empty(0), n_iter, before.objective_, before.grad_norm_, "max_iter", before.history_,
-        getattr(before, "optimizer_state_", {}),
+        w, int(np.max(before.n_iter_)), before.objective_, before.grad_norm_, reason, before.history_,
+        dict(before.optimizer_state_),
     )  # fmt: skip
 
 
@@ -152,7 +161,7 @@ class DaskModel(LinearModel):
         part, extra = model_file._read(path)
         local = type(self).local(**self._local_parameters())
         model_file._same_run(local, part, extra, "dask", path)
-        found = extra.get("dask")
+        found: Any = extra.get("dask")
         same = isinstance(found, list) and len(found) == len(fingerprint)
         if not same or not all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(found, fingerprint, strict=True)):
             remedy = "Remove it, or name another."
@@ -179,7 +188,9 @@ class DaskModel(LinearModel):
             return X.map_partitions(_call_frame, model, method, columns, meta=frame)
         if X.numblocks[1] > 1:
             X = X.rechunk({1: -1})
-        shape: dict[str, Any] = {"drop_axis": 1} if example.ndim == 1 else {"chunks": (X.chunks[0], (example.shape[1],))}
+        shape: dict[str, Any] = {"drop_axis": 1}
+        if example.ndim == 2:
+            shape = {"chunks": (X.chunks[0], (example.shape[1],))}
         meta = np.empty((0,) * example.ndim, example.dtype)
         return X.map_blocks(_call_block, model=model, method=method, dtype=example.dtype, meta=meta, **shape)
 
@@ -207,8 +218,7 @@ class DaskModel(LinearModel):
         if not is_dask(X):
             return float(self._for_prediction().score(X, y, sample_weight))
         cluster = Cluster(find_client(client))
-        columns = [chunks(X, "X"), aligned(X, y, "y")]
-        columns.append([None] * len(columns[0]) if sample_weight is None else aligned(X, sample_weight, "sample_weight"))
+        columns = columns_of(X, y, sample_weight)
         dask = needs("dask")
         function = _hits if is_classifier(self) else _moments
         model = dask.delayed(self._for_prediction(), pure=False)

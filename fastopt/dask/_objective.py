@@ -124,7 +124,7 @@ def distribute(data: Data, task: Task) -> Distributed:
     """F of a task on loaded data."""
     cluster = data.cluster
     shares = cluster.each("encode", encode, data.parts, range(len(data.parts)), task=task)
-    rows, weight = cluster.sum("weigh", _weigh, shares, size=16)
+    weight = cluster.sum("weigh", _weigh, shares, size=16)[1]
     if not 0 < weight < np.inf:
         raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
     return Distributed(cluster, shares, data.outline, task, weight)

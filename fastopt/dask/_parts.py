@@ -19,7 +19,7 @@ from fastopt.linear_model._base import LinearModel, read, read_targets, weights_
 from fastopt.losses import Loss
 from fastopt.objective import Objective
 
-__all__ = ["Data", "Outline", "Part", "Share", "Task", "chunks", "encode", "is_dask", "load"]
+__all__ = ["Data", "Outline", "Part", "Share", "Task", "columns_of", "encode", "is_dask", "load"]
 
 Array = NDArray[Any]
 
@@ -54,6 +54,16 @@ def aligned(X: Any, other: Any, name: str) -> list[Any]:
             )
         other = other.rechunk({0: rows})
     return chunks(other, name)
+
+
+def columns_of(X: Any, y: Any, sample_weight: Any) -> list[list[Any]]:
+    """Chunks of X, of y and of the weights (None where there are none), one of each for a partition."""
+    columns = [chunks(X, "X"), aligned(X, y, "y")]
+    columns.append([None] * len(columns[0]) if sample_weight is None else aligned(X, sample_weight, "sample_weight"))
+    for name, column in zip(("X", "y", "sample_weight"), columns, strict=True):
+        if len(column) != len(columns[0]):
+            raise ValueError(f"{name} must have as many partitions as X ({len(columns[0])}); got {len(column)}.")
+    return columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,11 +181,7 @@ def load(cluster: Cluster, X: Any, y: Any, sample_weight: Any, *, classifies: bo
     """Has the workers check their partitions, and tells what they hold."""
     if y is None:
         raise ValueError("y must be passed; got None.")
-    columns = [chunks(X, "X"), aligned(X, y, "y")]
-    columns.append([None] * len(columns[0]) if sample_weight is None else aligned(X, sample_weight, "sample_weight"))
-    for name, column in zip(("X", "y", "sample_weight"), columns, strict=True):
-        if len(column) != len(columns[0]):
-            raise ValueError(f"{name} must have as many partitions as X ({len(columns[0])}); got {len(column)}.")
+    columns = columns_of(X, y, sample_weight)
     delayed = needs("dask").delayed
     keys = cluster.keys("read", len(columns[0]))
     parts = [

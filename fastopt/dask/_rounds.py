@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -144,7 +145,7 @@ def _rate(share: Share | None, optimizer: Optimizer, rows: int | str) -> float |
 
 def averaging(
     objective: Distributed, w: Array, steps: Averaging, until: Until, *, max_iter: int, reporter: Reporter,
-    state: dict[str, Any] | None = None,
+    state: dict[str, Any] | None = None, keep: Callable[[dict[str, Any]], None] | None = None,
 ) -> Result:  # fmt: skip
     """Rounds of an epoch of any update rule on each partition alone; parameters and the rule's state are averaged.
 
@@ -154,6 +155,9 @@ def averaging(
     Without `Until.patience`, a round that raised F is undone and the next has half the learning rates; rounds end when
     they are slow or the gradient's norm is at most tol.
 
+    `state` is what an earlier run has returned beside w, or given to `keep` at a measurement: it goes on with the bits
+    of one that was not interrupted.
+
     References
     ----------
     Stich, "Local SGD converges fast and communicates little", ICLR 2019, theorem 2.2; Li, Huang, Yang, Wang, Zhang, "On
@@ -161,24 +165,27 @@ def averaging(
     rates that fall like 1/t. At a constant rate they end near the minimum, which is why a finisher follows. Chen, Li,
     Li, "Toward communication efficient adaptive gradient method", 2020, algorithm 3 (averaged second moments).
     """
-    return _Course(objective, w, steps, until, reporter, state).run(max_iter)
+    return _Rounds(objective, w, steps, until, reporter, state, keep).run(max_iter)
 
 
-class _Course:
+class _Rounds:
     """The state of `averaging`: the last good average, and how its epochs go on."""
 
     def __init__(
         self, objective: Distributed, w: Array, steps: Averaging, until: Until, reporter: Reporter,
-        state: dict[str, Any] | None,
+        state: dict[str, Any] | None, keep: Callable[[dict[str, Any]], None] | None,
     ) -> None:  # fmt: skip
-        self.objective, self.until = objective, until
+        self.objective, self.until, self.keep = objective, until, keep
         self.monitor = Monitor(objective, until.tol if until.tol is not None and not until.patience else 0.0, reporter)
         self.w = np.asarray(w, dtype=np.float64)
-        state = dict(state) if state else {}
-        self.turn, scale = int(state.pop("turn", 0)), float(state.pop("scale", steps.scale))
-        seed = int(state.pop("seed", steps.seed))
+        # What goes on beside the rule's own state: F at the start, last and at its lowest, and rounds since that.
+        self.run_state = {"turn": 0, "seed": steps.seed, "scale": steps.scale, "stale": 0}
+        self.run_state |= dict.fromkeys(("first", "last", "best"), math.inf)
+        state = dict(state or {})
+        self.run_state = {key: state.pop(key, value) for key, value in self.run_state.items()}
         self.state: dict[str, Any] | None = state or None
-        self.steps = replace(steps, scale=scale, seed=seed)
+        self.steps = replace(steps, scale=self.run_state["scale"], seed=int(self.run_state["seed"]))
+        self.turn = int(self.run_state["turn"])
         self.done = 0
         self.reason = "max_iter"
 
@@ -193,73 +200,86 @@ class _Course:
 
     def run(self, max_iter: int) -> Result:
         """All rounds."""
-        objective, weight = self.objective, self.objective.weight
+        objective = self.objective
         w, state = self.w, self.state  # what was merged last, not yet measured
-        good = (w, state)
-        first = last = best = math.inf
-        stale = failures = 0
+        failures = 0
         try:
             while True:
-                at = self.solution(w, state)
-                runs = self.done < max_iter
-                common = {"w": w, "state": state, "steps": replace(self.steps, runs=runs), "turn": self.turn}
+                at, runs = self.solution(w, state), self.done < max_iter
+                turn = self.turn
+                sums, epoch = self._round(at, w, state, runs)
                 with np.errstate(over="ignore", invalid="ignore"):
-                    sums, epoch = objective.sum("epoch", measure_and_run, at=at, **common)
                     value, gradient = objective.completed(at, *sums)
-                norm = float(np.linalg.norm(gradient))
-                self.turn += runs
-                if self.done and not self._accepted(value, last, first):
+                if self.done and not self._accepted(value):
                     failures += 1
-                    w, state = good
-                    if failures > RETRIES * (1 if self.until.patience is None else 2):
+                    if failures > RETRIES:
                         self.reason = "diverged" if self.until.patience else "stalled"
                         break
-                    self.steps = replace(
-                        self.steps, scale=self.steps.scale * (0.5 if self.until.patience is None else 0.1)
-                    )
-                    self.done -= 1
-                    again = {"w": w, "state": state, "steps": self.steps, "turn": self.turn}
-                    epoch = objective.sum("epoch", measure_and_run, at=None, **again)[1]
-                    w, state = merged(epoch, weight)
-                    self.turn, self.done = self.turn + 1, self.done + 1
+                    self._scale_by(0.1 if self.until.patience else 0.5)
+                    w, state = self._merged(self._round(None, self.w, self.state, True)[1])
                     continue
-                good, failures = (w, state), 0
+                failures = 0
                 self.w, self.state = w, state
-                rate = self.steps.scale * float(np.max(self.steps.optimizer.rate(float((state or {}).get("t", 0)))))
-                converged = self.monitor.record(value, norm, self.done, rate, at)
-                if self.done == 0:
-                    first = value
-                if self.until.patience is None:
-                    slow = self.done > 0 and last - value < SLOW * (first - value)
-                    self.reason = "tol" if converged else "stalled" if slow else "max_iter"
-                elif self.done and self.until.tol is not None:
-                    stale = 0 if value <= best - self.until.tol else stale + 1
-                    best = min(best, value)
-                    if stale >= self.until.patience:
-                        stale, over = 0, not self.until.adapts or rate <= 1e-6
-                        self.reason = "no_change" if over else "max_iter"
-                        self.steps = replace(self.steps, scale=self.steps.scale / 5)
-                if self.until.halves and value >= last:
-                    self.steps = replace(self.steps, scale=self.steps.scale / 2)
-                last = value
-                if self.reason != "max_iter" or not runs:
+                if self._ends(value, float(np.linalg.norm(gradient)), at, turn) or not runs:
                     break
-                w, state = merged(epoch, weight)
+                w, state = self._merged(epoch)
                 self.done += 1
         except KeyboardInterrupt:
+            if not self.monitor.rows:
+                raise
             self.reason = "interrupted"
-        return self._result()
+        result = self.monitor.rounded_result(
+            self.solution(self.w, self.state).reshape(-1), self.monitor.rows[-1][0], self.reason
+        )
+        result.state = self.kept
+        return result
 
-    def _accepted(self, value: float, last: float, first: float) -> bool:
+    def _round(self, at: Float64 | None, w: Float64, state: dict[str, Any] | None, runs: bool) -> Any:
+        """Measures at one point and runs the partitions' epochs from another."""
+        steps = replace(self.steps, runs=runs)
+        found = self.objective.sum("epoch", measure_and_run, at=at, w=w, state=state, steps=steps, turn=self.turn)
+        self.turn += runs
+        return found
+
+    def _merged(self, sums: Any) -> Any:
+        return merged(sums, self.objective.weight)
+
+    def _accepted(self, value: float) -> bool:
         """Whether a round may stand: F has not risen; by scikit-learn's rule, it is finite."""
-        return value <= last if self.until.patience is None else math.isfinite(value)
+        return value <= self.run_state["last"] if self.until.patience is None else math.isfinite(value)
 
-    def _result(self) -> Result:
-        at = self.solution(self.w, self.state)
-        state = (self.state or {}) | {"turn": self.turn, "scale": self.steps.scale, "seed": self.steps.seed}
-        if not self.monitor.rows:  # interrupted before anything was measured
-            self.monitor.record(math.nan, math.nan, 0)
-        return self.monitor.result(at.reshape(self.objective.shape), self.done, self.reason, state)
+    def _scale_by(self, factor: float) -> None:
+        self.steps = replace(self.steps, scale=self.steps.scale * factor)
+
+    def _ends(self, value: float, norm: float, at: Float64, turn: int) -> bool:
+        """Takes a measurement down, and tells whether it was the last."""
+        run, until = self.run_state, self.until
+        # As it was before: who goes on from here measures here again, and comes to the same.
+        self.kept = (self.state or {}) | run | {"scale": self.steps.scale, "turn": turn}
+        if self.keep is not None:
+            self.keep(self.kept)
+        first, last = run["first"], run["last"]
+        begins = math.isinf(first)
+        if begins:
+            run["first"] = value
+        if until.patience is not None and until.tol is not None and not begins:
+            run["stale"] = 0 if value <= run["best"] - until.tol else run["stale"] + 1
+            run["best"] = min(run["best"], value)
+        rate = self.steps.scale * float(np.max(self.steps.optimizer.rate(float((self.state or {}).get("t", 0)))))
+        over = until.patience is not None and run["stale"] >= until.patience
+        if over and until.adapts and rate > 1e-6:
+            run["stale"], over = 0, False
+            self._scale_by(0.2)
+        if until.halves and value >= last:
+            self._scale_by(0.5)
+        run["last"] = value
+        if self.monitor.record(value, norm, self.done, rate, at) and until.patience is None:
+            self.reason = "tol"
+        elif over:
+            self.reason = "no_change"
+        elif until.patience is None and not begins and last - value < SLOW * (first - value):
+            self.reason = "stalled"
+        return self.reason != "max_iter"
 
 
 # --- the dual ---------------------------------------------------------------------------------------------------------
@@ -343,8 +363,8 @@ def cocoa(
         point, pairs = _warm(objective, point, center, scale)
     elif intercept:
         center = point[-1] = first_intercept(objective)
-    best, reason, done, norms = (point, math.inf), "max_iter", 0, []
-    turn = 0
+    at, reason, done, turn = point, "max_iter", 0, 0
+    norms: list[float] = []
     try:
         while True:
             futures = objective.cluster.each(
@@ -354,10 +374,7 @@ def cocoa(
             at = np.append(point[:-1], center) if intercept else point
             value, gradient = objective.completed(at, *sums)
             norms.append(float(np.linalg.norm(gradient)))
-            if value <= best[1] or norms[-1] <= tol:
-                best = at, value
-            shaped = at.reshape(objective.shape)
-            if monitor.record(value, norms[-1], done, math.nan, shaped):
+            if monitor.record(value, norms[-1], done, math.nan, at.reshape(objective.shape)):
                 reason = "tol"
                 break
             if done >= max_iter:
@@ -371,8 +388,10 @@ def cocoa(
                 b = float(point[-1])
                 point[-1], center = 2 * b - center, b
     except KeyboardInterrupt:
+        if not monitor.rows:
+            raise
         reason = "interrupted"
-    return monitor.result(best[0].reshape(objective.shape), done, reason)
+    return monitor.rounded_result(at, monitor.rows[-1][0], reason)
 
 
 def _warm(objective: Distributed, w: Float64, center: float, scale: DualScale) -> tuple[Float64, list[Any]]:

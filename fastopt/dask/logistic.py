@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from sklearn.utils import compute_class_weight
 
 from fastopt import linear_model
 from fastopt._validation import fail
-from fastopt.dask._base import Course, DaskModel, resumed
+from fastopt.dask._base import Course, DaskModel
 from fastopt.dask._cluster import Cluster, find_client
 from fastopt.dask._objective import Distributed, distribute
 from fastopt.dask._parts import Data, Task, is_dask, load
@@ -103,7 +104,7 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
 
     local = linear_model.LogisticRegression
 
-    def fit(  # type: ignore[override]
+    def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, client: Any = None,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> LogisticRegression:  # fmt: skip
@@ -138,7 +139,7 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
     def _fit_on(self, cluster: Cluster, X: Any, y: Any, sample_weight: Any, checkpoint: Any) -> None:
         optimizer = self._check_parameters()
         if self.solver in ALONE:
-            fail("solver", "one that works on partitions", self.solver, "Use 'auto', 'lbfgs', 'sdca' or an update rule.")
+            fail("solver", "one that works on partitions", self.solver, "Use 'auto' or 'sdca'.")
         rng = generator(self.random_state)
         seed = int(rng.integers(2**63) if isinstance(rng, np.random.Generator) else rng.randint(2**31 - 1))
         data = load(cluster, X, y, sample_weight, classifies=True)
@@ -153,30 +154,31 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
         before = self._read_checkpoint(checkpoint, data.fingerprint)
         w = self._start(objective, classes)[0].astype(np.float64)
         self.classes_ = classes
-        if before is not None:
-            w = np.vstack([before.coef_.T, before.intercept_[None]])[: objective.shape[0]].astype(np.float64)
-        with_state = getattr(before, "optimizer_state_", {}) if before is not None else {}
-        self.solver_ = "+".join(plan)
         course = Course(self, objective, checkpoint, data.fingerprint, before)
+        state: dict[str, Any] = {}
+        if course.first is not None:
+            w, state = course.first.w.astype(np.float64), course.first.state
+        self.solver_ = "+".join(plan)
         try:
-            if before is not None and before.stop_reason_ != "max_iter":
-                with_state = {}
             for i, name in enumerate(plan):
-                if with_state.get("stage", i) > i:
+                if course.over or course.done >= self.max_iter:
+                    break
+                if i < state.get("stage", 0):
                     continue
-                state = with_state if with_state.get("stage") == i else None
-                result = self._run(name, objective, w, optimizer, data, seed, course, state, i)
+                rounds = {k: v for k, v in state.items() if k != "stage"} if i == state.get("stage") else {}
+                course.state = {"stage": i}
+                result = self._run(name, objective, w, optimizer, seed, course, rounds)
+                result.state = dict(result.state) | {"stage": i}
                 course.end(result)
                 w = np.asarray(result.w, dtype=np.float64)
-                if result.stop_reason in ("tol", "interrupted") or course.done >= self.max_iter:
+                if result.stop_reason in ("tol", "interrupted"):
                     self.solver_ = "+".join(plan[: i + 1])
                     break
         finally:
             course.close()
         found = course.joined()
-        found.w = np.asarray(found.w)
-        found.state.pop("stage", None)
         course.write(found)
+        found.state.pop("stage", None)
         self._keep(found)
 
     def _distribute(self, data: Data) -> Distributed:
@@ -217,32 +219,36 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
         return ["sdca", "lbfgs"] if self.solver == "sdca" else [str(self.solver)]
 
     def _run(
-        self, name: str, objective: Distributed, w: Array, optimizer: Optimizer | None, data: Data, seed: int,
-        course: Course, state: dict[str, Any] | None, stage: int,
+        self, name: str, objective: Distributed, w: Array, optimizer: Optimizer | None, seed: int, course: Course,
+        state: dict[str, Any],
     ) -> Result:  # fmt: skip
+        """A stage of the plan, from w."""
         left: dict[str, Any] = {"max_iter": self.max_iter - course.done}
+        stage = course.state["stage"]
         finishers: dict[str, Callable[..., Result]] = {"lbfgs": lbfgs, "newton": newton}
-        if name in finishers and (optimizer is None or stage):
-            course.state = {}
+        if optimizer is None or stage:
+            if name == "sdca":
+                return cocoa(objective, w, tol=self.tol, seed=seed, reporter=course, **left)
             return finishers[name](objective, w, tol=self.tol, verbose=course, **left)
-        if name == "sdca":
-            return cocoa(objective, w, tol=self.tol, seed=seed, reporter=course, **left)
-        assert optimizer is not None
-        batch_size = self._batch_size(data.outline)  # type: ignore[arg-type]
+
+        def keep(state: dict[str, Any]) -> None:
+            course.state = state | {"stage": stage}
+
+        batch_size = self._batch_size(objective.design)
         if optimizer.learning_rate == "auto":
             optimizer = optimizer.with_learning_rate(rate_of(objective, optimizer, batch_size))
         steps = Averaging(optimizer, batch_size, seed)
-        result = averaging(objective, w, steps, Until(self.tol), reporter=course, state=state, **left)
+        result = averaging(objective, w, steps, Until(self.tol), reporter=course, state=state, keep=keep, **left)
+        if objective.n_outputs > 1 and self.fit_intercept:  # softmax is blind to equal changes of all intercepts
+            result.w[-1] -= result.w[-1].mean()
         return result
 
     def _local_of(self, result: Result) -> Any:
         local = self.to_local()
         for name in ("coef_", "intercept_"):
             vars(local).pop(name, None)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             linear_model.LogisticRegression._keep(local, result)
-        except KeyboardInterrupt:
-            pass
         return local
 
     # ---------------------------------------------------------------------------------------------------- prediction
