@@ -93,7 +93,7 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
     >>> from dask.distributed import Client  # doctest: +SKIP
     >>> from sklearn.datasets import load_breast_cancer
     >>> from sklearn.preprocessing import scale
-    >>> client = Client(processes=False, dashboard_address=None)  # doctest: +SKIP
+    >>> client = Client(processes=False, dashboard_address=":0")  # doctest: +SKIP
     >>> X, y = load_breast_cancer(return_X_y=True)
     >>> X, y = da.from_array(scale(X), chunks=(200, -1)), da.from_array(y, chunks=200)  # doctest: +SKIP
     >>> model = LogisticRegression().fit(X, y)  # doctest: +SKIP

@@ -243,7 +243,7 @@ class SGDClassifier(_DaskSGD, linear_model.SGDClassifier):
     >>> from dask.distributed import Client  # doctest: +SKIP
     >>> from sklearn.datasets import load_breast_cancer
     >>> from sklearn.preprocessing import scale
-    >>> client = Client(processes=False, dashboard_address=None)  # doctest: +SKIP
+    >>> client = Client(processes=False, dashboard_address=":0")  # doctest: +SKIP
     >>> X, y = load_breast_cancer(return_X_y=True)
     >>> X, y = da.from_array(scale(X), chunks=(200, -1)), da.from_array(y, chunks=200)  # doctest: +SKIP
     >>> SGDClassifier(random_state=0).fit(X, y).score(X, y) > 0.96  # doctest: +SKIP
@@ -373,7 +373,7 @@ class SGDRegressor(_DaskSGD, linear_model.SGDRegressor):
     >>> from dask.distributed import Client  # doctest: +SKIP
     >>> from sklearn.datasets import load_diabetes
     >>> from sklearn.preprocessing import scale
-    >>> client = Client(processes=False, dashboard_address=None)  # doctest: +SKIP
+    >>> client = Client(processes=False, dashboard_address=":0")  # doctest: +SKIP
     >>> X, y = load_diabetes(return_X_y=True)
     >>> X, y = da.from_array(scale(X), chunks=(200, -1)), da.from_array(y, chunks=200)  # doctest: +SKIP
     >>> SGDRegressor(solver="newton", random_state=0).fit(X, y).score(X, y) > 0.5  # doctest: +SKIP

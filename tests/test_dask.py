@@ -1,0 +1,616 @@
+"""The estimators on Dask: the minimum of one machine, the same bits everywhere, and what dies is survived."""
+
+import doctest
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import fastopt
+from fastopt._design import Design
+from fastopt.objective import Objective
+
+ABSENT = "dask and distributed are not installed (the extra 'dask')"
+da = pytest.importorskip("dask.array", reason=ABSENT)
+distributed = pytest.importorskip("distributed", reason=ABSENT)
+from dask import delayed  # noqa: E402
+from sklearn.exceptions import ConvergenceWarning  # noqa: E402
+
+import fastopt.dask as on_dask  # noqa: E402
+from fastopt.dask._cluster import Cluster, add  # noqa: E402
+from fastopt.dask._parts import encode, read_part  # noqa: E402
+
+pytestmark = [
+    pytest.mark.timeout(120),
+    # Dask asks pandas for what it will stop to have, at import of its dataframes; Python 3.12 warns of every fork.
+    pytest.mark.filterwarnings("ignore::FutureWarning:dask"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+    # A worker that is killed while it talks leaves sockets and event loops to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+LOCAL = {"threads_per_worker": 1, "dashboard_address": ":0", "processes": False}
+
+
+@pytest.fixture(scope="module")
+def client():
+    with distributed.LocalCluster(n_workers=2, **LOCAL) as cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """A client of two worker processes; not the current one."""
+    with (
+        distributed.LocalCluster(n_workers=2, **LOCAL | {"processes": True}) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def problem(kind, seed=0):
+    rng = np.random.default_rng(seed)
+    if kind == "csr":
+        X = sp.random_array((1200, 300), density=0.05, format="csr", rng=rng)
+        X.data = rng.standard_normal(X.nnz)
+        z = X @ rng.standard_normal(300)
+        return X, (z + rng.standard_normal(1200) > 0).astype(int)
+    X = rng.standard_normal((1200, 12)) * np.linspace(0.3, 2, 12) + 0.5
+    z = X @ rng.standard_normal(12) + 3 * rng.standard_normal(1200)
+    if kind == "multiclass":
+        return X, np.array(["low", "mid", "top"])[np.digitize(z, [-2, 2])]
+    return X, np.where(z > 0, "yes", "no")
+
+
+def cut(a, at=(0, 300, 700, 750, 1200)):
+    """Delayed chunks of unequal sizes."""
+    return [delayed(a[i:j], pure=True) for i, j in zip(at[:-1], at[1:], strict=True)]
+
+
+def bits(model):
+    return np.concatenate([model.coef_.ravel(), np.atleast_1d(model.intercept_)]).tobytes()
+
+
+def gradient_norm(model, X, y, C=1.0):
+    """Of F over all data, on one machine."""
+    codes, K = np.searchsorted(model.classes_, y).astype(float), len(model.coef_)
+    loss = "multinomial" if K > 1 else "log_loss"
+    F = Objective(
+        Design.from_array(X), codes if K > 1 else 2 * codes - 1, loss=loss, alpha=1 / (C * len(y)), n_outputs=K
+    )
+    return np.linalg.norm(F.gradient(np.vstack([model.coef_.T, model.intercept_])))
+
+
+# --- the same minimum -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr", "multiclass"])
+def test_two_processes_come_to_the_coefficients_of_one_machine(processes, kind):
+    X, y = problem(kind)
+    alone = fastopt.LogisticRegression(tol=1e-8).fit(X, y)
+    model = on_dask.LogisticRegression(tol=1e-8).fit(cut(X), cut(y), client=processes)
+    assert model.converged_
+    assert model.grad_norm_ <= 1e-8
+    np.testing.assert_allclose(model.coef_, alone.coef_, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(model.intercept_, alone.intercept_, atol=1e-6, rtol=0)
+    np.testing.assert_array_equal(model.classes_, alone.classes_)
+
+
+SOLVERS = ["auto", "lbfgs", "newton", "sdca", "sgd", "adam", "momentum", "schedule_free_sgd", "gd"]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("kind", ["dense", "csr", "multiclass"])
+def test_every_solver_ends_where_the_gradient_of_all_data_vanishes(client, kind, solver):
+    X, y = problem(kind)
+    model = on_dask.LogisticRegression(tol=1e-6, solver=solver, max_iter=300, random_state=0)
+    if kind == "multiclass" and solver == "sdca":
+        with pytest.raises(ValueError, match="solver must be one that can minimise 3 outputs"):
+            model.fit(cut(X), cut(y))
+        return
+    model.fit(cut(X), cut(y))
+    assert model.converged_
+    assert gradient_norm(model, X, y) == pytest.approx(model.grad_norm_, rel=1e-3, abs=1e-12)
+    assert model.history_["grad_norm"][-1] == model.grad_norm_
+    assert len(model.history_["epoch"]) == model.n_iter_[0] + 1
+
+
+def test_l1_leaves_exact_zeros(client):
+    X, y = problem("csr")
+    alone = fastopt.LogisticRegression(tol=1e-7, l1_ratio=1.0, C=0.3, solver="lbfgs", max_iter=500).fit(X, y)
+    model = on_dask.LogisticRegression(tol=1e-7, l1_ratio=1.0, C=0.3, max_iter=500).fit(cut(X), cut(y))
+    np.testing.assert_array_equal(model.coef_ == 0, alone.coef_ == 0)
+    assert 0 < (model.coef_ == 0).sum() < model.coef_.size
+    np.testing.assert_allclose(model.coef_, alone.coef_, atol=1e-4)
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {"no": 3.0, "yes": 0.5}])
+@pytest.mark.parametrize("solver", ["newton", "sdca", "adam"])
+def test_weights_weigh_as_on_one_machine(client, solver, class_weight):
+    X, y = problem("dense")
+    s = np.random.default_rng(1).exponential(size=len(y))
+    s[300:700] = 2.0  # all the same in a partition
+    settings = {"tol": 1e-7, "class_weight": class_weight, "max_iter": 500}
+    alone = fastopt.LogisticRegression(**settings).fit(X, y, sample_weight=s)
+    model = on_dask.LogisticRegression(**settings, solver=solver, random_state=0).fit(cut(X), cut(y), cut(s))
+    np.testing.assert_allclose(model.coef_, alone.coef_, atol=1e-4)
+    assert model.objective_ == pytest.approx(alone.objective_, rel=1e-9)
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "sdca"])
+def test_without_intercept_and_from_a_warm_start(client, solver):
+    X, y = problem("dense")
+    for fit_intercept in (False, True):
+        alone = fastopt.LogisticRegression(tol=1e-7, fit_intercept=fit_intercept).fit(X, y)
+        model = on_dask.LogisticRegression(
+            tol=1e-2, solver=solver, fit_intercept=fit_intercept, warm_start=True, random_state=0
+        )
+        model.fit(cut(X), cut(y))
+        far = model.history_["grad_norm"][0]
+        model.set_params(tol=1e-7, max_iter=300).fit(cut(X), cut(y))
+        assert model.history_["grad_norm"][0] < far
+        np.testing.assert_allclose(model.coef_, alone.coef_, atol=1e-4)
+        np.testing.assert_allclose(model.intercept_, alone.intercept_, atol=1e-4)
+
+
+def test_float32_stays_float32(client):
+    X, y = problem("dense")
+    model = on_dask.LogisticRegression(tol=1e-3).fit(cut(X.astype(np.float32)), cut(y))
+    assert model.coef_.dtype == np.float32
+    assert model.converged_
+
+
+# --- rounds -----------------------------------------------------------------------------------------------------------
+
+STEPS = {
+    "sgd": {}, "log_loss": {"loss": "log_loss"}, "average": {"average": True}, "l1": {"penalty": "l1", "alpha": 1e-3},
+    "adam": {"loss": "log_loss", "optimizer": "adam", "batch_size": 8}, "pa1": {"learning_rate": "pa1", "eta0": 0.1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr", "multiclass"])
+@pytest.mark.parametrize("steps", STEPS)
+def test_one_partition_goes_the_way_of_one_machine(client, steps, kind):
+    X, y = problem(kind)
+    rate = {} if "learning_rate" in STEPS[steps] else {"learning_rate": "constant"}
+    settings = {"shuffle": False, "tol": None, "max_iter": 3, **rate, **STEPS[steps]}
+    alone = fastopt.SGDClassifier(**settings).fit(X, y)
+    model = on_dask.SGDClassifier(**settings).fit([delayed(X)], [delayed(y)])
+    np.testing.assert_allclose(model.coef_, alone.coef_, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(model.intercept_, alone.intercept_, rtol=1e-12, atol=1e-15)
+    assert model.objective_ == pytest.approx(alone.objective_, rel=1e-12)
+    assert model.grad_norm_ == pytest.approx(alone.grad_norm_, rel=1e-9)
+
+
+def test_a_round_is_the_average_weighted_by_the_partitions_weights(client):
+    X, y = problem("dense")
+    s = np.random.default_rng(3).exponential(size=len(y))
+    settings = {"shuffle": False, "tol": None, "max_iter": 1, "learning_rate": "constant"}
+    model = on_dask.SGDClassifier(**settings).fit(cut(X, (0, 400, 1200)), cut(y, (0, 400, 1200)), cut(s, (0, 400, 1200)))
+    parts = [slice(0, 400), slice(400, 1200)]
+    alone = [fastopt.SGDClassifier(**settings).fit(X[p], y[p], sample_weight=s[p]) for p in parts]
+    expected = np.average([a.coef_ for a in alone], axis=0, weights=[s[p].sum() for p in parts])
+    np.testing.assert_allclose(model.coef_, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("outputs", [None, 2])
+def test_least_squares_are_those_of_the_normal_equations(client, outputs):
+    X, _ = problem("dense")
+    rng = np.random.default_rng(5)
+    y = X @ rng.standard_normal((12, outputs) if outputs else 12) + 1 + rng.standard_normal((1200, outputs or 1)).sum(1)[
+        (slice(None), None) if outputs else slice(None)
+    ]
+    alpha, A = 0.01, np.column_stack([X, np.ones(len(X))])
+    expected = np.linalg.solve(A.T @ A / len(A) + alpha * np.diag([1.0] * 12 + [0.0]), A.T @ y / len(A))
+    model = on_dask.SGDRegressor(alpha=alpha, solver="newton", tol=1e-9, random_state=0).fit(cut(X), cut(y))
+    np.testing.assert_allclose(np.vstack([np.atleast_2d(model.coef_).T, np.atleast_1d(model.intercept_)]).squeeze(),
+                               expected.squeeze(), atol=1e-7)  # fmt: skip
+    assert model.converged_
+    residuals = y - A @ expected
+    r2 = 1 - (residuals**2).sum(axis=0) / ((y - y.mean(axis=0)) ** 2).sum(axis=0)
+    assert model.score(cut(X), cut(y)) == pytest.approx(np.mean(r2), rel=1e-6)
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_one_against_the_rest_is_one_fit_for_each_class(client, class_weight):
+    X, y = problem("multiclass")
+    settings = {"loss": "log_loss", "alpha": 0.01, "solver": "lbfgs", "tol": 1e-7, "random_state": 0}
+    model = on_dask.SGDClassifier(class_weight=class_weight, **settings).fit(cut(X), cut(y))
+    assert model.converged_
+    for c, name in enumerate(model.classes_):
+        targets = np.where(y == name, 1.0, -1.0)
+        own = len(y) / (3 * np.sum(y == name)) if class_weight else 1.0
+        s = np.where(y == name, own, 1.0)
+        F = Objective(Design.from_array(X), targets, alpha=0.01 / s.mean(), sample_weight=s)
+        assert np.linalg.norm(F.gradient(np.append(model.coef_[c], model.intercept_[c]))) < 1e-6
+
+
+def test_rounds_stop_by_scikit_learns_rule(client):
+    X, y = problem("dense")
+    model = on_dask.SGDClassifier(random_state=0, learning_rate="constant", eta0=1e-3).fit(cut(X), cut(y))
+    assert model.stop_reason_ == "no_change"
+    F = model.history_["objective"][1:]
+    best = np.minimum.accumulate(F)
+    stale = [k for k in range(1, len(F)) if F[k] > best[k - 1] - 1e-3]
+    assert stale[-5:] == list(range(len(F) - 5, len(F)))
+    with pytest.warns(ConvergenceWarning, match="max_iter"):
+        on_dask.SGDClassifier(max_iter=2).fit(cut(X), cut(y))
+
+
+def test_labels_and_probabilities(client):
+    X, y = problem("dense")
+    labels = np.column_stack([y == "yes", X[:, 0] > 0.5]).astype(int)
+    model = on_dask.SGDClassifier(loss="log_loss", random_state=0).fit(cut(X), cut(labels))
+    assert model.coef_.shape == (2, 12)
+    found = np.vstack([chunk.compute() for chunk in model.predict(cut(X))])
+    assert np.mean(found == labels) > 0.8
+    assert not hasattr(on_dask.SGDClassifier(), "predict_proba")
+    with pytest.raises(AttributeError, match="to_local"):
+        model.partial_fit(X, labels)
+    assert model.to_local().partial_fit(X, labels).t_ > 1
+
+
+# --- the same bits ----------------------------------------------------------------------------------------------------
+
+FITS = {
+    "newton": lambda: on_dask.LogisticRegression(solver="newton", tol=1e-8),
+    "lbfgs": lambda: on_dask.LogisticRegression(solver="lbfgs", tol=1e-6),
+    "sdca": lambda: on_dask.LogisticRegression(solver="sdca", tol=1e-6, random_state=0),
+    "adam": lambda: on_dask.LogisticRegression(solver="adam", tol=1e-6, random_state=0),
+    "SGDClassifier": lambda: on_dask.SGDClassifier(random_state=0),
+}
+
+
+def test_bits_do_not_depend_on_the_number_of_workers(client):
+    X, y = problem("dense")
+    two = {name: bits(make().fit(cut(X), cut(y))) for name, make in FITS.items()}
+    with (
+        distributed.LocalCluster(n_workers=3, **LOCAL | {"threads_per_worker": 2}) as cluster,
+        distributed.Client(cluster, set_as_default=False) as other,
+    ):
+        three = {name: bits(make().fit(cut(X), cut(y), client=other)) for name, make in FITS.items()}
+    assert two == three
+
+
+def test_sums_go_through_the_workers_where_they_are_large(client):
+    cluster = Cluster(client)
+    parts = [client.submit(np.full, 3, float(k), pure=False) for k in range(20)]
+    expected = sum(range(20)) * np.arange(3.0)
+    for size in (0, 1 << 20):
+        np.testing.assert_array_equal(cluster.sum("test", _times, parts, size=size, w=np.arange(3.0)), expected)
+    big = np.ones(1 << 18)
+    assert cluster.sum("test", _dot, parts, size=8, w=big) == 3 * sum(range(20)) + 20 * big.sum()
+
+
+def _times(part, w):
+    return part * w
+
+
+def _dot(part, w):
+    return part.sum() + w.sum()
+
+
+def test_sums_of_tuples_and_dicts():
+    a = (1, {"x": np.arange(2.0)}, None)
+    total = add(a, a, a)
+    assert total[0] == 3
+    np.testing.assert_array_equal(total[1]["x"], [0.0, 3.0])
+    assert total[2] is None
+    assert add(None, None) is None
+    np.testing.assert_array_equal(a[1]["x"], [0.0, 1.0])
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "sdca", "adam"])
+def test_data_do_not_cross_the_network(client, solver):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40_000, 20))
+    y = (X @ rng.standard_normal(20) + rng.standard_normal(40_000) > 0).astype(int)
+    X_, y_ = da.from_array(X, chunks=(5_000, -1)).persist(), da.from_array(y, chunks=5_000).persist()
+    distributed.wait([X_, y_])
+    client.run(lambda dask_worker: dask_worker.transfer_incoming_log.clear())
+    on_dask.LogisticRegression(solver=solver, random_state=0, tol=1e-5).fit(X_, y_)
+    logs = client.run(lambda dask_worker: [entry["total"] for entry in dask_worker.transfer_incoming_log])
+    # y's blocks may have been put beside others than X's, once.
+    assert sum(map(sum, logs.values())) <= y.nbytes + 100_000
+
+
+# --- what dies --------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_killed_is_survived(processes):
+    X, y = problem("dense")
+    X, y = np.tile(X, (10, 1)), np.tile(y, 10)
+    at = range(0, len(y) + 1, 1500)
+    settings = {"solver": "sdca", "tol": 0.0, "max_iter": 60, "random_state": 0}
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    begun = time.perf_counter()
+    expected = on_dask.LogisticRegression(**settings).fit(cut(X, at), cut(y, at), client=processes)
+    lasts = time.perf_counter() - begun
+    pids = list(processes.run(os.getpid).values())
+    moment = random.uniform(0.1, 0.7) * lasts
+    killer = threading.Timer(moment, os.kill, (random.choice(pids), signal.SIGKILL))
+    killer.start()
+    model = on_dask.LogisticRegression(**settings).fit(cut(X, at), cut(y, at), client=processes)
+    killer.join()
+    assert bits(model) == bits(expected), f"killed after {moment:.3f} s"
+    assert set(processes.run(os.getpid).values()) != set(pids)
+
+
+DIES = """
+import sys, numpy as np, warnings
+sys.path.insert(0, {tests!r})
+from test_dask import LOCAL, cut, problem
+import distributed, fastopt.dask
+warnings.simplefilter("ignore")
+X, y = problem("dense")
+with distributed.LocalCluster(n_workers=1, **LOCAL) as cluster, distributed.Client(cluster):
+    fastopt.dask.LogisticRegression(solver="adam", learning_rate=1e-5, tol=0.0, max_iter=100000, random_state=0).fit(
+        cut(X), cut(y), checkpoint={path!r})
+"""
+
+
+def test_a_scheduler_that_is_killed_goes_on_from_the_checkpoint(client, tmp_path):
+    X, y = problem("dense")
+    path = tmp_path / "model.npz"
+    code = DIES.format(tests=str(Path(__file__).parent), path=str(path))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (Path(fastopt.__file__).parent.parent,)))}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    try:
+        deadline = time.monotonic() + 60
+        while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    before = fastopt.load(path)
+    assert before.n_iter_[0] >= 1
+    settings = {"solver": "adam", "learning_rate": 1e-5, "random_state": 0, "tol": 0.0}
+    total = int(before.n_iter_[0]) + 3
+    with pytest.warns(ConvergenceWarning):
+        model = on_dask.LogisticRegression(max_iter=total, **settings).fit(cut(X), cut(y), checkpoint=path)
+    with pytest.warns(ConvergenceWarning):
+        whole = on_dask.LogisticRegression(max_iter=total, **settings).fit(cut(X), cut(y))
+    assert bits(model) == bits(whole)
+    np.testing.assert_array_equal(model.history_["epoch"], whole.history_["epoch"])
+
+
+@pytest.mark.parametrize("kind", ["lbfgs", "sdca", "SGDClassifier", "SGDRegressor"])
+def test_checkpoints(client, tmp_path, kind):
+    X, y = problem("dense")
+    path = tmp_path / "model.npz"
+    y = np.where(y == "yes", 1.0, 0.0)
+    settings = {"random_state": 0, "tol": 1e-6, "solver": kind}
+    cls = getattr(on_dask, kind, on_dask.LogisticRegression)
+    if cls is not on_dask.LogisticRegression:
+        settings |= {"solver": "rounds", "tol": 1e-5, "learning_rate": "constant", "eta0": 1e-3}
+    with pytest.warns(ConvergenceWarning):
+        cls(**settings | {"max_iter": 4}).fit(cut(X), cut(y), checkpoint=path)
+    local = fastopt.load(path)
+    assert type(local).__module__.startswith("fastopt.linear_model")
+    assert np.max(local.n_iter_) == 4
+    model = cls(**settings).fit(cut(X), cut(y), checkpoint=path)
+    whole = cls(**settings).fit(cut(X), cut(y))
+    assert model.stop_reason_ == whole.stop_reason_
+    assert model.history_["epoch"].tolist() == list(range(int(np.max(model.n_iter_)) + 1))
+    if settings["solver"] == "rounds":
+        assert bits(model) == bits(whole)
+    np.testing.assert_allclose(model.coef_, whole.coef_, atol=1e-3)
+    again = cls(**settings).fit(cut(X, (0, 600, 1200)), cut(y, (0, 600, 1200)), checkpoint=path)
+    assert bits(again) == bits(model)  # it has ended: nothing is done
+    assert bits(fastopt.load(path)) == bits(model)
+    with pytest.raises(ValueError, match="same data"):
+        cls(**settings).fit(cut(X + 1e-3), cut(y), checkpoint=path)
+    with pytest.raises(ValueError, match="fit_intercept differ"):
+        cls(**settings | {"fit_intercept": False}).fit(cut(X), cut(y), checkpoint=path)
+
+
+def test_ctrl_c_keeps_the_last_round(client):
+    X, y = problem("dense")
+    model = on_dask.LogisticRegression(solver="adam", learning_rate=1e-6, tol=0.0, max_iter=100_000, random_state=0)
+    timer = threading.Timer(1.5, signal.raise_signal, (signal.SIGINT,))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(cut(X), cut(y))
+    timer.join()
+    assert model.stop_reason_ == "interrupted"
+    assert model.predict(X).shape == y.shape
+
+
+# --- what comes in, and goes out --------------------------------------------------------------------------------------
+
+
+def test_arrays_frames_and_chunks_are_the_same_data(client):
+    pd = pytest.importorskip("pandas", reason="pandas is not installed")
+    dd = pytest.importorskip("dask.dataframe", reason="dask's dataframes are not installed")
+    X, y = problem("multiclass")
+    expected = on_dask.LogisticRegression(tol=1e-8).fit([delayed(X)], [delayed(y)])
+    frame = dd.from_pandas(pd.DataFrame(X, columns=[f"x{j}" for j in range(12)]), npartitions=3)
+    series = dd.from_pandas(pd.Series(y), npartitions=3)
+    arrays = da.from_array(X, chunks=(500, 5)), da.from_array(y, chunks=400)
+    empty = [delayed(X[:0]), delayed(X[:500]), delayed(X[500:])], [delayed(y[:0]), delayed(y[:500]), delayed(y[500:])]
+    futures = client.scatter([X[:600], X[600:]]), client.scatter([y[:600], y[600:]])
+    for data in (arrays, (frame, series), empty, futures):
+        model = on_dask.LogisticRegression(tol=1e-8).fit(*data)
+        np.testing.assert_allclose(model.coef_, expected.coef_, atol=1e-6)
+    assert on_dask.LogisticRegression().fit(frame, series).feature_names_in_.tolist() == list(frame.columns)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        named = on_dask.LogisticRegression(tol=1e-8).fit(frame, series)
+        local = named.to_local()
+        found = named.predict(frame).compute()
+    np.testing.assert_array_equal(found, local.predict(frame.compute()))
+    assert named.predict_proba(frame).compute().columns.tolist() == ["low", "mid", "top"]
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr", "multiclass"])
+def test_predictions_are_lazy_and_those_of_one_machine(client, kind):
+    X, y = problem(kind)
+    model = on_dask.LogisticRegression().fit(cut(X), cut(y))
+    local = model.to_local()
+    assert type(local) is fastopt.LogisticRegression
+    for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+        expected = getattr(local, method)(X)
+        np.testing.assert_array_equal(getattr(model, method)(X), expected)
+        chunks = [chunk.compute() for chunk in getattr(model, method)(cut(X))]
+        np.testing.assert_array_equal(np.concatenate(chunks), expected)
+        if kind != "csr":
+            array = getattr(model, method)(da.from_array(X, chunks=(500, 6)))
+            assert array.shape == expected.shape
+            np.testing.assert_array_equal(array.compute(), expected)
+    s = np.random.default_rng(0).exponential(size=len(y))
+    assert model.score(cut(X), cut(y), cut(s)) == pytest.approx(local.score(X, y, s), rel=1e-12)
+    assert model.score(X, y) == local.score(X, y)
+
+
+def test_blocks_of_csr(client):
+    X, y = problem("csr")
+    blocks = da.from_array(X.toarray(), chunks=(400, -1)).map_blocks(sp.csr_matrix)
+    model = on_dask.LogisticRegression(tol=1e-8).fit(blocks, da.from_array(y, chunks=400))
+    alone = fastopt.LogisticRegression(tol=1e-8).fit(X, y)
+    np.testing.assert_allclose(model.coef_, alone.coef_, atol=1e-5)
+
+
+def test_columns_named_twice(client):
+    X, y = problem("csr")
+    twice = sp.csr_matrix(
+        (np.repeat(X.data / 2, 2), np.repeat(X.indices, 2), 2 * X.indptr), shape=X.shape
+    )  # fmt: skip
+    alone = fastopt.LogisticRegression(tol=1e-8).fit(X, y)
+    model = on_dask.LogisticRegression(tol=1e-8, solver="sdca", max_iter=500, random_state=0).fit(cut(twice), cut(y))
+    np.testing.assert_allclose(model.coef_, alone.coef_, atol=1e-5)
+
+
+def test_parts_know_their_size(client):
+    X, y = problem("dense")
+    part = read_part(X, y, None, 0, True)
+    assert sys.getsizeof(part) >= X.nbytes
+    task = on_dask.LogisticRegression()._distribute
+    assert callable(task)
+    assert sys.getsizeof(encode(part, 0, _task())) >= X.nbytes
+
+
+def _task():
+    from fastopt.dask._parts import Task
+    from fastopt.losses import Logistic
+
+    return Task(Logistic(), 0.1, 0.0, True, 1, "binary", np.array(["no", "yes"]))
+
+
+def test_a_share_is_pickled_without_what_can_be_made_again():
+    import pickle
+
+    X, y = problem("dense")
+    share = encode(read_part(X, y, None, 0, True), 0, _task())
+    again = pickle.loads(pickle.dumps(share))
+    assert "losses" not in vars(again)
+    w = np.random.default_rng(0).standard_normal(13)
+    assert again.losses.value(w) == share.losses.value(w)
+
+
+BAD = {
+    "numpy": (lambda X, y: (X, y), TypeError, "X must be a dask array.*got 'ndarray'"),
+    "nan": (lambda X, y: (cut(np.where(np.arange(1200)[:, None] == 720, np.nan, X)), cut(y)), ValueError, "partition 2"),
+    "rows": (lambda X, y: (cut(X), cut(y[:1100], (0, 300, 700, 750, 1100))), ValueError, "450.*got 350.*partition 3"),
+    "columns": (lambda X, y: ([delayed(X), delayed(X[:, :5])], [delayed(y)] * 2), ValueError, "in partition 1"),
+    "partitions": (lambda X, y: (cut(X), cut(y)[:3]), ValueError, "y must have as many partitions"),
+    "one class": (lambda X, y: (cut(X), cut(np.full(1200, 3))), ValueError, "at least 2 classes"),
+    "no y": (lambda X, y: (cut(X), None), ValueError, "y must be passed"),
+    "real y": (lambda X, y: (cut(X), cut(np.linspace(0, 1, 1200))), ValueError, "Unknown label type.*partition 0"),
+    "no rows": (lambda X, y: (cut(X[:0], (0, 0)), cut(y[:0], (0, 0))), ValueError, "at least one row"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_data_are_refused_by_the_partition(client, case):
+    make, error, text = BAD[case]
+    model = on_dask.LogisticRegression()
+    before = dict(vars(model))
+    with pytest.raises(error, match=text):
+        model.fit(*make(*problem("dense")))
+    assert vars(model) == before
+
+
+def test_bad_parameters_are_refused(client):
+    X, y = problem("dense")
+    for model, text in (
+        (on_dask.LogisticRegression(solver="saga"), "works on partitions"),
+        (on_dask.LogisticRegression(C=0), "C must be"),
+        (on_dask.SGDClassifier(early_stopping=True), "early_stopping must be False on Dask"),
+        (on_dask.SGDClassifier(solver="sdca"), "solver must be one of 'rounds'"),
+        (on_dask.SGDClassifier(solver="newton"), "solver must be one that can minimise the loss 'hinge'"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            model.fit(cut(X), cut(y))
+    with pytest.raises(ValueError, match="got only zeros"):
+        on_dask.LogisticRegression().fit(cut(X), cut(y), cut(np.zeros(1200)))
+    with pytest.raises(TypeError, match="client must be a dask"):
+        on_dask.LogisticRegression().fit(cut(X), cut(y), client="tcp://scheduler:8786")
+
+
+def test_without_a_client_it_says_how_to_start_one():
+    X, y = problem("dense")
+    code = "import test_dask as t, fastopt.dask; X, y = t.problem('dense')\nfastopt.dask.LogisticRegression().fit(t.cut(X), t.cut(y))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(
+        map(str, (Path(fastopt.__file__).parent.parent, Path(__file__).parent)))}  # fmt: skip
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert "ValueError: client must be a Dask client" in found.stderr
+    assert "client = Client()" in found.stderr
+
+
+def test_parameters_are_those_of_one_machine():
+    for name in on_dask.__all__:
+        ours, theirs = getattr(on_dask, name)(), getattr(fastopt, name)()
+        mine = {k: v for k, v in ours.get_params().items() if k in theirs.get_params()}
+        assert mine == theirs.get_params()
+        assert set(ours.get_params()) - set(mine) <= {"solver", "n_jobs"}
+
+
+# --- the documentation ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", on_dask.__all__)
+def test_the_examples_run(name):
+    cls = getattr(on_dask, name)
+    text = cls.__doc__.replace("  # doctest: +SKIP", "")
+    test = doctest.DocTestParser().get_doctest(text, {name: cls}, name, None, 0)
+    assert len(test.examples) > 5
+    assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test).failed == 0
+
+
+def test_the_page_runs(tmp_path, monkeypatch):
+    page = (Path(__file__).resolve().parent.parent / "docs" / "dask.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 4
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "docs"}
+    try:
+        for block in blocks:
+            code = block.replace("Client()", "Client(processes=False, dashboard_address=':0')")
+            exec(compile(code, "dask.md", "exec"), names)
+    finally:
+        for name in ("client", "cluster"):
+            if name in names:
+                names[name].close()
+
+
+def test_grid_search_on_dask(client):
+    import joblib
+    from sklearn.model_selection import GridSearchCV
+
+    X, y = problem("dense")
+    search = GridSearchCV(fastopt.LogisticRegression(), {"C": [1e-3, 1.0]}, cv=3)
+    with joblib.parallel_backend("dask"):
+        search.fit(X, y)
+    alone = GridSearchCV(fastopt.LogisticRegression(), {"C": [1e-3, 1.0]}, cv=3).fit(X, y)
+    assert search.best_params_ == alone.best_params_
+    np.testing.assert_array_equal(search.best_estimator_.coef_, alone.best_estimator_.coef_)
