@@ -65,28 +65,26 @@ class Cluster:
     def each(self, name: str, function: Callable[..., Any], *columns: Sequence[Any], **common: Any) -> list[Any]:
         """Futures of ``function(*row, **common)`` for the rows of the columns, the first of which says where.
 
-        `name` is what Dask's dashboard shows. Tasks run where their partition is; they may run elsewhere when that
-        worker has died.
+        `name` is what Dask's dashboard shows. Tasks are sent to where their partition is, since Dask takes many tasks
+        of few partitions for those that bring new data, which it spreads; they may run elsewhere when that worker has
+        died.
         """
         places = columns[0]
         n = len(places)
-        heavy = {key: value for key, value in common.items() if getattr(value, "nbytes", 0) * n > LIGHT}
+        for key, value in common.items():
+            if getattr(value, "nbytes", 0) * n > LIGHT:
+                common[key] = self.client.submit(_same, value, key=self.keys(f"send-{key}", 1)[0])
         names = self.keys(name, n)
-        options: dict[str, Any] = {"pure": False}
-        if not heavy:  # tasks know of nothing but their partition: the scheduler runs them where it is
-            return list(self.client.map(function, *columns, key=names, **common, **options))
-        for key, value in heavy.items():
-            common[key] = self.client.submit(_same, value, key=self.keys(f"send-{key}", 1)[0])
-        workers: dict[str, list[int]] = {}
         found = self.client.who_has(places)
+        workers: dict[str, list[int]] = {}
         for i, place in enumerate(places):
             workers.setdefault(min(found.get(place.key) or [""]), []).append(i)
         futures: list[Any] = [None] * n
         for worker, members in workers.items():
-            if worker:
-                options |= {"workers": [worker], "allow_other_workers": True}
+            options: dict[str, Any] = {"workers": [worker], "allow_other_workers": True} if worker else {}
             rows = [[column[i] for i in members] for column in columns]
-            new = self.client.map(function, *rows, key=[names[i] for i in members], **common, **options)
+            keys = [names[i] for i in members]
+            new = self.client.map(function, *rows, key=keys, pure=False, **common, **options)
             for i, future in zip(members, new, strict=True):
                 futures[i] = future
         return futures
@@ -104,6 +102,11 @@ class Cluster:
             keys = self.keys(f"{name}-sum", len(groups))
             terms = [self.client.submit(add, *group, key=key) for group, key in zip(groups, keys, strict=True)]
         return add(*self.gather(terms))
+
+    def wait(self, futures: list[Any]) -> None:
+        """Waits for the futures, or for their errors."""
+        with self.client.as_current():
+            needs("distributed").wait(futures)
 
     def gather(self, futures: list[Any]) -> list[Any]:
         """What the futures come to."""

@@ -14,7 +14,7 @@ from fastopt._validation import fail
 from fastopt.dask._objective import Distributed, evaluate
 from fastopt.dask._parts import Share
 from fastopt.optimizers import Optimizer
-from fastopt.solvers.monitor import Monitor, Reporter, Result
+from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
 from fastopt.solvers.sdca import Epochs as DualEpochs
 from fastopt.solvers.stochastic import Around, Epochs, auto_batch_size, auto_learning_rate
 
@@ -220,7 +220,7 @@ class _Rounds:
                     continue
                 failures = 0
                 self.w, self.state = w, state
-                if self._ends(value, float(np.linalg.norm(gradient)), at, turn) or not runs:
+                if self._ends(value, norm(gradient), at, turn) or not runs:
                     break
                 w, state = self._merged(epoch)
                 self.done += 1
@@ -291,8 +291,8 @@ def dual_epoch(
     """F's sums at w; dual variables after an epoch on this partition from w, and by how much that moves w.
 
     The partition's own problem is CoCoA+'s: its rows move w ``sigma`` times as far as they do in F, so that the moves
-    of all can be added. `before` is what the last epoch returned; None begins, with dual variables zero, and "warm"
-    with those that belong to w, whose sum is what is returned.
+    of all can be added. `before` is what the last epoch returned; None begins, with dual variables zero. After "warm"
+    there is no epoch: dual variables are those that belong to w, and the move is from zero to what they stand for.
     """
     if share is None:
         return None
@@ -303,11 +303,12 @@ def dual_epoch(
     epochs = DualEpochs(own)
     epochs.c2 = epochs._kernel.c2 = scale.c2
     point = w if task.fit_intercept else np.append(w, 0.0)
+    at = np.append(w[:-1], center) if task.fit_intercept else w
+    measured = evaluate(share, at)
     if before == "warm":
-        epochs.start_from(np.append(w[:-1], center) if task.fit_intercept else w)
+        epochs.start_from(at)
         moved = epochs.w - np.append(np.zeros(len(point) - 1), epochs.center)
-        return epochs.state, None, moved / scale.sigma
-    measured = evaluate(share, np.append(w[:-1], center) if task.fit_intercept else w)
+        return epochs.state, measured, moved / scale.sigma
     if before is not None:
         epochs.state[...] = before[0]
     epochs.w[...], epochs.center = point, center
@@ -358,11 +359,9 @@ def cocoa(
     point = np.array(w, dtype=np.float64).reshape(-1)
     warm = bool(point.any())
     center = float(point[-1]) if intercept else 0.0
-    pairs: list[Any] = [None] * len(objective.shares)
-    if warm:
-        point, pairs = _warm(objective, point, center, scale)
-    elif intercept:
+    if intercept and not warm:
         center = point[-1] = first_intercept(objective)
+    pairs: list[Any] = ["warm" if warm else None] * len(objective.shares)
     at, reason, done, turn = point, "max_iter", 0, 0
     norms: list[float] = []
     try:
@@ -371,18 +370,25 @@ def cocoa(
                 "dual-epoch", dual_epoch, objective.shares, pairs, w=point, center=center, scale=scale, turn=turn
             )
             sums, moved = objective.cluster.sum("dual-sum", _told, futures, size=16 * objective.size)
-            at = np.append(point[:-1], center) if intercept else point
-            value, gradient = objective.completed(at, *sums)
-            norms.append(float(np.linalg.norm(gradient)))
-            if monitor.record(value, norms[-1], done, math.nan, at.reshape(objective.shape)):
-                reason = "tol"
-                break
-            if done >= max_iter:
-                break
-            if done > PATIENCE and min(norms[-PATIENCE:]) > 0.5 * norms[-1 - PATIENCE]:
-                reason = "stalled"
-                break
-            pairs, turn, done = futures, turn + 1, done + 1
+            pairs, turn = futures, turn + 1
+            if not (warm and turn == 2):  # the point that the first dual variables stand for is not where it started
+                at = np.append(point[:-1], center) if intercept else point
+                value, gradient = objective.completed(at, *sums)
+                norms.append(norm(gradient))
+                if monitor.record(value, norms[-1], done, math.nan, at.reshape(objective.shape)):
+                    reason = "tol"
+                    break
+                if done >= max_iter:
+                    break
+                if done > PATIENCE and min(norms[-PATIENCE:]) > 0.5 * norms[-1 - PATIENCE]:
+                    reason = "stalled"
+                    break
+            if warm and turn == 1:
+                point = moved[: len(point)]
+                if intercept:
+                    point[-1] += center
+                continue
+            done += 1
             point = point + moved[: len(point)]
             if intercept:  # the method of multipliers: the center moves to b, and b as far again
                 b = float(point[-1])
@@ -392,18 +398,6 @@ def cocoa(
             raise
         reason = "interrupted"
     return monitor.rounded_result(at, monitor.rows[-1][0], reason)
-
-
-def _warm(objective: Distributed, w: Float64, center: float, scale: DualScale) -> tuple[Float64, list[Any]]:
-    """Dual variables that belong to w, and the parameters that they stand for."""
-    start = ["warm"] * len(objective.shares)
-    pairs = objective.cluster.each(
-        "dual-start", dual_epoch, objective.shares, start, w=w, center=center, scale=scale, turn=0
-    )
-    moved = objective.cluster.sum("dual-sum", _told, pairs, size=8 * objective.size)[1]
-    if objective.fit_intercept:
-        moved[-1] += center
-    return moved[: len(w)], pairs
 
 
 def first_intercept(objective: Distributed) -> float:

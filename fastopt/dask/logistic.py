@@ -104,7 +104,7 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
 
     local = linear_model.LogisticRegression
 
-    def fit(
+    def fit(  # type: ignore[override]
         self, X: Any, y: Any, sample_weight: Any = None, *, client: Any = None,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> LogisticRegression:  # fmt: skip

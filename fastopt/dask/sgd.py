@@ -375,7 +375,7 @@ class SGDRegressor(_DaskSGD, linear_model.SGDRegressor):
     >>> from sklearn.preprocessing import scale
     >>> client = Client(processes=False, dashboard_address=":0")  # doctest: +SKIP
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> X, y = da.from_array(scale(X), chunks=(200, -1)), da.from_array(y, chunks=200)  # doctest: +SKIP
+    >>> X, y = da.from_array(scale(X), chunks=(200, -1)), da.from_array(scale(y), chunks=200)  # doctest: +SKIP
     >>> SGDRegressor(solver="newton", random_state=0).fit(X, y).score(X, y) > 0.5  # doctest: +SKIP
     True
     >>> client.close()  # doctest: +SKIP
