@@ -321,9 +321,8 @@ def test_data_do_not_cross_the_network(processes, solver):
     rng = np.random.default_rng(0)
     X = rng.standard_normal((40_000, 20))
     y = (X @ rng.standard_normal(20) + rng.standard_normal(40_000) > 0).astype(int)
-    with processes.as_current():
-        X_, y_ = da.from_array(X, chunks=(5_000, -1)).persist(), da.from_array(y, chunks=5_000).persist()
-    distributed.wait([X_, y_])
+    X_, y_ = processes.persist([da.from_array(X, chunks=(5_000, -1)), da.from_array(y, chunks=5_000)])
+    Cluster(processes).wait([X_, y_])
     processes.run(lambda dask_worker: dask_worker.transfer_incoming_log.clear())
     on_dask.LogisticRegression(solver=solver, random_state=0, tol=1e-5).fit(X_, y_, client=processes)
     logs = processes.run(lambda dask_worker: [entry["total"] for entry in dask_worker.transfer_incoming_log])
@@ -345,7 +344,7 @@ def test_a_worker_that_is_killed_is_survived(processes):
     lasts = time.perf_counter() - begun
     pids = list(processes.run(os.getpid).values())
     moment = random.uniform(0.1, 0.7) * lasts
-    killer = threading.Timer(moment, os.kill, (random.choice(pids), signal.SIGKILL))
+    killer = threading.Timer(moment, os.kill, (random.choice(pids), getattr(signal, "SIGKILL", signal.SIGTERM)))
     killer.start()
     model = on_dask.LogisticRegression(**settings).fit(cut(X, at), cut(y, at), client=processes)
     killer.join()

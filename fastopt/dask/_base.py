@@ -227,7 +227,7 @@ class DaskModel(LinearModel):
             dask.delayed(function, pure=False)(model, *row, dask_key_name=key)
             for row, key in zip(zip(*columns, strict=True), keys, strict=True)
         ]
-        found = cluster.client.gather(cluster.client.compute(tasks, optimize_graph=False))
+        found = cluster.client.gather(cluster.client.compute(tasks))
         sums = [sum(column) for column in zip(*found, strict=True)]
         if is_classifier(self):
             return float(sums[1] / sums[0])

@@ -188,7 +188,7 @@ def load(cluster: Cluster, X: Any, y: Any, sample_weight: Any, *, classifies: bo
         delayed(read_part, pure=False)(*row, number, classifies, dask_key_name=key)
         for number, (row, key) in enumerate(zip(zip(*columns, strict=True), keys, strict=True))
     ]
-    futures = cluster.client.compute(parts, optimize_graph=False)
+    futures = cluster.client.compute(parts)
     cluster.wait(futures)  # so that it is known where they are
     told = cluster.gather(cluster.each("summary", summary, futures, classifies=classifies))
     return _together(cluster, futures, told)
