@@ -117,6 +117,10 @@ def test_exp_beyond_its_range(kind):
     x = np.array([-np.inf, -1e30, -1e4, np.nan, 1e4, 1e30, np.inf] * 5, dtype=kind)
     passes.exponential(x)
     smallest, largest = np.finfo(kind).tiny, np.finfo(kind).max
+    bits = np.dtype(f"u{x.itemsize}")
+    other = (np.full(9, np.nan, dtype=kind).view(bits) | np.arange(9, dtype=bits)).view(kind)  # NaN's other bits
+    passes.exponential(other)
+    assert np.isnan(other).all()
     for row in x.reshape(5, 7):
         assert np.isnan(row[3])
         assert (row[:3] >= smallest).all()

@@ -37,6 +37,7 @@ def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, re
     cdef real *p[MAX_SLOTS + 1]
     cdef Rows r
     cdef const real *x0 = &X[0, 0]
+    cdef const real *x
     cdef real *g = &params[params.shape[0] - 1, 0]
     cdef real *w
     cdef real *room
@@ -52,6 +53,19 @@ def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, re
             packs = K > 1 and b >= PACK
             room = &packed[0, 0] if packs else NULL
             lr = scalars(plan, step)[1]
+            if b == 1 and K == 1:
+                x = x0 + plan.order[lo] * stride
+                score(plan, r, x0, x, w, lo, &z[0, 0])
+                slopes(plan, lo, 1, 1, &z[0, 0])
+                if plain:
+                    shrink(plan, scalars(plan, step)[0] - lr * plan.alpha, w)
+                    axpy(<real>(-lr / plan.scale) * z[0, 0], x, w, d)
+                    plain_intercept(plan, 1, &z[0, 0], w, <real>lr)
+                else:
+                    scaled(z[0, 0], x, g, d)
+                    intercept_gradient(plan, 1, &z[0, 0], g)
+                    step_all(plan, step, p, g, params)
+                continue
             if plain and not packs and b <= block:
                 scores(plan, r, x0, w, room, lo, b, &z[0, 0])
                 slopes(plan, lo, b, b, &z[0, 0])
@@ -97,6 +111,22 @@ cdef inline void unpack(const real *room, real *g, Py_ssize_t d, Py_ssize_t K, P
     for j in range(d):
         for c in range(K):
             g[j * K + c] = room[j * width + c]
+
+
+cdef inline void score(Plan plan, Rows r, const real *x0, const real *x, const real *w, Py_ssize_t at,
+                       real *z) noexcept nogil:
+    """The raw prediction of one row, one output."""
+    cdef Py_ssize_t ahead = plan.order[min(at + AHEAD, plan.order.shape[0] - 1)]
+    prefetch(&plan.y[ahead * plan.n_targets])
+    prefetch_row(x0 + ahead * r.stride, r.d)
+    begin_scores(plan, w, z)
+    z[0] += <real>plan.scale * dot(x, w, r.d)
+
+
+cdef inline void scaled(real a, const real *x, real *g, Py_ssize_t d) noexcept nogil:
+    cdef Py_ssize_t j
+    for j in range(d):
+        g[j] = a * x[j]
 
 
 cdef inline void scores(Plan plan, Rows r, const real *x0, const real *w, real *room, Py_ssize_t lo, Py_ssize_t b,

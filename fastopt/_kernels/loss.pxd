@@ -207,6 +207,9 @@ cdef inline void each_value(Loss p, Py_ssize_t n, const double *y, const double 
 
 cdef inline void each_slope(Loss p, Py_ssize_t n, const double *y, real *z) noexcept nogil:
     cdef Py_ssize_t i
+    if n == 1:                          # not through the checks around a vectorised loop
+        z[0] = <real>slope(p, y[0], <double>z[0])
+        return
     for i in range(n):
         z[i] = <real>slope(p, y[i], <double>z[i])
 

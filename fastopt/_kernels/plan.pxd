@@ -33,7 +33,7 @@ cdef inline void slopes(Plan plan, Py_ssize_t start, Py_ssize_t m, Py_ssize_t b,
     cdef const Py_ssize_t *rows = &plan.order[start]
     cdef double share = 1.0 / b, s
     cdef double y[TARGETS]
-    if plan.loss != MULTINOMIAL and K == 1:
+    if plan.loss != MULTINOMIAL and K == 1 and m > 1:
         while i < m:                    # the targets side by side, so that the slopes vectorise
             n = min(m - i, <Py_ssize_t>TARGETS)
             for k in range(n):
