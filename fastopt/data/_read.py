@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -336,13 +337,10 @@ def _explained(
 
 def _pyarrow(module: str) -> tuple[Any, Any]:
     try:
-        import pyarrow
-        import pyarrow.csv
-        import pyarrow.parquet
+        return import_module("pyarrow"), import_module(f"pyarrow.{module}")
     except ImportError:
         text = "CSV and Parquet are read by pyarrow, which is not installed: pip install 'fastopt[data]'."
         raise ImportError(text) from None
-    return pyarrow, getattr(pyarrow, module)
 
 
 def find(source: Any, format: str, options: dict[str, Any]) -> Source:
