@@ -47,6 +47,8 @@ VERSION = 1
 MARK = b"fastopt sha256:"
 #: Bytes of JSON at most: Python's objects take some 30 times that.
 MOST_JSON = 4 << 20
+#: Lists in lists, at most: how deep the interpreter could go depends on its version and on who calls.
+DEEPEST = 50
 CHUNK = 1 << 20
 
 #: What a file may hold instances of, by the class's name.
@@ -287,8 +289,17 @@ class _Encoder:
 
     def __init__(self) -> None:
         self.arrays: list[NDArray[Any]] = []
+        self.depth = 0
 
     def encode(self, value: Any, name: str = "the model") -> Any:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise TypeError(f"{name} must be nested at most {DEEPEST} deep; got a {type(value).__name__} below that.")
+        encoded = self._encode(value, name)
+        self.depth -= 1
+        return encoded
+
+    def _encode(self, value: Any, name: str) -> Any:
         if value is None or isinstance(value, bool | str):
             return str(value) if isinstance(value, str) else value
         if type(value) is int:
@@ -514,6 +525,7 @@ class _Decoder:
 
     def __init__(self, arrays: list[NDArray[Any]]) -> None:
         self.arrays: list[NDArray[Any] | None] = [*arrays]
+        self.depth = 0
         self.kinds = {
             "float": self._float, "array": self._array, "scalar": self._scalar, "dict": self._dict,
             "tuple": self._tuple, "strings": self._strings, "objects": self._objects, "sparse": self._sparse,
@@ -542,12 +554,18 @@ class _Decoder:
         return {key: self.decode(value) for key, value in pairs}
 
     def decode(self, value: Any) -> Any:
+        if not isinstance(value, list | dict):
+            return value
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise ValueError(f"its values are nested more than {DEEPEST} deep")
         if isinstance(value, list):
-            return [self.decode(item) for item in value]
-        if isinstance(value, dict):
+            decoded = [self.decode(item) for item in value]
+        else:
             ((kind, inner),) = value.items()
-            return self.kinds[kind](inner)
-        return value
+            decoded = self.kinds[kind](inner)
+        self.depth -= 1
+        return decoded
 
     def _float(self, text: Any) -> float:
         return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[text]

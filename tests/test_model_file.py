@@ -239,6 +239,11 @@ def fitted_like(model):
     return again
 
 
+def nested(depth):
+    """A number in so many lists."""
+    return functools.reduce(lambda value, _: [value], range(depth), 1.0)
+
+
 REFUSED = {
     "another library's": (Peer(), "model must be one of fastopt's"),
     "no estimator": ({"a": 1}, "model must be one of fastopt's"),
@@ -252,6 +257,7 @@ REFUSED = {
     "complex": (LogisticRegression(C=1j), "C must be data"),
     "long": (LogisticRegression(C=np.longdouble(1)), "C must be an array of numbers or strings"),
     "times": (LogisticRegression(C=np.array(["2020"], "M8[s]")), "C must be an array of numbers or strings"),
+    "one list too deep": (LogisticRegression(C=nested(model_file.DEEPEST)), r"C\[0\].* must be nested at most 50 deep"),
     "too much JSON": (LogisticRegression(solver="x" * 5_000_000), "bytes beside its arrays"),
 }
 
@@ -542,7 +548,8 @@ HOSTILE = {
     "JSON that is too long": lambda: archive(text=json.dumps(PLAIN | {"x": "y" * 5_000_000})),
     "deep lists": lambda: archive(text='{"format": ' + "[" * 1_000_000 + "]" * 1_000_000 + "}"),
     "deep dicts": lambda: archive(text='{"a":' * 500_000 + "1" + "}" * 500_000),
-    "deep values": lambda: attribute(functools.reduce(lambda v, _: [v], range(900), 1.0)),
+    "deep values": lambda: attribute(nested(900)),
+    "values one too deep": lambda: attribute(nested(model_file.DEEPEST + 1)),
     "NaN": lambda: archive(text=json.dumps(PLAIN)[:-1] + ', "x": NaN}'),
     "not UTF-8": lambda: archive(text=b'{"format": "\xff\xfe\xfd"}'),
     "a number of a million digits": lambda: archive(text='{"format": ' + "9" * 1_000_000 + "}"),
@@ -632,6 +639,7 @@ def test_the_helper_writes_files_that_load(read):
     """Else the cases above would be refused for what they were not made for."""
     assert read(archive()).C == 1.0
     assert read(attribute({"array": 0}, np.arange(3.0))).coef_.tolist() == [0, 1, 2]
+    assert read(attribute(nested(model_file.DEEPEST))).coef_ == nested(model_file.DEEPEST)
     assert read(sparse()).coef_.toarray().tolist() == [[1, 2]]
     assert read(strings([2], b"abc", [1, 2])).classes_.tolist() == ["a", "bc"]
     assert read(random_state()).random_state.random() == np.random.Generator(np.random.MT19937(0)).random()

@@ -230,7 +230,7 @@ def test(python, suite, name, which, whole):
     print(run("show_versions", python, "-", cwd=suite, input="import fastopt; fastopt.show_versions()"))
     doctests = ["README.md", *sorted(path.relative_to(suite) for path in suite.glob("docs/**/*.md"))]
     chosen = ["tests", *doctests] if whole else [f"tests/test_{name}.py" for name in SUBSET]
-    command = [python, "-m pytest -q -p no:cacheprovider --doctest-modules --pyargs", *chosen, "fastopt"]
+    command = [python, "-m pytest -q -rfE -p no:cacheprovider --doctest-modules --pyargs", *chosen, "fastopt"]
     print(f"==> {'whole suite' if whole else 'subset'} on {name}, {which}", flush=True)
     start = time.monotonic()
     done = subprocess.run(words(command), cwd=suite, capture_output=True, text=True, check=False)
