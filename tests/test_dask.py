@@ -525,7 +525,7 @@ def _task():
     from fastopt.dask._parts import Task
     from fastopt.losses import Logistic
 
-    return Task(Logistic(), 0.1, 0.0, True, 1, "binary", np.array(["no", "yes"]))
+    return Task(Logistic(), 0.1, 0.0, True, 1, "binary", np.array(["no", "yes"]), 1200.0)
 
 
 def test_a_share_is_pickled_without_what_can_be_made_again():

@@ -60,6 +60,7 @@ class Cluster:
 
     def __init__(self, client: Any) -> None:
         self.client = client
+        self.threads: dict[str, int] = client.nthreads()
         self._names, self._count = secrets.token_hex(4), itertools.count()
 
     def each(self, name: str, function: Callable[..., Any], *columns: Sequence[Any], **common: Any) -> list[Any]:
@@ -69,25 +70,40 @@ class Cluster:
         of few partitions for those that bring new data, which it spreads; they may run elsewhere when that worker has
         died.
         """
-        places = columns[0]
-        n = len(places)
-        for key, value in common.items():
-            if getattr(value, "nbytes", 0) * n > LIGHT:
-                common[key] = self.client.submit(_same, value, key=self.keys(f"send-{key}", 1)[0])
-        names = self.keys(name, n)
-        found = self.client.who_has(places)
-        workers: dict[str, list[int]] = {}
-        for i, place in enumerate(places):
-            workers.setdefault(min(found.get(place.key) or [""]), []).append(i)
+        n = len(columns[0])
+        common, names = self._sent(common, n), self.keys(name, n)
         futures: list[Any] = [None] * n
-        for worker, members in workers.items():
-            options: dict[str, Any] = {"workers": [worker], "allow_other_workers": True} if worker else {}
+        for worker, members in self._places(columns[0]).items():
             rows = [[column[i] for i in members] for column in columns]
             keys = [names[i] for i in members]
-            new = self.client.map(function, *rows, key=keys, pure=False, **common, **options)
+            new = self.client.map(function, *rows, key=keys, pure=False, **common, **_there(worker))
             for i, future in zip(members, new, strict=True):
                 futures[i] = future
         return futures
+
+    def values(self, name: str, function: Callable[..., Any], *columns: Sequence[Any], **common: Any) -> list[Any]:
+        """``function(*row, **common)`` for the rows of the columns.
+
+        Each thread that has partitions gets one task: with a few milliseconds of work a partition, most of a round is
+        what Dask needs for a task.
+        """
+        groups = []
+        for worker, members in self._places(columns[0]).items():
+            size = -(-len(members) // self.threads.get(worker, 1))
+            groups += [(worker, members[i : i + size]) for i in range(0, len(members), size)]
+        common, keys = self._sent(common, len(groups)), self.keys(name, len(groups))
+        tasks = [
+            self.client.submit(
+                several, function, *[[column[i] for i in members] for column in columns],
+                key=key, pure=False, **common, **_there(worker),
+            )
+            for key, (worker, members) in zip(keys, groups, strict=True)
+        ]  # fmt: skip
+        found: list[Any] = [None] * len(columns[0])
+        for (_, members), values in zip(groups, self.gather(tasks), strict=True):
+            for i, value in zip(members, values, strict=True):
+                found[i] = value
+        return found
 
     def sum(
         self, name: str, function: Callable[..., Any], *columns: Sequence[Any], size: int = 0, **common: Any
@@ -96,6 +112,9 @@ class Cluster:
 
         The order of the additions follows the partitions' numbers and that size, not the workers.
         """
+        n = len(columns[0])
+        if n <= FAN_IN or size * n <= LIGHT:
+            return add(*self.values(name, function, *columns, **common))
         terms = self.each(name, function, *columns, **common)
         while len(terms) > FAN_IN and size * len(terms) > LIGHT:
             groups = [terms[i : i + FAN_IN] for i in range(0, len(terms), FAN_IN)]
@@ -103,7 +122,26 @@ class Cluster:
             terms = [self.client.submit(add, *group, key=key) for group, key in zip(groups, keys, strict=True)]
         return add(*self.gather(terms))
 
-    def wait(self, futures: list[Any]) -> None:
+    def _places(self, futures: Sequence[Any]) -> dict[str, list[int]]:
+        """The numbers of the futures that each worker holds, as soon as they are all there; of failed ones under ""."""
+        found = self.client.who_has(futures)
+        if not all(found.get(future.key) for future in futures):
+            self.wait(futures)
+            found = self.client.who_has(futures)
+        places: dict[str, list[int]] = {}
+        for i, future in enumerate(futures):
+            places.setdefault(min(found.get(future.key) or [""]), []).append(i)
+        return places
+
+    def _sent(self, common: dict[str, Any], n: int) -> dict[str, Any]:
+        """Arguments for n tasks: large ones cross the network once, as futures."""
+        return {
+            key: self.client.submit(_same, value, key=self.keys(f"send-{key}", 1)[0])
+            if getattr(value, "nbytes", 0) * n > LIGHT else value
+            for key, value in common.items()
+        }  # fmt: skip
+
+    def wait(self, futures: Sequence[Any]) -> None:
         """Waits for the futures, or for their errors."""
         with self.client.as_current():
             needs("distributed").wait(futures)
@@ -117,6 +155,16 @@ class Cluster:
         """Names for tasks, new ones at each call."""
         count = next(self._count)
         return [f"fastopt-{name}-{self._names}{count:08x}-{i}" for i in range(n)]
+
+
+def _there(worker: str) -> dict[str, Any]:
+    """Where a task is to run, if there is such a worker."""
+    return {"workers": [worker], "allow_other_workers": True} if worker else {}
+
+
+def several(function: Callable[..., Any], *columns: list[Any], **common: Any) -> list[Any]:
+    """The function of each row."""
+    return [function(*row, **common) for row in zip(*columns, strict=True)]
 
 
 def _same(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,10 @@ class Distributed(Objective):
     shares : list of futures of Share
     outline : Outline
     task : Task
-    weight : float
-        The sum of all weights.
     """
 
-    def __init__(self, cluster: Cluster, shares: list[Any], outline: Outline, task: Task, weight: float) -> None:
-        self.cluster, self.shares, self.task, self.weight = cluster, shares, task, weight
+    def __init__(self, cluster: Cluster, shares: list[Any], outline: Outline, task: Task) -> None:
+        self.cluster, self.shares, self.task, self.weight = cluster, shares, task, task.weight
         self.outline = outline
         self.design: Any = outline
         self.loss = task.loss
@@ -117,17 +116,16 @@ class Distributed(Objective):
         shares = self.cluster.each("sample", sample, self.shares, part=size / self.n_samples)
         rows, weight = self.cluster.sum("weigh", _weigh, shares, size=16)
         outline = Outline((rows, self.n_features), self.outline.dtype, self.outline.sparse, self.outline.n_stored)
-        return Distributed(self.cluster, shares, outline, self.task, weight)
+        return Distributed(self.cluster, shares, outline, replace(self.task, weight=weight))
 
 
 def distribute(data: Data, task: Task) -> Distributed:
     """F of a task on loaded data."""
     cluster = data.cluster
     shares = cluster.each("encode", encode, data.parts, range(len(data.parts)), task=task)
-    weight = cluster.sum("weigh", _weigh, shares, size=16)[1]
-    if not 0 < weight < np.inf:
+    if not 0 < task.weight < np.inf:
         raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
-    return Distributed(cluster, shares, data.outline, task, weight)
+    return Distributed(cluster, shares, data.outline, task)
 
 
 def _weigh(share: Share | None) -> tuple[int, float]:

@@ -189,8 +189,7 @@ def load(cluster: Cluster, X: Any, y: Any, sample_weight: Any, *, classifies: bo
         for number, (row, key) in enumerate(zip(zip(*columns, strict=True), keys, strict=True))
     ]
     futures = cluster.client.compute(parts)
-    cluster.wait(futures)  # so that it is known where they are
-    told = cluster.gather(cluster.each("summary", summary, futures, classifies=classifies))
+    told = cluster.values("summary", summary, futures, classifies=classifies)
     return _together(cluster, futures, told)
 
 
@@ -248,6 +247,8 @@ class Task:
     kind : str
         "binary", "multinomial", "ovr", "multilabel" or "regression": how targets are made of y.
     classes : ndarray
+    weight : float
+        The sum of all rows' weights.
     class_weights : ndarray or None
         A factor of the weights for each class.
     output : int or None
@@ -265,6 +266,7 @@ class Task:
     n_outputs: int
     kind: str
     classes: Array
+    weight: float
     class_weights: Array | None = None
     output: int | None = None
     step_alpha: float | None = None

@@ -124,9 +124,7 @@ class Until:
 
 def rate_of(objective: Distributed, optimizer: Optimizer, batch_size: int | str) -> float:
     """The learning rate "auto": the smallest that the partitions find for themselves."""
-    rates = objective.cluster.gather(
-        objective.cluster.each("rate", _rate, objective.shares, optimizer=optimizer, rows=batch_size)
-    )
+    rates = objective.cluster.values("rate", _rate, objective.shares, optimizer=optimizer, rows=batch_size)
     return float(min(rate for rate in rates if rate is not None))
 
 
@@ -319,7 +317,7 @@ def dual_epoch(
     return epochs.state, measured, moved / scale.sigma
 
 
-def _told(pair: tuple[Any, ...] | None) -> Any:
+def _told(share: Share | None, pair: tuple[Any, ...] | None) -> Any:
     """What leaves the worker of an epoch: not the dual variables."""
     return None if pair is None else pair[1:]
 
@@ -369,7 +367,7 @@ def cocoa(
             futures = objective.cluster.each(
                 "dual-epoch", dual_epoch, objective.shares, pairs, w=point, center=center, scale=scale, turn=turn
             )
-            sums, moved = objective.cluster.sum("dual-sum", _told, futures, size=16 * objective.size)
+            sums, moved = objective.sum("dual-sum", _told, futures, size=16 * objective.size)
             pairs, turn = futures, turn + 1
             if not (warm and turn == 2):  # the point that the first dual variables stand for is not where it started
                 at = np.append(point[:-1], center) if intercept else point
@@ -412,4 +410,3 @@ def _targets(share: Share | None) -> float:
     if share is None:
         return 0.0
     return float(share.y.sum() if share.weights is None else share.weights @ share.y)
-

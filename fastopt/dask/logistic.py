@@ -197,7 +197,7 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
         binary = len(classes) == 2
         task = Task(
             Logistic() if binary else Multinomial(), 1 / (self.C * total), float(self.l1_ratio), self.fit_intercept,
-            1 if binary else len(classes), "binary" if binary else "multinomial", classes, factors,
+            1 if binary else len(classes), "binary" if binary else "multinomial", classes, total, factors,
             n_jobs=self.n_jobs or 1,
         )  # fmt: skip
         return distribute(data, task)

@@ -96,7 +96,7 @@ class _DaskSGD(DaskModel, _SGD):
         l1_ratio = {"l1": 1.0, "elasticnet": self.l1_ratio}.get(self.penalty or "", 0.0)
         return Task(
             self._loss(n_outputs), alpha * data.outline.shape[0] / total, float(l1_ratio), self.fit_intercept,
-            n_outputs, kind, data.classes, step_alpha=None if plain is None else alpha, n_jobs=self.n_jobs or 1,
+            n_outputs, kind, data.classes, total, step_alpha=None if plain is None else alpha, n_jobs=self.n_jobs or 1,
             **more,
         )  # fmt: skip
 
