@@ -24,6 +24,7 @@ highlight_language = "none"
 nitpicky = True
 autodoc_typehints = "none"  # the docstrings say them
 autodoc_member_order = "bysource"
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 
 html_theme = "pydata_sphinx_theme"
