@@ -19,6 +19,12 @@ cdef extern from *:
     #else
     #define FASTOPT_ROWS 1
     #endif
+    /* Sums per output that are added up side by side, where G vectors of outputs are: one alone waits for each addition. */
+    #if FASTOPT_ROWS == 4
+    #define FASTOPT_CHAINS(G) ((G) == 1 ? 4 : (G) == 2 ? 2 : 1)
+    #else
+    #define FASTOPT_CHAINS(G) ((G) == 1 ? 2 : 1)
+    #endif
     #if defined(__GNUC__) || defined(__clang__)
     #define FASTOPT_INLINE static inline __attribute__((always_inline))
     #else
@@ -43,13 +49,21 @@ cdef extern from *:
     /* z[r] += a x[r]' W and W += a sum over r of x[r] z[r]', for R rows and the G vectors of L outputs from z on. */
     #define FASTOPT_OUTPUTS(name, X, W, L, R, G) \\
     FASTOPT_INLINE void name##_dot(const X *const *x, const W *w, Py_ssize_t n, Py_ssize_t width, W a, W *z) { \\
-        fastopt_##W##L t[R][G], v[G]; Py_ssize_t j; int r, g; \\
-        for (r = 0; r < R; r++) for (g = 0; g < G; g++) t[r][g] = (fastopt_##W##L){0}; \\
-        for (j = 0; j < n; j++) { \\
-            for (g = 0; g < G; g++) v[g] = FASTOPT_LOAD(W, L, w + j * width + g * L); \\
-            for (r = 0; r < R; r++) for (g = 0; g < G; g++) t[r][g] += (W)x[r][j] * v[g]; \\
+        enum { U = FASTOPT_CHAINS(G) }; \\
+        fastopt_##W##L t[U][R][G], v[G]; Py_ssize_t j; int u, r, g; \\
+        for (u = 0; u < U; u++) for (r = 0; r < R; r++) for (g = 0; g < G; g++) t[u][r][g] = (fastopt_##W##L){0}; \\
+        for (j = 0; j + U <= n; j += U) for (u = 0; u < U; u++) { \\
+            for (g = 0; g < G; g++) v[g] = FASTOPT_LOAD(W, L, w + (j + u) * width + g * L); \\
+            for (r = 0; r < R; r++) for (g = 0; g < G; g++) t[u][r][g] += (W)x[r][j + u] * v[g]; \\
         } \\
-        for (r = 0; r < R; r++) for (g = 0; g < G; g++) FASTOPT_ADD(W, L, z + r * width + g * L, a * t[r][g]) \\
+        for (; j < n; j++) { \\
+            for (g = 0; g < G; g++) v[g] = FASTOPT_LOAD(W, L, w + j * width + g * L); \\
+            for (r = 0; r < R; r++) for (g = 0; g < G; g++) t[0][r][g] += (W)x[r][j] * v[g]; \\
+        } \\
+        for (r = 0; r < R; r++) for (g = 0; g < G; g++) { \\
+            for (u = 1; u < U; u++) t[0][r][g] += t[u][r][g]; \\
+            FASTOPT_ADD(W, L, z + r * width + g * L, a * t[0][r][g]) \\
+        } \\
     } \\
     FASTOPT_INLINE void name##_axpy(const X *const *x, W *w, Py_ssize_t n, Py_ssize_t width, W a, const W *z) { \\
         fastopt_##W##L t[R][G], v; Py_ssize_t j; int r, g; \\
@@ -84,13 +98,21 @@ cdef extern from *:
     #define FASTOPT_ENTRIES(name, X, W, I, L, G) \\
     FASTOPT_INLINE void name##_dot(const X *x, const I *columns, Py_ssize_t n, const W *w, Py_ssize_t width, W a, \\
                                    W *z) { \\
-        fastopt_##W##L t[G]; Py_ssize_t k; const W *v; int g; \\
-        for (g = 0; g < G; g++) t[g] = (fastopt_##W##L){0}; \\
-        for (k = 0; k < n; k++) { \\
-            v = w + (Py_ssize_t)columns[k] * width; \\
-            for (g = 0; g < G; g++) t[g] += (W)x[k] * FASTOPT_LOAD(W, L, v + g * L); \\
+        enum { U = FASTOPT_CHAINS(G) }; \\
+        fastopt_##W##L t[U][G]; Py_ssize_t k; const W *v; int u, g; \\
+        for (u = 0; u < U; u++) for (g = 0; g < G; g++) t[u][g] = (fastopt_##W##L){0}; \\
+        for (k = 0; k + U <= n; k += U) for (u = 0; u < U; u++) { \\
+            v = w + (Py_ssize_t)columns[k + u] * width; \\
+            for (g = 0; g < G; g++) t[u][g] += (W)x[k + u] * FASTOPT_LOAD(W, L, v + g * L); \\
         } \\
-        for (g = 0; g < G; g++) FASTOPT_ADD(W, L, z + g * L, a * t[g]) \\
+        for (; k < n; k++) { \\
+            v = w + (Py_ssize_t)columns[k] * width; \\
+            for (g = 0; g < G; g++) t[0][g] += (W)x[k] * FASTOPT_LOAD(W, L, v + g * L); \\
+        } \\
+        for (g = 0; g < G; g++) { \\
+            for (u = 1; u < U; u++) t[0][g] += t[u][g]; \\
+            FASTOPT_ADD(W, L, z + g * L, a * t[0][g]) \\
+        } \\
     } \\
     FASTOPT_INLINE void name##_axpy(const X *x, const I *columns, Py_ssize_t n, W *w, Py_ssize_t width, W a, \\
                                     const W *z) { \\

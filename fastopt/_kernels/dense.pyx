@@ -7,8 +7,8 @@ is summed first, block by block, so that X crosses the memory bus once. Nothing 
 from libc.string cimport memset
 
 from fastopt._kernels.block cimport ROWS, axpys, dots, many_axpy, many_dot, outputs_axpy, outputs_dot, packed_width
-from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, plain_intercept, point, scalars, shrink,
-                                    slopes, step_all)
+from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, lone_slope, plain_intercept, point,
+                                    scalars, shrink, slopes, step_all)
 from fastopt._kernels.portable cimport prefetch, real
 from fastopt._kernels.row cimport AHEAD, axpy, dot, prefetch_row
 from fastopt._kernels.rule cimport MAX_SLOTS, SGD
@@ -41,6 +41,7 @@ def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, re
     cdef real *g = &params[params.shape[0] - 1, 0]
     cdef real *w
     cdef real *room
+    cdef real a
     cdef double lr
     cdef bint plain = plan.rule == SGD and not plan.eager, packs
     point(plan, params, p)
@@ -55,15 +56,14 @@ def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, re
             lr = scalars(plan, step)[1]
             if b == 1 and K == 1:
                 x = x0 + plan.order[lo] * stride
-                score(plan, r, x0, x, w, lo, &z[0, 0])
-                slopes(plan, lo, 1, 1, &z[0, 0])
+                a = <real>lone_slope(plan, plan.order[lo], score(plan, r, x0, x, w, lo))
                 if plain:
                     shrink(plan, scalars(plan, step)[0] - lr * plan.alpha, w)
-                    axpy(<real>(-lr / plan.scale) * z[0, 0], x, w, d)
-                    plain_intercept(plan, 1, &z[0, 0], w, <real>lr)
+                    axpy(<real>(-lr / plan.scale) * a, x, w, d)
+                    plain_intercept(plan, 1, &a, w, <real>lr)
                 else:
-                    scaled(z[0, 0], x, g, d)
-                    intercept_gradient(plan, 1, &z[0, 0], g)
+                    scaled(a, x, g, d)
+                    intercept_gradient(plan, 1, &a, g)
                     step_all(plan, step, p, g, params)
                 continue
             if plain and not packs and b <= block:
@@ -113,14 +113,14 @@ cdef inline void unpack(const real *room, real *g, Py_ssize_t d, Py_ssize_t K, P
             g[j * K + c] = room[j * width + c]
 
 
-cdef inline void score(Plan plan, Rows r, const real *x0, const real *x, const real *w, Py_ssize_t at,
-                       real *z) noexcept nogil:
+cdef inline real score(Plan plan, Rows r, const real *x0, const real *x, const real *w, Py_ssize_t at) noexcept nogil:
     """The raw prediction of one row, one output."""
     cdef Py_ssize_t ahead = plan.order[min(at + AHEAD, plan.order.shape[0] - 1)]
+    cdef real z
     prefetch(&plan.y[ahead * plan.n_targets])
     prefetch_row(x0 + ahead * r.stride, r.d)
-    begin_scores(plan, w, z)
-    z[0] += <real>plan.scale * dot(x, w, r.d)
+    begin_scores(plan, w, &z)
+    return z + <real>plan.scale * dot(x, w, r.d)
 
 
 cdef inline void scaled(real a, const real *x, real *g, Py_ssize_t d) noexcept nogil:

@@ -64,6 +64,15 @@ cdef inline void output_slopes(Plan plan, Py_ssize_t row, double share, real *z)
         z[c] = <real>(s * slope_of(plan.loss, plan.loss_parameter, plan.y[row * K + c], z[c]))
 
 
+cdef inline double lone_slope(Plan plan, Py_ssize_t row, double z) noexcept nogil:
+    """`slopes` of a batch of one row and one output, in registers: the next row waits for it."""
+    cdef double s
+    if plan.loss == MULTINOMIAL:        # of one class: constant
+        return 0
+    s = slope_of(plan.loss, plan.loss_parameter, plan.y[row], z)
+    return plan.weights[row] * s if plan.n_weights > 0 else s
+
+
 cdef inline void point(Plan plan, real[:, ::1] params, real **p) noexcept nogil:
     """Where w and the slots lie in params; an unused slot aliases w. params' last row is the batch's gradient."""
     cdef Py_ssize_t s

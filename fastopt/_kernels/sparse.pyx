@@ -6,8 +6,8 @@ moves, which is cheaper where a batch touches most of them. The third way is laz
 from libc.string cimport memset
 
 from fastopt._kernels.block cimport sparse_outputs_axpy, sparse_outputs_dot
-from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, plain_intercept, point, scalars, shrink,
-                                    slopes, step_all)
+from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, lone_slope, plain_intercept, point,
+                                    scalars, shrink, slopes, step_all)
 from fastopt._kernels.portable cimport index, prefetch, real
 from fastopt._kernels.row cimport AHEAD, FAR_AHEAD, prefetch_sparse_row, sparse_axpy, sparse_dot
 from fastopt._kernels.rule cimport MAX_SLOTS, SGD
@@ -41,14 +41,25 @@ def finish(Plan plan, real[::1] w):
 
 cdef void plain_steps(Plan plan, const real *x, const index *j, const index *rows, real **p, real *z,
                       Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-    cdef Py_ssize_t step, lo, b
+    cdef Py_ssize_t step, lo, b, k, n
     cdef double lr
+    cdef real s
     for step in range(start, stop):
         lo = step * plan.batch_size
         b = min(plan.batch_size, plan.order.shape[0] - lo)
+        lr = scalars(plan, step)[1]
+        if b == 1 and plan.n_outputs == 1:
+            look_ahead(plan, lo, x, j, rows)
+            k = rows[plan.order[lo]]
+            n = rows[plan.order[lo] + 1] - k
+            begin_scores(plan, p[0], &s)
+            s = <real>lone_slope(plan, plan.order[lo], s + <real>plan.scale * sparse_dot(x + k, j + k, n, p[0]))
+            shrink(plan, scalars(plan, step)[0] - lr * plan.alpha, p[0])
+            sparse_axpy(<real>(-lr / plan.scale) * s, x + k, j + k, n, p[0])
+            plain_intercept(plan, 1, &s, p[0], <real>lr)
+            continue
         predict(plan, x, j, rows, p[0], z, lo, b)
         slopes(plan, lo, b, b, z)
-        lr = scalars(plan, step)[1]
         shrink(plan, scalars(plan, step)[0] - lr * plan.alpha, p[0])
         scatter(plan, x, j, rows, p[0], z, lo, b, <real>(-lr / plan.scale))
         plain_intercept(plan, b, z, p[0], <real>lr)
