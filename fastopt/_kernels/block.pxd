@@ -19,7 +19,7 @@ cdef extern from *:
     #else
     #define FASTOPT_ROWS 1
     #endif
-    /* Sums per output that are added up side by side, where G vectors of outputs are: one alone waits for each addition. */
+    /* Sums per output added up side by side where there are G vectors of outputs: one waits for each addition. */
     #if FASTOPT_ROWS == 4
     #define FASTOPT_CHAINS(G) ((G) == 1 ? 4 : (G) == 2 ? 2 : 1)
     #else
