@@ -243,7 +243,11 @@ def install(python, wheel, which):
 
 def test(python, suite, name, which, whole):
     """Runs the tests from the folder without the package; the table's row."""
-    facts = run("facts", python, "-", cwd=suite, input=FACTS, quiet=True).split()
+    done = subprocess.run([python, "-c", FACTS], cwd=suite, text=True, capture_output=True, check=False)
+    if done.returncode:
+        print(f"{done.stderr}\n==> {FAILED}: {name}, {which}", flush=True)
+        return [name, which, f"{FAILED}: fastopt cannot be imported"]
+    facts = done.stdout.split()
     print(run("show_versions", python, "-", cwd=suite, input="import fastopt; fastopt.show_versions()"))
     doctests = ["README.md", *sorted(path.relative_to(suite) for path in suite.glob("docs/**/*.md"))]
     chosen = ["tests", *doctests] if whole else [f"tests/test_{name}.py" for name in SUBSET]
