@@ -39,16 +39,17 @@ def needs(module: str) -> Any:
 def find_client(client: Any = None) -> Any:
     """The client that was given, or else the current one."""
     distributed = needs("distributed")
+    found: Any = client
     if client is None:
         try:
-            client = distributed.get_client()
+            found = distributed.get_client()
         except ValueError:
             fail("client", "a Dask client, or None where there is a current one", None, START)
-    if not isinstance(client, distributed.Client):
-        fail("client", "a dask.distributed.Client", client, START, TypeError)
-    if client.asynchronous:
-        fail("client", "a synchronous client", client, "Leave out asynchronous=True.")
-    return client
+    if not isinstance(found, distributed.Client):
+        fail("client", "a dask.distributed.Client", found, START, TypeError)
+    if found.asynchronous:
+        fail("client", "a synchronous client", found, "Leave out asynchronous=True.")
+    return found
 
 
 class Cluster:

@@ -105,17 +105,13 @@ class Distributed(Objective):
         mean, square = self.sum("moments", column_moments, size=16 * self.n_features)
         return mean / self.weight, square / self.weight
 
-    def mean_square(self) -> float:
-        """The mean of ``||x||^2``, without weights."""
-        return float(self.sum("row-norms", row_norms, size=8)) / self.n_samples
-
     def sample(self, size: int) -> Objective:
         """F of about `size` rows, from each partition its part, on the workers where they are."""
         if size >= self.n_samples:
             return self
         shares = self.cluster.each("sample", sample, self.shares, part=size / self.n_samples)
         rows, weight = self.cluster.sum("weigh", _weigh, shares, size=16)
-        outline = Outline((rows, self.n_features), self.outline.dtype, self.outline.sparse, self.outline.n_stored)
+        outline = replace(self.outline, shape=(rows, self.n_features))
         return Distributed(self.cluster, shares, outline, replace(self.task, weight=weight))
 
 
@@ -161,11 +157,6 @@ def column_moments(share: Share | None) -> Any:
         return None
     mean, square = share.losses.column_moments()
     return share.total * mean, share.total * square
-
-
-def row_norms(share: Share | None) -> float:
-    """The sum of ``||x||^2``."""
-    return 0.0 if share is None else float(share.design.row_norms_squared.sum())
 
 
 def sample(share: Share | None, part: float) -> Share | None:

@@ -139,6 +139,8 @@ class Outline:
     dtype: np.dtype[Any]
     sparse: bool
     n_stored: int
+    #: The mean of ``||x||^2``, without weights.
+    mean_square: float
     #: There are no arrays that one could look into.
     indices = indptr = None
     distinct = True
@@ -209,9 +211,10 @@ def _together(cluster: Cluster, parts: list[Any], told: list[dict[str, Any]]) ->
             raise ValueError(f"y must have the same number of columns everywhere; got another in partition {i}.")
     n = sum(one["shape"][0] for one in told)
     single = all(one["dtype"] == np.float32 for one in told)
+    sums = [float(sum(one["moments"][k] for one in told)) for k in (0, 1)]
     outline = Outline(
         (n, first["shape"][1]), np.dtype(np.float32 if single else np.float64), first["sparse"],
-        sum(one["stored"] for one in told),
+        sum(one["stored"] for one in told), sums[1] / n,
     )  # fmt: skip
     classes, rows, weights = np.empty(0), np.zeros(0, np.int64), np.zeros(0)
     if "classes" in first:
@@ -224,7 +227,6 @@ def _together(cluster: Cluster, parts: list[Any], told: list[dict[str, Any]]) ->
     weight = float(sum(one["weight"] for one in told))
     if not 0 < weight < np.inf:
         raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
-    sums = [float(sum(one["moments"][k] for one in told)) for k in (0, 1)]
     fingerprint = [n, outline.shape[1], outline.n_stored, *sums, weight]
     weighted = any(one["weighted"] for one in told)
     names, outputs = first["names"], first["outputs"]

@@ -210,7 +210,7 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
             usable = able(objective)
             if "newton" in usable and objective.size <= FEW:
                 return ["newton", "lbfgs"]
-            if "sdca" in usable and objective.mean_square() <= 2 * n * objective.l2:
+            if "sdca" in usable and objective.outline.mean_square <= 2 * n * objective.l2:
                 return ["sdca", "lbfgs"]
             return ["lbfgs"]
         if obstacle := SOLVERS[self.solver].obstacle(objective):
