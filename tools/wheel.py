@@ -36,7 +36,7 @@ MINORS = range(11, 16)  # CPython 3.x that may be there
 #: What runs in all environments but one: every layer once. test_imports reads the sources, which no wheel has.
 SUBSET = ["kernels", "design", "objective", "estimators", "linear_model", "minimize"]
 SOURCES_ONLY = ["test_imports.py"]
-MAY_LACK = ["dask", "distributed"]  # some interpreters have no wheels of theirs; the tests that need them are skipped
+NOT_FREE_THREADED = ["dask", "distributed"]  # tornado has no such wheels; the tests that need them are skipped there
 
 
 def main():
@@ -78,7 +78,7 @@ def main():
     for name in sorted(wanted, key=age, reverse=True):
         for which in ("newest", "oldest"):
             there = environment(f"{name}-{which}", pythons[name])
-            if install(there, built[builders[name]], which):
+            if install(there, built[builders[name]], which, NOT_FREE_THREADED if name not in gil else ()):
                 rows.append(test(there, suite, name, which, whole=options.all or (name, which) == (newest, "newest")))
             else:
                 rows.append([name, which, "no wheels of these releases for this Python: not tested"])
@@ -222,23 +222,19 @@ def tests_of(sdist):
     return suite
 
 
-def install(python, wheel, which):
+def install(python, wheel, which, left_out=()):
     """The wheel and what its tests need, nothing compiled; False where the wanted releases have no wheels."""
     project = PROJECT["project"]
     extras = [line for extra in ("test", "plot", "bench") for line in project["optional-dependencies"][extra]]
-    floors = dict(line.split(">=") for line in project["dependencies"] + extras)
-    for left_out in ((), MAY_LACK):
-        wanted = {name: floor for name, floor in floors.items() if name not in left_out}
-        wanted = [f"{name}=={floor}.*" if which == "oldest" else name for name, floor in wanted.items()]
-        command = [python, "-m pip install --quiet --only-binary :all:", wheel, *wanted]
-        print(f"==> installing with {', '.join(wanted)}", flush=True)
-        done = subprocess.run(words(command), capture_output=True, text=True, check=False)
-        if not done.returncode:
-            return True
-        if "No matching distribution" not in done.stderr and "ResolutionImpossible" not in done.stderr:
-            sys.exit(done.stderr)
-        print(f"    {next(line for line in done.stderr.splitlines() if line.startswith('ERROR'))}", flush=True)
-    return False
+    wanted = [line.split(">=") for line in dict.fromkeys(project["dependencies"] + extras)]
+    wanted = [(name, floor) for name, floor in wanted if name not in left_out]
+    wanted = [f"{name}=={floor}.*" if which == "oldest" else name for name, floor in wanted]
+    command = [python, "-m pip install --quiet --only-binary :all:", wheel, *wanted]
+    print(f"==> installing with {', '.join(wanted)}", flush=True)
+    done = subprocess.run(words(command), capture_output=True, text=True, check=False)
+    if done.returncode and "No matching distribution" not in done.stderr and "ResolutionImpossible" not in done.stderr:
+        sys.exit(done.stderr)
+    return not done.returncode
 
 
 def test(python, suite, name, which, whole):
