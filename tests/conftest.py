@@ -1,5 +1,7 @@
 """Fixtures for all tests."""
 
+import signal
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -10,6 +12,10 @@ collect_ignore_glob = ["fuzz/*", "stand_in.py"]
 # The same examples in every run: a red suite is then red for the next one who looks. The slow machine is not a bug.
 settings.register_profile("same", derandomize=True, deadline=None, database=None)
 settings.load_profile("same")
+
+# In the background of a shell Ctrl-C is ignored, also by the processes that tests start in order to interrupt them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
