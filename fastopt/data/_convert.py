@@ -142,7 +142,7 @@ class _Conversion:
         if self.sparse:
             indices = X.indices
             if self.source.format == "svmlight":
-                self.lowest = min(self.lowest, int(indices.min(initial=2**31)))
+                self.lowest = min(self.lowest, int(indices.min(initial=np.iinfo(indices.dtype).max)))
                 if self.shift is None and len(indices):
                     self.shift = int(self.zero_based is False or (self.zero_based == "auto" and self.lowest > 0))
                 indices = indices - (self.shift or 0)
