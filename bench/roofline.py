@@ -119,8 +119,9 @@ def rows() -> Iterator[Row]:
         epoch(wide, "sgd", 1, shuffled), scikit_learn(X64, y), epoch(wide, "sgd", 1, straight)
     )
     speed = f"{text.X.nnz / seconds / 1e6:.0f} M nonzeros/s"
-    yield Row("CSR SGD epoch, batch 1, float64", speed, "scikit-learn's SGD epoch (speed)", theirs / seconds, 4)
-    yield Row("", speed, "the same in sequential order", sequential / seconds, 0.9)
+    kernel = "CSR SGD epoch, batch 1, float64"
+    yield Row(kernel, speed, "scikit-learn's SGD epoch (speed)", theirs / seconds, 4)
+    yield Row(kernel, speed, "the same in sequential order", sequential / seconds, 0.9)
 
     seconds, sequential, adam, theirs = medians(
         epoch(narrow, "sgd", 1, shuffled), epoch(narrow, "sgd", 1, straight), epoch(narrow, "adam", 1, shuffled),
@@ -164,7 +165,7 @@ def rows() -> Iterator[Row]:
         yield Row(f"full gradient, 2 threads, {name}", f"{both * 1e3:.1f} ms", "one thread (speed)", single / both, 1.8)
         if name == "dense":
             speed = f"{large.nbytes / both / 1e9:.1f} GB/s"
-            yield Row("", speed, "reading by two threads", memory / both, 0.7)
+            yield Row("full gradient, 2 threads, dense", speed, "reading by two threads", memory / both, 0.7)
 
     X = rng.standard_normal((20_000, 784), dtype=np.float32)
     digits = rng.integers(0, 10, len(X)).astype(float)

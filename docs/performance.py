@@ -3,7 +3,8 @@
     python docs/performance.py [--readme] [bench/results/benchmark.json]
 
 keeps what is shown of a run in docs/performance.json and draws docs/performance.svg, the README's picture; with
---readme the run's tables go between the README's marks, too. The documentation's build draws from the JSON alone.
+--readme the run's tables, and that of a `make roofline` whose JSON lies beside it, go between the README's marks, too.
+The documentation's build draws from the JSON alone.
 """
 
 from __future__ import annotations
@@ -173,9 +174,17 @@ def refresh(path: Path) -> dict[str, Any]:
     return run
 
 
-def write_tables(run: dict[str, Any], page: Path = ROOT / "README.md") -> None:
+def roofline(path: Path) -> str:
+    """The table of `make roofline`, from its JSON."""
+    lines = ["| kernel | speed | ratio to | is | goal |", "|---|---|---|---|---|"]
+    for row in json.loads(path.read_text())["rows"]:
+        lines += ["| {kernel} | {measured} | {against} | {ratio:.2f} | {goal:g} |".format(**row)]
+    return "\n".join(lines) + "\n"
+
+
+def write_tables(shown: dict[str, str], page: Path = ROOT / "README.md") -> None:
     text = page.read_text()
-    for what, table in tables(run).items():
+    for what, table in shown.items():
         marks = rf"(<!-- bench: {what} -->\n).*?(<!-- end -->)"
         text = re.sub(marks, lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", text, flags=re.DOTALL)
     page.write_text(text)
@@ -186,6 +195,9 @@ if __name__ == "__main__":
     parser.add_argument("--readme", action="store_true", help="put the run's tables into the README")
     parser.add_argument("run", nargs="?", type=Path, default=ROOT / "bench" / "results" / "benchmark.json")
     options = parser.parse_args()
-    shown = refresh(options.run)
+    shown = tables(refresh(options.run))
+    limits = options.run.with_name("roofline.json")
+    if limits.exists():
+        shown["roofline"] = roofline(limits)
     if options.readme:
         write_tables(shown)
