@@ -16,6 +16,7 @@ import re
 import secrets
 import stat
 import struct
+import time
 import warnings
 import zipfile
 import zlib
@@ -33,6 +34,7 @@ from sklearn.exceptions import ConvergenceWarning
 from fastopt import linear_model, optimizers
 from fastopt._design import check_csr
 from fastopt._validation import check_integer, check_positive, fail
+from fastopt.linear_model._base import Progress
 from fastopt.losses import LOSSES
 from fastopt.penalties import PENALTIES
 from fastopt.schedules import SCHEDULES
@@ -72,6 +74,15 @@ SPARSE: dict[str, Any] = {
 
 #: scikit-learn's own, which are set by its methods and mean nothing without the program around them.
 LEFT_OUT = {"_metadata_request", "_sklearn_output_config", "_skl_callbacks", "_parent_callback_ctx"}
+#: Parameters that may be others when a checkpointed fit is taken up again.
+FREE = {
+    "LogisticRegression": ("max_iter", "tol", "verbose", "n_jobs", "warm_start"),
+    "LogisticRegressionCV": ("verbose", "n_jobs"),
+    "SGDClassifier": ("max_iter", "verbose", "n_jobs", "warm_start"),
+    "SGDRegressor": ("max_iter", "verbose", "warm_start"),
+}
+#: Where a checkpoint keeps what a fit goes on from, and what a fit leaves for its warnings.
+RUN, REMARKS = "_run", ("_cuts", "_missed")
 
 
 def save(model: Any, path: str | os.PathLike[str]) -> None:
@@ -128,7 +139,9 @@ def load(path: str | os.PathLike[str]) -> Any:
     OSError
         If it cannot be read.
     """
-    return _read(path)[0]
+    model = _read(path)[0]
+    vars(model).pop(RUN, None)  # only `fit` goes on from it
+    return model
 
 
 def fit(
@@ -143,9 +156,10 @@ def fit(
 
     Parameters
     ----------
-    model : LogisticRegression
-        Its solver must be an update rule. `max_iter` is the number of epochs in all. The SGD estimators have
-        `partial_fit` for this: an epoch each, and `save` in between.
+    model : estimator of fastopt
+        LogisticRegression with an update rule as solver, SGDClassifier, SGDRegressor: an epoch is the least that is
+        lost, and `max_iter` is the number of epochs in all. LogisticRegressionCV with any solver: what is lost is the
+        fit of one fold, C and l1_ratio, or that on all rows. The fit starts anew, whatever `warm_start` says.
     X, y, sample_weight
         As in the estimator's `fit`.
     checkpoint : str or path-like
@@ -153,7 +167,7 @@ def fit(
     seconds : float > 0, default 60.0
         Between two writings, about; at least one epoch.
     epochs : int >= 1 or None
-        Between two writings, instead of `seconds`.
+        Between two writings, instead of `seconds`; of LogisticRegressionCV, fits.
 
     Returns
     -------
@@ -163,29 +177,93 @@ def fit(
     Raises
     ------
     ValueError
-        If the file belongs to other data or other parameters (`max_iter`, `tol`, `verbose` and `n_jobs` may change), or
-        the solver cannot go on where it left off.
+        If the file belongs to other data or other parameters, or the solver cannot go on where it left off. What may
+        change are `verbose` and `n_jobs`, but for LogisticRegressionCV `max_iter`, and LogisticRegression's `tol`.
 
     Notes
     -----
-    It fits slices of epochs with ``warm_start=True``, each from where the one before ended. A slice reads X once more
-    than its epochs do, to check and to measure it: next to nothing where it lasts a minute.
+    LogisticRegression is fitted in slices of epochs with ``warm_start=True``, each from where the one before ended. A
+    slice reads X once more than its epochs do, to check and to measure it: next to nothing where it lasts a minute.
+    The others tell of their course as they go; of the SGD estimators it is copied after each epoch, which takes another
+    two or three times the memory of the parameters.
     """
     check_positive("seconds", seconds)
     if epochs is not None:
         check_integer("epochs", epochs, low=1)
     _known(model)
-    if not hasattr(model, "warm_start") or not hasattr(model, "solver"):
-        remedy = "Call partial_fit for each epoch, and save in between." if hasattr(model, "partial_fit") else ""
-        name = type(model).__name__
-        fail("model", "a LogisticRegression, whose fits can be taken up again", name, remedy or "Use its own fit.")
     _Encoder().encode(model.get_params(deep=False))
     fingerprint = _fingerprint(X, y, sample_weight)
-    total, part, pace = model.max_iter, clone(model), math.nan
-    check_integer("max_iter", total, low=1)
+    part, extra = clone(model), dict[str, Any]()
     if os.path.exists(checkpoint):
         part, extra = _read(checkpoint)
         _same_run(model, part, extra, fingerprint, checkpoint)
+    if type(model) is linear_model.LogisticRegression:
+        _in_slices(model, part, X, y, sample_weight, checkpoint, fingerprint, seconds, epochs)
+    else:
+        _in_one_go(model, part, X, y, sample_weight, checkpoint, fingerprint, seconds, epochs, bool(extra.get("ended")))
+    _adopt(model, part)
+    if type(model) is not linear_model.LogisticRegression:
+        model._warn(3)
+    elif not model.converged_:
+        text = f"stopped with |gradient| {part.grad_norm_:.3g} > tol {model.tol:.3g} after {part.n_iter_[0]} epochs"
+        warnings.warn(f"{type(model).__name__} {text} ({part.stop_reason_}).", ConvergenceWarning, stacklevel=2)
+    return model
+
+
+def _in_one_go(
+    model: Any, part: Any, X: Any, y: Any, sample_weight: Any, checkpoint: Any, fingerprint: str, seconds: float,
+    epochs: int | None, ended: bool,
+) -> None:  # fmt: skip
+    """A fit that tells of its course: `part`, read from the file or new, becomes the fitted model."""
+    run = vars(part).pop(RUN, None)
+    part.set_params(**model.get_params(deep=False))
+    path = isinstance(part, linear_model.LogisticRegressionCV)
+    if ended and (path or part.stop_reason_ != "max_iter" or part.max_iter <= part.n_iter_):
+        return
+    written, told = time.perf_counter(), 0
+
+    def due() -> bool:
+        nonlocal told
+        told += 1
+        return told >= epochs if epochs is not None else time.perf_counter() - written >= seconds
+
+    def write(**more: Any) -> None:
+        nonlocal written, told
+        vars(part)[RUN] = progress.run
+        try:
+            _write(part, checkpoint, {"data": fingerprint, **more})
+        finally:
+            del vars(part)[RUN]
+        written, told = time.perf_counter(), 0
+
+    progress = Progress(run, due, write)
+    try:
+        if path:
+            part._fit_path(X, y, sample_weight, {}, progress)
+        else:
+            part._fit(X, y, sample_weight, progress=progress)
+    except KeyboardInterrupt:
+        with progress.lock:
+            progress.over = True
+        if progress.run is not None:
+            write()
+        _adopt(model, part)
+        raise
+    finally:
+        with progress.lock:
+            progress.over = True
+    if path:
+        progress.run = None  # there is nothing to go on with
+    write(ended=True)
+
+
+def _in_slices(
+    model: Any, part: Any, X: Any, y: Any, sample_weight: Any, checkpoint: Any, fingerprint: str, seconds: float,
+    epochs: int | None,
+) -> None:  # fmt: skip
+    """Fits of some epochs each, by warm starts: `part`, read from the file or new, becomes the fitted model."""
+    total, pace = model.max_iter, math.nan
+    check_integer("max_iter", total, low=1)
     done = int(np.max(part.n_iter_)) if hasattr(part, "n_iter_") else 0
     while not done or (done < total and not (part.stop_reason_ == "tol" and part.grad_norm_ <= model.tol)):
         if epochs is not None:
@@ -212,11 +290,6 @@ def fit(
             break
     if part.grad_norm_ <= model.tol and not part.converged_:  # by a tol that was lower then
         part.converged_, part.stop_reason_ = True, "tol"
-    if not part.converged_:
-        text = f"stopped with |gradient| {part.grad_norm_:.3g} > tol {model.tol:.3g} after {done} epochs"
-        warnings.warn(f"{type(model).__name__} {text} ({part.stop_reason_}).", ConvergenceWarning, stacklevel=2)
-    _adopt(model, part)
-    return model
 
 
 def _finish(model: Any, part: Any, before: Any, done: int, checkpoint: Any, fingerprint: str) -> int:
@@ -247,7 +320,7 @@ def _same_run(model: Any, part: Any, extra: dict[str, Any], fingerprint: str, pa
     if extra["data"] != fingerprint:
         raise ValueError(f"checkpoint must be of the same data; got {os.fspath(path)!r} of others. {remedy}")
     theirs, ours = (_Encoder().encode(m.get_params(deep=False)) for m in (part, model))
-    free = ("max_iter", "tol", "verbose", "n_jobs", "warm_start")
+    free = FREE[type(model).__name__]
     differ = [
         name
         for (name, a), (_, b) in zip(theirs["dict"], ours["dict"], strict=True)
@@ -358,7 +431,7 @@ def _known(model: Any) -> None:
 def _write(model: Any, path: str | os.PathLike[str], extra: dict[str, Any]) -> None:
     _known(model)
     encoder, parameters = _Encoder(), model.get_params(deep=False)
-    attributes = {k: v for k, v in vars(model).items() if k not in parameters and k not in LEFT_OUT}
+    attributes = {k: v for k, v in vars(model).items() if k not in parameters and k not in {*LEFT_OUT, *REMARKS}}
     attributes.pop("_sklearn_version", None)
     found = {
         "format": FORMAT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,8 +44,8 @@ else:
 
 
 __all__ = [
-    "FRAMES", "LinearModel", "check_length", "generator", "read", "read_targets", "unchanged_on_error", "weights_of",
-    "with_callbacks",
+    "FRAMES", "LinearModel", "Progress", "check_length", "generator", "read", "read_targets", "unchanged_on_error",
+    "weights_of", "with_callbacks",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -136,6 +137,35 @@ def unchanged_on_error(estimator: Any) -> Iterator[None]:
         raise
 
 
+class Progress:
+    """How far a fit has come, so that another process can go on with it; `fastopt.fit` writes it to a file.
+
+    Parameters
+    ----------
+    run : dict or None
+        What the last process was told of; the fit goes on there.
+    due : callable
+        ``due()``: whether it is time to write.
+    write : callable
+        ``write()``, once the model has the attributes that belong to `run`.
+    """
+
+    def __init__(self, run: dict[str, Any] | None, due: Callable[[], bool], write: Callable[[], None]) -> None:
+        self.run, self.due, self.write = run, due, write
+        self.lock, self.over = threading.Lock(), False
+
+    def tell(self, run: dict[str, Any], keep: Callable[[], None] | None = None) -> None:
+        """After a whole epoch, or another part of a fit; `keep` sets the model's attributes to what it has come to."""
+        with self.lock:  # folds run on threads, which may go on a little after the fit has ended by an error
+            if self.over:
+                return
+            self.run = run
+            if self.due():
+                if keep is not None:
+                    keep()
+                self.write()
+
+
 class LinearModel(CallbackSupportMixin, SparseCoefMixin, BaseEstimator):
     """Base of all estimators: raw predictions, and what is told while they are fitted."""
 
@@ -143,6 +173,9 @@ class LinearModel(CallbackSupportMixin, SparseCoefMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "coef_")  # a checkpoint of an unfinished path has other attributes already
 
     def _raw_prediction(self, X: Any) -> Array:
         """Xw + b, (n_samples, n_outputs), of X's dtype."""

@@ -25,7 +25,7 @@ from sklearn.utils.metadata_routing import (
 )
 
 from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
-from fastopt.linear_model._base import generator, read, unchanged_on_error, weights_of
+from fastopt.linear_model._base import Progress, generator, read, unchanged_on_error, weights_of
 from fastopt.linear_model.logistic import PENALTIES, LogisticRegression, _old_ways
 
 __all__ = ["LogisticRegressionCV"]
@@ -37,6 +37,10 @@ KEPT = (
     "coef_", "intercept_", "history_", "objective_", "grad_norm_", "converged_", "stop_reason_", "solver_",
     "optimizer_state_",
 )  # fmt: skip
+
+
+#: What one fit of a path hands over to the next.
+CARRIED = ("classes_", "n_features_in_", "coef_", "intercept_", "optimizer_state_")
 
 
 class LogisticRegressionCV(LogisticRegression):
@@ -207,7 +211,10 @@ class LogisticRegressionCV(LogisticRegression):
             self._model(float(Cs[0]), ratio, None, self.verbose)._check_parameters()
         return Cs.astype(np.float64), ratios.astype(np.float64)
 
-    def _fit_path(self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]) -> None:
+    def _fit_path(
+        self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any], progress: Progress | None = None
+    ) -> None:
+        """`fit`, but for warnings; `progress` is told of each fit of the path."""
         Cs, ratios = self._grid()
         design = read(self, X, reset=True)
         codes, classes = self._encode(y, design.shape[0])
@@ -224,40 +231,49 @@ class LogisticRegressionCV(LogisticRegression):
             split, score = routed.splitter.split, routed.scorer.score
         else:
             split, score = {}, {} if s is None else {"sample_weight": s}
-        folds = list(check_cv(self.cv, labels, classifier=True).split(X, labels, **split))
+        begun = None if progress is None else progress.run
+        folds = begun["folds"] if begun else list(check_cv(self.cv, labels, classifier=True).split(X, labels, **split))
         weights = self.class_weight
         if weights is not None:
             found = compute_class_weight(weights, classes=classes, y=labels, sample_weight=s)
             weights = dict(zip(classes.tolist(), found.tolist(), strict=True))
         n_outputs, width = 1 if len(classes) == 2 else len(classes), design.shape[1] + bool(self.fit_intercept)
 
-        def path(train: Any, test: Any, ratio: float, seed: int) -> tuple[Array, Array, Array, int]:
-            """Coefficients, scores and iterations along the Cs, and how many of them did not converge."""
-            paths, scores = np.empty((len(Cs), n_outputs, width)), np.empty(len(Cs))
-            n_iter = np.empty(len(Cs), np.int32)
+        jobs = [(train, test, ratio) for train, test in folds for ratio in ratios.tolist()]
+        if begun:
+            seeds, runs = begun["seeds"], list(begun["runs"])
+        else:
+            rng = generator(self.random_state)
+            draw = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
+            seeds = draw(2**31 - 1, size=len(jobs) + 1).tolist()
+            runs = [{"fits": [], "model": {}} for _ in jobs]
+
+        def path(number: int) -> None:
+            """Fits the Cs that are missing in this run, each from the one before."""
+            (train, test, ratio), run = jobs[number], runs[number]
             of_test = {key: _rows(value, test, design.shape[0]) for key, value in score.items()}
-            model, missed = self._model(1.0, ratio, weights).set_params(random_state=seed), 0
-            for i, C in enumerate(Cs.tolist()):
+            model = self._model(1.0, ratio, weights).set_params(random_state=seeds[1 + number])
+            vars(model).update(run["model"])
+            for C in Cs[len(run["fits"]) :].tolist():
                 model.C = C
                 model._fit(X[train], labels[train], None if s is None else s[train], classes)
-                paths[i, :, : design.shape[1]] = model.coef_
+                w = np.zeros((n_outputs, width))
+                w[:, : design.shape[1]] = model.coef_
                 if self.fit_intercept:
-                    paths[i, :, -1] = model.intercept_
-                n_iter[i], scores[i] = model.n_iter_[0], scorer(model, X[test], labels[test], **of_test)
-                missed += not model.converged_
-            return paths, scores, n_iter, missed
+                    w[:, -1] = model.intercept_
+                value = float(scorer(model, X[test], labels[test], **of_test))
+                fits = [*run["fits"], [w, value, int(model.n_iter_[0]), model.converged_]]
+                run = {"fits": fits, "model": {name: getattr(model, name) for name in CARRIED}}
+                runs[number] = run  # at once, for whoever looks
+                if progress is not None:
+                    progress.tell({"folds": folds, "seeds": seeds, "runs": [*runs]})
 
-        jobs = [(train, test, ratio) for train, test in folds for ratio in ratios.tolist()]
-        rng = generator(self.random_state)
-        draw = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
-        seeds = draw(2**31 - 1, size=len(jobs) + 1).tolist()
-        runs = Parallel(n_jobs=self.n_jobs, prefer="threads")(
-            delayed(path)(*job, seed) for job, seed in zip(jobs, seeds[1:], strict=True)
-        )
-        grid = (len(folds), len(ratios))
-        paths, scores, n_iter = (
-            np.stack([run[i] for run in runs]).reshape(*grid, *runs[0][i].shape) for i in range(3)
-        )
+        Parallel(n_jobs=self.n_jobs, prefer="threads")(delayed(path)(number) for number in range(len(jobs)))
+        grid = (len(folds), len(ratios), len(Cs))
+        fits = [fit for run in runs for fit in run["fits"]]
+        paths = np.stack([fit[0] for fit in fits]).reshape(*grid, n_outputs, width)
+        scores = np.array([fit[1] for fit in fits]).reshape(grid)
+        n_iter = np.array([fit[2] for fit in fits], np.int32).reshape(grid)
         self.classes_, self.Cs_, self.l1_ratios_ = classes, Cs, ratios
         self.coefs_paths_: Any = paths
         self.scores_: Any = scores
@@ -270,7 +286,7 @@ class LogisticRegressionCV(LogisticRegression):
             self._set_coefficients(paths[np.arange(len(folds)), ratio, C].mean(axis=0), design.dtype)
             self.C_: Any = float(Cs[C].mean())
             self.l1_ratio_: Any = float(ratios[ratio].mean())
-        self._missed = sum(run[3] for run in runs)
+        self._missed = sum(not fit[3] for fit in fits)
         if self.use_legacy_attributes:  # "warn" too
             self._to_legacy()
 
@@ -305,10 +321,10 @@ class LogisticRegressionCV(LogisticRegression):
             self.n_iter_ = self.n_iter_[..., 0]
         self.C_, self.l1_ratio_ = np.full(len(classes), self.C_), np.full(len(classes), self.l1_ratio_)
 
-    def _warn(self) -> None:
-        missed, fits = self.__dict__.pop("_missed"), np.size(self.n_iter_)
+    def _warn(self, level: int = 3) -> None:
+        missed, fits = self.__dict__.pop("_missed", 0), np.size(self.n_iter_)
         for text, category in self._old_ways():
-            warnings.warn(text, category, stacklevel=3)
+            warnings.warn(text, category, stacklevel=level)
         parts = []
         if self.refit and not self.converged_:
             parts.append(f"The fit on all rows ended with |gradient| {self.grad_norm_:.3g} > tol {self.tol:.3g}. ")
@@ -316,7 +332,7 @@ class LogisticRegressionCV(LogisticRegression):
             parts.append(f"{missed} of {fits} fits of the folds ended above tol. ")
         if parts:
             remedy = f"Raise max_iter ({self.max_iter}) or tol, or scale the features (StandardScaler)."
-            warnings.warn("".join(parts) + remedy, ConvergenceWarning, stacklevel=3)
+            warnings.warn("".join(parts) + remedy, ConvergenceWarning, stacklevel=level)
 
     def _old_ways(self) -> Iterator[tuple[str, type[Warning]]]:
         """scikit-learn's warnings, in its words."""

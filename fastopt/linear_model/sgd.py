@@ -23,6 +23,7 @@ from fastopt._validation import check_bool, check_choice, check_integer, check_p
 from fastopt.linear_model._base import (
     FRAMES,
     LinearModel,
+    Progress,
     check_length,
     generator,
     read,
@@ -32,6 +33,7 @@ from fastopt.linear_model._base import (
     with_callbacks,
 )
 from fastopt.objective import Objective, raw_prediction
+from fastopt.solvers import resume
 from fastopt.solvers.sgd import Descent, Settings, sgd
 from fastopt.solvers.stochastic import Around, auto_learning_rate
 
@@ -199,16 +201,24 @@ class _SGD(LinearModel):
 
     def _fit_outputs(
         self, design: Design, y: Array, weights: Array | None, sample_weight: Array | None, start: tuple[Any, Any],
-        data: Any,
+        data: Any, progress: Progress | None,
     ) -> None:  # fmt: skip
         """`fit`, once the targets are read: a column of y for each output.
 
         `weights` are the sample weights times the class weights, with columns where those differ by output.
         """
-        rng = generator(self.random_state)
-        w = self._start(design, y.shape[1], *start)
-        problem = _Problem(self, design, y, weights, self._held_out(y, sample_weight, rng), sample_weight)
-        self._descend(problem, w, None, rng, self.max_iter, data)
+        run = None if progress is None else progress.run
+        if run is not None and run["cut_at"] not in (None, self.max_iter):
+            run = None  # its rates were cut for what came of another number of epochs
+        rng = resume.generator({"run": run}) if run is not None else generator(self.random_state)
+        if rng is None:
+            raise ValueError("checkpoint must hold random numbers of a kind that is known; got another.")
+        if run is None:
+            w, held_out = self._start(design, y.shape[1], *start), self._held_out(y, sample_weight, rng)
+        else:
+            w, held_out = run["start"], run["held_out"]
+        problem = _Problem(self, design, y, weights, held_out, sample_weight)
+        self._descend(problem, w, None, rng, self.max_iter, data, progress=progress, run=run)
 
     def _partial_fit_outputs(self, design: Design, y: Array, weights: Array | None) -> None:
         """One epoch more."""
@@ -275,9 +285,12 @@ class _SGD(LinearModel):
 
     def _descend(
         self, problem: _Problem, w: Array, state: dict[str, Any] | None, rng: Any, max_iter: int, data: Any, *,
-        measured: bool = True,
+        measured: bool = True, progress: Progress | None = None, run: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        """Runs the epochs, at smaller learning rates if the iterates run away, and keeps what came of it."""
+        """Runs the epochs, at smaller learning rates if the iterates run away, and keeps what came of it.
+
+        `progress` is told of each epoch; `run` is what it was told where the epochs go on.
+        """
         rule, adapts, auto = self._rule(problem.objective(problem.groups[0]))
         settings = Settings(
             batch_size="full" if self.batch_size == "full" else int(self.batch_size), max_iter=max_iter,
@@ -291,15 +304,33 @@ class _SGD(LinearModel):
         def order() -> NDArray[np.intp]:
             return epoch_order(rng, problem.design, problem.rows) if self.shuffle else problem.rows
 
+        def told(descent: Descent, course: dict[str, Any]) -> None:
+            assert progress is not None
+            random = resume.random_numbers(rng)
+            run = {"random": random, "start": w, "held_out": problem.held_out, "cuts": cuts, "cut_at": cut_at}
+            progress.tell(run | {"course": course}, lambda: self._keep(descent, math.nan, math.nan, problem))
+
         cuts, value, grad_norm = 0, math.nan, math.nan
+        cut_at: int | None = None  # the number of epochs whose outcome asked for smaller rates
+        course = None
+        if run is not None:
+            cuts, cut_at, course = run["cuts"], run["cut_at"], run["course"]
         with self._reporter(max_iter, data, self._fitted) as reporter:
             while True:
                 start = Descent(w, state, scale=10.0**-cuts)
-                descent = sgd(outputs, problem.groups, start, settings, order, reporter)
+                descent = sgd(
+                    outputs, problem.groups, start, settings, order, reporter, course=course,
+                    told=None if progress is None else told,
+                )  # fmt: skip
+                course = None
                 away = descent.stop_reason == "diverged"
                 if measured and not away:
                     value, grad_norm = problem.measure(descent.solution)
+                if descent.stop_reason == "interrupted":
+                    break
+                if measured and not away:
                     away = problem.ran_away(value, descent.rows[0][2]) and not value <= problem.measure(w)[0]
+                    cut_at = max_iter if away else cut_at
                 if not away or cuts == CUTS:
                     break
                 cuts += 1
@@ -309,14 +340,13 @@ class _SGD(LinearModel):
                     "StandardScaler or MinMaxScaler might help."
                 )
             self._random = rng
-            self._keep(descent, value, grad_norm, problem)
+            self._keep(descent, value, grad_norm, problem, first_step=1.0 if measured else getattr(self, "t_", 1.0))
             if descent.stop_reason == "interrupted":
                 raise KeyboardInterrupt
         self._cuts = cuts
 
-    def _warn(self, *, of_partial_fit: bool = False) -> None:
+    def _warn(self, level: int = FRAMES + 1, *, of_partial_fit: bool = False) -> None:
         """What the caller should know of the last fit; scikit-learn's words where it has some."""
-        level = 3 if of_partial_fit else FRAMES + 1
         cuts = self.__dict__.pop("_cuts", 0)
         if cuts:
             remedy = "another learning_rate" if self.learning_rate == "optimal" else f"eta0={self.eta0 / 10**cuts:.3g}"
@@ -344,7 +374,9 @@ class _SGD(LinearModel):
         coef = np.ascontiguousarray(w[:d].T)
         return {"coef_": coef[0] if self._flat_coef else coef, "intercept_": intercept}
 
-    def _keep(self, descent: Descent, value: float, grad_norm: float, problem: _Problem) -> None:
+    def _keep(
+        self, descent: Descent, value: float, grad_norm: float, problem: _Problem, *, first_step: float = 1.0
+    ) -> None:
         """Sets the fitted attributes."""
         for name, fitted in self._fitted(descent.solution).items():
             setattr(self, name, fitted)
@@ -356,7 +388,7 @@ class _SGD(LinearModel):
                 self.__dict__.pop(f"_{kind}_coef", None)
                 self.__dict__.pop(f"_{kind}_intercept", None)
         steps = descent.n_iter * -(-problem.n_samples // self._rows_per_step(problem.n_samples))
-        self.t_: float = (getattr(self, "t_", 1.0) if math.isnan(value) else 1.0) + steps
+        self.t_: float = first_step + steps
         self.n_iter_ = descent.n_iter
         self.loss_ = problem.loss
         columns = np.array(descent.rows, dtype=np.float64).reshape(-1, 4).T
@@ -669,15 +701,22 @@ class SGDClassifier(ClassifierMixin, _SGD):
         self
         """
         with unchanged_on_error(self):
-            self._check_parameters()
-            design = read(self, X, reset=True)
-            targets, classes = self._encode(y, design.shape[0])
-            self.classes_ = classes
-            s = weights_of(sample_weight, design.shape[0], zeros=self.early_stopping)
-            weights, start = self._with_class_weights(targets, s), (coef_init, intercept_init)
-            self._fit_outputs(design, targets, weights, s, start, (X, y, sample_weight))
+            self._fit(X, y, sample_weight, (coef_init, intercept_init), (X, y, sample_weight))
         self._warn()
         return self
+
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, start: tuple[Any, Any] = (None, None), data: Any = None,
+        progress: Progress | None = None,
+    ) -> None:  # fmt: skip
+        """`fit`, but for warnings; `data` is what callbacks get to see."""
+        self._check_parameters()
+        design = read(self, X, reset=True)
+        targets, classes = self._encode(y, design.shape[0])
+        self.classes_ = classes
+        s = weights_of(sample_weight, design.shape[0], zeros=self.early_stopping)
+        weights = self._with_class_weights(targets, s)
+        self._fit_outputs(design, targets, weights, s, start, data, progress)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> SGDClassifier:
         """One epoch over these rows, from where the last call left off: step count, averages, the rule's state go on.
@@ -713,7 +752,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
             targets, _ = self._encode(y, design.shape[0], self.classes_)
             weights = self._with_class_weights(targets, weights_of(sample_weight, design.shape[0]))
             self._partial_fit_outputs(design, targets, weights)
-        self._warn(of_partial_fit=True)
+        self._warn(3, of_partial_fit=True)
         return self
 
     def _encode(self, y: Any, n_samples: int, classes: Array | None = None) -> tuple[Array, Array]:
@@ -1037,14 +1076,20 @@ class SGDRegressor(RegressorMixin, _SGD):
         self
         """
         with unchanged_on_error(self):
-            self._check_parameters()
-            design = read(self, X, reset=True)
-            targets = self._targets(y, design.shape[0])
-            s = weights_of(sample_weight, design.shape[0], zeros=self.early_stopping)
-            start = coef_init, intercept_init
-            self._fit_outputs(design, targets, s, s, start, (X, y, sample_weight))
+            self._fit(X, y, sample_weight, (coef_init, intercept_init), (X, y, sample_weight))
         self._warn()
         return self
+
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, start: tuple[Any, Any] = (None, None), data: Any = None,
+        progress: Progress | None = None,
+    ) -> None:  # fmt: skip
+        """`fit`, but for warnings; `data` is what callbacks get to see."""
+        self._check_parameters()
+        design = read(self, X, reset=True)
+        targets = self._targets(y, design.shape[0])
+        s = weights_of(sample_weight, design.shape[0], zeros=self.early_stopping)
+        self._fit_outputs(design, targets, s, s, start, data, progress)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> SGDRegressor:
         """One epoch over these rows, from where the last call left off: step count, averages, the rule's state go on.
@@ -1067,7 +1112,7 @@ class SGDRegressor(RegressorMixin, _SGD):
                 before = np.atleast_2d(self.coef_).shape[0]
                 raise ValueError(f"y must have as many targets as in the last call ({before}); got {targets.shape[1]}.")
             self._partial_fit_outputs(design, targets, weights_of(sample_weight, design.shape[0]))
-        self._warn(of_partial_fit=True)
+        self._warn(3, of_partial_fit=True)
         return self
 
     def _targets(self, y: Any, n_samples: int) -> Array:

@@ -156,6 +156,22 @@ class _Group:
                 self.cycle.start = self.cycle.best = objective.value(self.epochs.w)
                 self.cycle.w = self.epochs.w.copy()
 
+    def as_dict(self) -> dict[str, Any]:
+        """All that `from_dict` needs, copied."""
+        return {
+            "columns": self.columns.copy(), "w": self.epochs.w.copy(), "state": _copied(self.epochs.state),
+            "scale": self.scale, "last": self.last, "judged": self.judged,
+            "cycle": None if self.cycle is None else dict(vars(self.cycle)),  # whose w is replaced, never written
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, outputs: Outputs, settings: Settings, found: dict[str, Any]) -> _Group:
+        """The group as it was."""
+        group = cls(outputs, found["columns"], settings, found["w"], found["state"], found["scale"])
+        group.last, group.judged = found["last"], found["judged"]
+        group.cycle = None if found["cycle"] is None else _Cycle(**found["cycle"])
+        return group
+
     def run(self, order: NDArray[np.intp]) -> tuple[Array, float]:
         """One epoch; the mean of each output's objective over its steps, and the largest learning rate."""
         epochs = self.epochs
@@ -227,7 +243,8 @@ class _Group:
 
 def sgd(
     outputs: Outputs, groups: list[NDArray[np.intp]], start: Descent, settings: Settings,
-    order: Callable[[], NDArray[np.intp]], reporter: Reporter,
+    order: Callable[[], NDArray[np.intp]], reporter: Reporter, *, course: dict[str, Any] | None = None,
+    told: Callable[[Descent, dict[str, Any]], None] | None = None,
 ) -> Descent:  # fmt: skip
     """Epochs over the rows until each output stops by scikit-learn's rule.
 
@@ -245,6 +262,10 @@ def sgd(
     order : callable
         The next epoch's rows, consecutive slices of which are the batches.
     reporter : Reporter
+    course : dict or None
+        Where a run that was told of goes on; from the same start, with the random numbers where they were.
+    told : callable or None
+        ``told(descent, course)`` after each epoch: how far it has come, and a copy of all it would need to go on.
     """
     began, n_outputs = time.perf_counter(), start.w.shape[1]
     active = [_Group(outputs, c, settings, start.w[:, c], _columns(start.state, c), start.scale) for c in groups]
@@ -256,6 +277,10 @@ def sgd(
     for group in active:
         group.keep(result)
     objective, best, stale = np.zeros(n_outputs), np.full(n_outputs, np.inf), np.zeros(n_outputs, np.intp)
+    if course is not None:
+        active = _taken_up(outputs, settings, result, course)
+        objective, best, stale = (course[key].copy() for key in ("objective", "best", "stale"))
+        began -= result.rows[-1][1]
     try:
         while active and result.n_iter < settings.max_iter:
             rows, rate, finite = order(), 0.0, True
@@ -279,11 +304,34 @@ def sgd(
                 group.keep_best(result)
             if settings.tol is not None:
                 active = [part for group in active for part in _go_on(group, objective, best, stale)]
+            if told is not None:
+                told(result, _course(active, result, objective, best, stale))
     except KeyboardInterrupt:
         result.stop_reason = "interrupted"
     if not active:
         result.stop_reason = "no_change"
     return result
+
+
+def _course(active: list[_Group], result: Descent, objective: Array, best: Array, stale: Array) -> dict[str, Any]:
+    """A copy of all that the loop knows: arrays, numbers, None, and lists and dicts of these."""
+    assert result.state is not None
+    return {
+        "groups": [group.as_dict() for group in active], "objective": objective.copy(), "best": best.copy(),
+        "stale": stale.copy(), "rows": np.array(result.rows, dtype=np.float64), "w": result.w.copy(),
+        "solution": None if result.solution is result.w else result.solution.copy(), "state": _copied(result.state),
+    }  # fmt: skip
+
+
+def _taken_up(outputs: Outputs, settings: Settings, result: Descent, course: dict[str, Any]) -> list[_Group]:
+    """The groups that go on, and `result` as it was."""
+    active = [_Group.from_dict(outputs, settings, found) for found in course["groups"]]
+    result.w[...], result.state = course["w"], _copied(course["state"])
+    if course["solution"] is not None:
+        result.solution[...] = course["solution"]
+    result.rows = [(int(row[0]), *row[1:]) for row in course["rows"].tolist()]
+    result.n_iter = len(result.rows)
+    return active
 
 
 def _go_on(group: _Group, objective: Array, best: Array, stale: Array) -> list[_Group]:
@@ -306,6 +354,10 @@ def _go_on(group: _Group, objective: Array, best: Array, stale: Array) -> list[_
     stale[c[over]] = 0
     slow = group.part(over, 0.2)
     return slow if over.all() else [*group.part(~over, 1.0), *slow]
+
+
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    return {key: a.copy() if isinstance(a, np.ndarray) else a for key, a in state.items()}
 
 
 def _columns(state: dict[str, Any] | None, columns: Any) -> dict[str, Any] | None:

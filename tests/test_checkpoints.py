@@ -1,0 +1,263 @@
+"""`fastopt.fit` of the SGD estimators and of LogisticRegressionCV: killed and started again, the bits of one fit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.preprocessing import scale
+
+import fastopt
+from fastopt import LogisticRegressionCV, SGDClassifier, SGDRegressor, model_file
+from fastopt.optimizers import Adam
+from fastopt.solvers.stochastic import Epochs
+
+IGNORE = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+NEW = {"l1_ratios": (0, 0.5), "scoring": "accuracy", "use_legacy_attributes": False}
+
+
+def data(model, layout="dense"):
+    X, y = load_iris(return_X_y=True)
+    X = scale(X)
+    if isinstance(model, SGDRegressor):
+        y = load_diabetes(return_X_y=True)[1][: len(X)] / 100
+    return (X if layout == "dense" else scipy.sparse.csr_array(X)), y
+
+
+def same(a, b, where=""):
+    """Equal to the bit, but for what clocks say, and the numbers that a generator gave before it was killed."""
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a.keys() - {"seconds", "row", "best_row", "random_state"}:
+            same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, np.ndarray):
+        assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()), where
+    elif isinstance(a, np.random.RandomState):
+        same(a.get_state(legacy=False), b.get_state(legacy=False), where)
+    else:
+        assert a == b or (a != a and b != b), where
+
+
+class Killed(Exception):
+    """Stands for a SIGKILL right after a writing."""
+
+
+def fit_with_kills(model, X, y, path, monkeypatch, *, every, **options):
+    """Kills the fit after each so many writings until one ends; the model, and how often it was killed."""
+    write, kills = model_file._write, 0
+
+    def writing(model, path, extra):
+        nonlocal count
+        write(model, path, extra)
+        count += 1
+        if count == every and not extra.get("ended"):
+            raise Killed
+
+    while True:
+        count = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(model_file, "_write", writing)
+            try:
+                return fastopt.fit(clone(model), X, y, checkpoint=path, **options), kills
+            except Killed:
+                kills += 1
+                fastopt.load(path).get_params()  # a model's file at any time
+
+
+CASES = {
+    "classes by themselves": SGDClassifier(random_state=0),
+    "averages": SGDClassifier("log_loss", average=10, random_state=0),
+    "early stopping": SGDClassifier(early_stopping=True, validation_fraction=0.3, random_state=0),
+    "adaptive rates": SGDClassifier(learning_rate="adaptive", eta0=0.1, max_iter=40, random_state=0),
+    "truncated L1": SGDClassifier(penalty="l1", random_state=np.random.RandomState(5)),
+    "cycles": SGDClassifier("log_loss", optimizer="adam", learning_rate="auto", batch_size=7, random_state=0),
+    "ftrl": SGDClassifier(optimizer="ftrl", early_stopping=True, max_iter=30, random_state=0),
+    "softmax": SGDClassifier("multinomial", optimizer="schedule_free_sgd", random_state=0),
+    "class weights": SGDClassifier(class_weight={0: 2.0}, optimizer=Adam(0.01), max_iter=12, random_state=0),
+    "rates that are cut": SGDClassifier(
+        "squared_error", learning_rate="constant", eta0=1e8, max_iter=30, random_state=0
+    ),
+    "rates that are cut for what came of them": SGDRegressor(
+        learning_rate="constant", eta0=0.9, max_iter=6, random_state=0
+    ),
+    "regression": SGDRegressor("huber", optimizer="nesterov", learning_rate="auto", random_state=0),
+    "pa1": SGDRegressor("epsilon_insensitive", learning_rate="pa1", max_iter=9, random_state=0),
+}  # fmt: skip
+
+
+@IGNORE
+@pytest.mark.parametrize("layout", ["dense", "csr"])
+@pytest.mark.parametrize("case", CASES)
+def test_epochs_go_on(case, layout, tmp_path, monkeypatch):
+    model = CASES[case]
+    X, y = data(model, layout)
+    whole = clone(model).fit(X, y)
+    parted, kills = fit_with_kills(model, X, y, tmp_path / "file", monkeypatch, every=3, epochs=1)
+    assert kills
+    same(vars(whole), vars(parted))
+    read = fastopt.load(tmp_path / "file")
+    same(vars(whole), vars(read))
+    if not model.early_stopping:
+        same(vars(whole.partial_fit(X, y)), vars(read.partial_fit(X, y)))
+
+
+@IGNORE
+@pytest.mark.parametrize("targets", [2, 3])
+def test_several_targets_go_on(targets, tmp_path, monkeypatch):
+    """Each stops by itself."""
+    model = SGDRegressor(random_state=0)
+    X, y = data(model)
+    y = np.stack([y, -np.sqrt(y), 0.01 * y], axis=1)[:, :targets]
+    parted, kills = fit_with_kills(model, X, y, tmp_path / "file", monkeypatch, every=1, epochs=2)
+    assert kills > 5
+    same(vars(clone(model).fit(X, y)), vars(parted))
+
+
+@IGNORE
+@pytest.mark.parametrize("options", [
+    {"solver": "adam"}, {"n_jobs": 2}, {"solver": "lbfgs", "refit": False}, {"use_legacy_attributes": True},
+    {"solver": "sdca", "l1_ratios": (0,), "random_state": np.random.RandomState(7), "class_weight": "balanced"},
+], ids=repr)  # fmt: skip
+def test_paths_go_on(options, tmp_path, monkeypatch):
+    model = LogisticRegressionCV(Cs=3, cv=3, max_iter=20, **NEW | {"random_state": 0} | options)
+    X, y = data(model)
+    if "sdca" in options.values():
+        y = y > 0
+    whole = clone(model).fit(X, y)
+    parted, kills = fit_with_kills(model, X, y, tmp_path / "file", monkeypatch, every=2, epochs=2)
+    assert kills
+    same(vars(whole), vars(parted))
+    same(vars(whole), vars(fastopt.load(tmp_path / "file")))
+
+
+@IGNORE
+def test_a_path_that_is_not_done_predicts_nothing(tmp_path, monkeypatch):
+    model = LogisticRegressionCV(Cs=3, cv=3, **NEW)
+    X, y = data(model)
+    monkeypatch.setattr(LogisticRegressionCV, "_fit_best", lambda *rest: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fastopt.fit(model, X, y, checkpoint=tmp_path / "file", epochs=1)
+    assert not hasattr(model, "coef_")
+    with pytest.raises(ValueError, match="not fitted yet"):
+        fastopt.load(tmp_path / "file").predict(X)
+
+
+@IGNORE
+def test_a_fit_that_has_ended_is_read_and_a_higher_max_iter_goes_on(tmp_path, monkeypatch):
+    path, model = tmp_path / "file", SGDClassifier(max_iter=5, tol=None, random_state=0)
+    X, y = data(model)
+    first = fastopt.fit(clone(model), X, y, checkpoint=path)
+    before, run, epochs = path.read_bytes(), Epochs.run, []
+
+    def counted(self, *rest):
+        epochs.append(1)
+        run(self, *rest)
+
+    monkeypatch.setattr(Epochs, "run", counted)
+    same(vars(fastopt.fit(clone(model), X, y, checkpoint=path)), vars(first))
+    assert not epochs
+    assert path.read_bytes() == before
+    longer = clone(model).set_params(max_iter=9)
+    same(vars(fastopt.fit(clone(longer), X, y, checkpoint=path)), vars(clone(longer).fit(X, y)))
+    assert len(epochs) == 4 + 9
+    with pytest.raises(ValueError, match="where tol differ"):
+        fastopt.fit(clone(longer).set_params(tol=0.1), X, y, checkpoint=path)
+    path = tmp_path / "path"
+    model = LogisticRegressionCV(Cs=2, cv=2, max_iter=3, **NEW)
+    fastopt.fit(model, X, y, checkpoint=path)
+    assert model_file._read(path)[1]["ended"]
+    with pytest.raises(ValueError, match="where max_iter differ"):
+        fastopt.fit(clone(model).set_params(max_iter=4), X, y, checkpoint=path)
+
+
+@IGNORE
+def test_rates_that_were_cut_for_another_number_of_epochs(tmp_path):
+    """What cut them, the objective after max_iter epochs, is another one: the fit starts anew."""
+    model = CASES["rates that are cut for what came of them"]
+    X, y = data(model)
+    with pytest.warns(ConvergenceWarning, match="The iterates ran away"):
+        fastopt.fit(clone(model), X, y, checkpoint=tmp_path / "file")
+    longer = clone(model).set_params(max_iter=9)
+    same(vars(fastopt.fit(clone(longer), X, y, checkpoint=tmp_path / "file")), vars(clone(longer).fit(X, y)))
+
+
+@IGNORE
+def test_ctrl_c_writes_the_last_epoch(tmp_path, monkeypatch):
+    path, model = tmp_path / "file", SGDRegressor(max_iter=8, tol=None, random_state=0)
+    X, y = data(model)
+    run, calls = Epochs.run, []
+
+    def interrupted(self, *rest):
+        calls.append(1)
+        run(self, *rest)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Epochs, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fastopt.fit(model, X, y, checkpoint=path)
+    assert (model.n_iter_, model.stop_reason_) == (3, "interrupted")
+    same(vars(model), vars(fastopt.load(path)))
+    same(vars(fastopt.fit(clone(model), X, y, checkpoint=path)), vars(clone(model).fit(X, y)))
+
+
+SCRIPT = """
+import sys
+import numpy as np
+import fastopt
+from fastopt import LogisticRegressionCV, SGDClassifier
+
+rng = np.random.default_rng(0)
+X = rng.standard_normal((4000, 30))
+y = (X @ rng.standard_normal((30, 3)) + rng.standard_normal((4000, 3))).argmax(axis=1)
+model = {
+    "SGDClassifier": SGDClassifier("log_loss", average=True, tol=None, max_iter=300, random_state=0),
+    "LogisticRegressionCV": LogisticRegressionCV(
+        Cs=6, cv=5, solver="adam", max_iter=4, tol=0.0, random_state=0, l1_ratios=(0.5,), scoring="accuracy",
+        use_legacy_attributes=False,
+    ),
+}[sys.argv[1]]
+print("fitting", flush=True)
+fastopt.fit(model, X, y, checkpoint=sys.argv[2], epochs=1)
+print("fitted", flush=True)
+"""
+
+
+@IGNORE
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+@pytest.mark.parametrize("name", ["SGDClassifier", "LogisticRegressionCV"])
+def test_killed_for_real(name, tmp_path):
+    found, path = {}, tmp_path / "file"
+    argv, sys.argv = sys.argv, ["", name, str(path)]
+    try:
+        exec(SCRIPT.split("print")[0], found)
+    finally:
+        sys.argv = argv
+    start = time.perf_counter()
+    whole = found["model"].fit(found["X"], found["y"])
+    seconds, kills = time.perf_counter() - start, 0
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    for _ in range(40):
+        with subprocess.Popen(
+            [sys.executable, "-u", "-W", "ignore", "-c", SCRIPT, name, path], stdout=subprocess.PIPE, text=True,
+            env=environment,
+        ) as child:  # fmt: skip
+            assert child.stdout.readline() == "fitting\n"
+            while not kills and not path.exists() and child.poll() is None:  # not before the first writing
+                time.sleep(0.01)
+            time.sleep((0.4 + 0.3 * kills) * seconds)
+            child.kill()
+            if child.stdout.read() == "fitted\n":
+                break
+        kills += 1
+    assert kills
+    same(vars(whole), vars(fastopt.load(path)))
