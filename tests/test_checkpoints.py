@@ -220,7 +220,7 @@ rng = np.random.default_rng(0)
 X = rng.standard_normal((4000, 30))
 y = (X @ rng.standard_normal((30, 3)) + rng.standard_normal((4000, 3))).argmax(axis=1)
 model = {
-    "SGDClassifier": SGDClassifier("log_loss", average=True, tol=None, max_iter=300, random_state=0),
+    "SGDClassifier": SGDClassifier("log_loss", average=True, tol=None, max_iter=120, random_state=0),
     "LogisticRegressionCV": LogisticRegressionCV(
         Cs=6, cv=5, solver="adam", max_iter=4, tol=0.0, random_state=0, l1_ratios=(0.5,), scoring="accuracy",
         use_legacy_attributes=False,
