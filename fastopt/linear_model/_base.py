@@ -44,8 +44,8 @@ else:
 
 
 __all__ = [
-    "FRAMES", "LinearModel", "Progress", "check_length", "generator", "read", "read_targets", "unchanged_on_error",
-    "weights_of", "with_callbacks",
+    "FRAMES", "LinearModel", "Progress", "check_length", "class_numbers", "generator", "read", "read_targets",
+    "unchanged_on_error", "weights_of", "with_callbacks",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -119,6 +119,11 @@ def generator(random_state: Any) -> np.random.RandomState | np.random.Generator:
         rule = "an integer in [0, 2**32 - 1], a RandomState, a Generator, a SeedSequence or None"
         fail("random_state", rule, random_state)
     return np.random.RandomState(int(random_state))
+
+
+def class_numbers(y: Array, classes: Array) -> NDArray[np.intp]:
+    """Where the labels y stand in `classes`, which are theirs, sorted."""
+    return (y == classes[1]).astype(np.intp) if len(classes) == 2 else np.searchsorted(classes, y)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from fastopt.linear_model._base import (
     FRAMES,
     LinearModel,
     check_length,
+    class_numbers,
     generator,
     read,
     read_targets,
@@ -439,12 +440,16 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     def _encode(self, y: Any, n_samples: int, classes: Array | None = None) -> tuple[NDArray[np.intp], Array]:
         """Class numbers of y, and the classes: y's own unless they are given."""
         y = self._labels(y, n_samples)
-        encoder = LabelEncoder().fit(y if classes is None else classes)
-        classes = np.asarray(encoder.classes_)
+        encoder = None
+        if classes is None and y.dtype.kind != "O":
+            classes = np.unique(y)  # their own: not looked up among them, which sorts y once more
+        else:
+            encoder = LabelEncoder().fit(y if classes is None else classes)
+            classes = np.asarray(encoder.classes_)
         if len(classes) < 2:
             label = classes[0].item() if hasattr(classes[0], "item") else classes[0]
             raise ValueError(f"y must hold at least 2 classes; got only one class, {label!r}.")
-        return encoder.transform(y), classes
+        return class_numbers(y, classes) if encoder is None else encoder.transform(y), classes
 
     def _labels(self, y: Any, n_samples: int) -> Array:
         """Targets, as many as there are rows."""

@@ -25,6 +25,7 @@ from fastopt.linear_model._base import (
     LinearModel,
     Progress,
     check_length,
+    class_numbers,
     generator,
     read,
     read_targets,
@@ -784,7 +785,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
                     "The number of classes has to be greater than one: y must hold at least 2 classes; "
                     f"got 1 class, {label!r}."
                 )
-            codes = np.searchsorted(found, y) if classes is None else _codes(y, found)
+            codes = class_numbers(y, found) if classes is None else _codes(y, found)
         check_length(y, n_samples)
         if codes is None:
             return np.where(y > 0, 1.0, -1.0), found
