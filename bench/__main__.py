@@ -184,6 +184,7 @@ def run(options: argparse.Namespace) -> int:
         f"--bench-deadline={options.deadline}",
         f"--bench-data={','.join(options.data)}",
         f"--bench-journal={journal}",
+        "--timeout=900",  # the optimum of a large problem takes minutes
     ]
     arguments += ["--bench-in-process"] if options.in_process else []
     status = int(pytest.main([*arguments, *(["-k", options.keyword] if options.keyword else [])]))

@@ -15,7 +15,7 @@ from types import SimpleNamespace  # noqa: E402
 
 import pytest  # noqa: E402
 
-from bench import effort, problems, workers  # noqa: E402
+from bench import effort, optimum, problems, workers  # noqa: E402
 from bench.judge import Verdict  # noqa: E402
 from bench.solvers import selected, words  # noqa: E402
 
@@ -316,6 +316,9 @@ class Bench:
         if self.what != "epoch" and (reason := contestant.skip(problem)):
             self.skip(contestant, name, reason)
         if self.what == "to target":
+            deadline, ran = self.settings.deadline, time.monotonic() - self.record.start
+            if deadline and (needs := optimum.seconds(problem)) > deadline - ran:
+                self.skip(contestant, name, f"its optimum takes about {needs:.0f} s to find, more than was left")
             best = problem.optimum
             told = {} if problem.test is None else {"accuracy": best.accuracy, "test_rows": len(problem.test[1])}
             self.record.say(name, optimum=best.objective, bound=best.bound, **told)

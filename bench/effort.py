@@ -83,8 +83,15 @@ class Plan:
                 ways.append(Aim(runs[reached], crossing(runs[reached - 1] if reached else None, runs[reached], gap)))
         return min(ways, key=lambda way: way.seconds, default=None)
 
-    def best(self) -> Point:
-        return min(self.points, key=lambda p: p.verdict.gap)
+    def best(self) -> Point | None:
+        return min(self.points, key=lambda p: p.verdict.gap, default=None)
+
+    def best_told(self) -> str:
+        """For the report: how near the gap it came."""
+        best = self.best()
+        if best is None:
+            return "no run ended"
+        return f"best gap {best.verdict.gap:.1e} in {best.seconds:.2g} s ({best.verdict.finding})"
 
     def curve(self) -> list[tuple[float, float, float]]:
         """(seconds, gap, test accuracy) of the runs that no cheaper run beats."""
@@ -183,5 +190,5 @@ def tune(contestant: Contestant, problem: Problem, *, gaps: tuple[float, ...], s
         contestant, problem, gap=min(gaps), seconds=seconds, settings=contestant.knobs(problem), keep=6, hand=hand
     )
     aims = [found.aim(gap) for gap in gaps]
-    chosen = [(aim.point if aim else found.best()).knobs for aim in aims]
+    chosen = [point.knobs for aim in aims if (point := aim.point if aim else found.best())]
     return [knobs for i, knobs in enumerate(chosen) if knobs not in chosen[:i]]

@@ -12,12 +12,10 @@ def test_to_target(benchmark, bench, problem_name, contestant, gap, again):
     plan = bench.plan(contestant, problem)
     aim = plan.aim(gap)
     if aim is None:
-        best = plan.best()
         bench.skip(
             contestant,
             problem_name,
-            f"not reached within {bench.searched:.2g} s of search; best gap {best.verdict.gap:.1e} "
-            f"in {best.seconds:.2g} s ({best.verdict.finding})",
+            f"not reached within {bench.searched:.2g} s of search; {plan.best_told()}",
             what=f"gap {gap:g}",
         )
     point = aim.point
