@@ -306,6 +306,19 @@ def _dot(part, w):
     return part.sum() + w.sum()
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("solver", "columns", "partitions"), [("adam", 20_000, 16), ("sdca", 20_000, 4)])
+def test_large_parameters_get_to_the_tasks(client, solver, columns, partitions):
+    """Beyond 100 kB, `Client.map` of distributed 2026.8 sent them so that no task ever ended."""
+    rows = np.random.default_rng(0).standard_normal((2 * partitions, columns))
+    X = da.from_array(rows, chunks=(2, -1))
+    y = da.from_array((rows[:, 0] > 0).astype(int), chunks=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = on_dask.LogisticRegression(solver=solver, max_iter=3, random_state=0).fit(X, y)
+    assert model.history_["objective"][-1] < model.history_["objective"][0]
+
+
 def test_sums_of_tuples_and_dicts():
     a = (1, {"x": np.arange(2.0)}, None)
     total = add(a, a, a)

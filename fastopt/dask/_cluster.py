@@ -18,6 +18,9 @@ FAN_IN = 8
 #: Bytes that the client or the scheduler may handle in a round without thought. Terms of a sum beyond it are added up
 #: on the workers, a common argument beyond it is sent once and not with each task.
 LIGHT = 1 << 20
+#: Bytes of one argument beyond which it is sent by itself: `Client.map` would, from 100 kB on, and its tasks never end
+#: (distributed 2026.8 gives such an argument's key the name of the parameter).
+ARGUMENT = 1 << 16
 
 START = "Start one: from dask.distributed import Client; client = Client(), or Client('tcp://scheduler:8786')."
 
@@ -136,11 +139,14 @@ class Cluster:
 
     def _sent(self, common: dict[str, Any], n: int) -> dict[str, Any]:
         """Arguments for n tasks: large ones cross the network once, as futures."""
-        return {
-            key: self.client.submit(_same, value, key=self.keys(f"send-{key}", 1)[0])
-            if getattr(value, "nbytes", 0) * n > LIGHT else value
-            for key, value in common.items()
-        }  # fmt: skip
+        from dask.sizeof import sizeof
+
+        sent = {}
+        for key, value in common.items():
+            size = sizeof(value)
+            heavy = size > ARGUMENT or size * n > LIGHT
+            sent[key] = self.client.submit(_same, value, key=self.keys(f"send-{key}", 1)[0]) if heavy else value
+        return sent
 
     def wait(self, futures: Sequence[Any]) -> None:
         """Waits for the futures, or for their errors."""
