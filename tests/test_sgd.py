@@ -326,6 +326,26 @@ def test_objectives_of_scikit_learns_linear_models(peer, options):
     np.testing.assert_array_equal(np.abs(model.coef_) < 1e-4, np.abs(peer.coef_) < 1e-4)
 
 
+@IGNORE
+@pytest.mark.parametrize("peer", [Lasso(0.05, tol=1e-10), ElasticNet(0.1, l1_ratio=0.4, tol=1e-10)], ids=["l1", "both"])
+@pytest.mark.parametrize("batch_size", [1, 16])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_rule_with_l1_comes_to_scikit_learns_minimum(optimizer, batch_size, peer):
+    """With automatic rates: cut for what F with L1 came to, and kept going by Ftrl with L1 in its state."""
+    X, y = load_diabetes(return_X_y=True)
+    X, y = scale(X), scale(y)
+    peer.fit(X, y)
+    l1_ratio = getattr(peer, "l1_ratio", 1.0)
+    model = SGDRegressor(
+        penalty="elasticnet", alpha=peer.alpha, l1_ratio=l1_ratio, optimizer=optimizer, batch_size=batch_size,
+        learning_rate="auto", max_iter=300, tol=None, random_state=0,
+    ).fit(X, y)  # fmt: skip
+    lowest = measure(model, X, y, np.append(peer.coef_, peer.intercept_))
+    assert lowest * (1 - 1e-9) <= model.objective_ <= 1.004 * lowest
+    assert model.objective_ == pytest.approx(measure(model, X, y, np.append(model.coef_, model.intercept_)), rel=1e-9)
+    assert model.objective_ <= model.history_["objective"].min() * (1 + 1e-3)
+
+
 def measure(model, X, y, w):
     l1_ratio = {"l1": 1.0, "elasticnet": model.l1_ratio}.get(model.penalty, 0.0)
     alpha = model.alpha if model.penalty else 0.0

@@ -151,7 +151,7 @@ class _Group:
         self.cycle = _Cycle() if settings.auto and not self.halves else None
         self.last, self.judged = np.inf, True
         if state is None:
-            optimizer._keep_start(self.epochs.w, self.epochs.state, scale)
+            self.epochs.keep_start(scale)
             if self.cycle is not None:  # no fit ends above where it began
                 self.cycle.start = self.cycle.best = objective.value(self.epochs.w)
                 self.cycle.w = self.epochs.w.copy()
@@ -181,10 +181,10 @@ class _Group:
             rates = rates * self.cycle.left
         epochs.run(order, None if self.scale == 1 and self.cycle is None else rates)
         largest = float(np.max(rates, initial=0.0))
-        if epochs.around is None:
+        if self.settings.around is None:
             return np.full(len(self.columns), epochs.objective.value(epochs.solution) / len(self.columns)), largest
         losses, penalties = epochs.sums / len(order)
-        means = losses if epochs.around.passive else losses + penalties
+        means = losses if self.settings.around.passive else losses + penalties
         joint = epochs.objective.loss.targets == "multiclass"  # one loss for all outputs: they stop together
         return np.full_like(means, means.mean()) if joint else means, largest
 
@@ -208,7 +208,7 @@ class _Group:
     def cut(self, factor: float) -> None:
         """Goes on at a smaller rate."""
         self.scale *= factor
-        self.epochs.optimizer._keep_start(self.epochs.w, self.epochs.state, self.scale)
+        self.epochs.keep_start(self.scale)
 
     def part(self, members: NDArray[np.bool_], factor: float) -> list[_Group]:
         """Some of the outputs alone, or this group if they are all; at another rate."""
