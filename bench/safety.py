@@ -1,8 +1,8 @@
 """What safety costs: python -m bench.safety.
 
 The pass that validates CSR arrays, as a share of one epoch of SGD over the same rows at batch sizes 1 and 32 (ratio of
-medians, measured in turns); and how far another Python thread comes while a fit runs, compared with the same fit in
-another process.
+medians, measured in turns, one thread each); and how far another Python thread comes while a fit runs, compared with
+the same fit in another process.
 """
 
 from bench.machine import pin_threads

@@ -45,14 +45,17 @@ def check_csr(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], na
     for name, a in (("indices", indices), ("indptr", indptr)):
         if a.dtype not in (np.int32, np.int64):
             raise ValueError(f"X.{name} must be int32 or int64; got {a.dtype}.")
+    if values.dtype not in (np.float32, np.float64):
+        raise ValueError(f"X.data must be float32 or float64; got {values.dtype}.")
     n_rows, n_columns = shape
     if len(indptr) != n_rows + 1:
         raise ValueError(f"X.indptr must have one element more than X has {names}s ({n_rows}); got {len(indptr)}.")
     values, indices, indptr = (np.require(a, requirements=["C", "A"]) for a in (values, indices, indptr))
+    bits = values.view(f"u{values.itemsize}")
     distinct, n_pieces = True, 1 + len(values) // (8 * WORK)
     for piece in range(n_pieces):
         begin, end = (n_rows * k // n_pieces for k in (piece, piece + 1))
-        fault, row, entry, rising = check.csr(values, indices, indptr, n_columns, begin, end)
+        fault, row, entry, rising = check.csr(bits, indices, indptr, n_columns, begin, end)
         distinct &= rising
         if fault:
             break

@@ -404,12 +404,18 @@ def test_dense_arrays_of_other_dimensions(X):
         Design.from_array(X)
 
 
-def test_any_entry_is_found(rng):
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_any_entry_is_found(rng, dtype, index):
     """A bad column or value anywhere in a larger matrix, also past the vectorised part of the loops."""
-    X = scipy.sparse.random_array((300, 70), density=0.2, format="csr", rng=rng)
-    for k in rng.integers(0, X.nnz, 200).tolist():
+    X = scipy.sparse.random_array((300, 70), density=0.2, format="csr", rng=rng, dtype=dtype)
+    X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
+    X.data[:4] = np.finfo(dtype).max, -np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal, -0.0
+    ends = np.iinfo(index).min, np.iinfo(index).max
+    for k in [0, 1, X.nnz - 1, *rng.integers(0, X.nnz, 100).tolist()]:
         row = int(np.searchsorted(X.indptr, k, side="right")) - 1
-        for array, values in ((X.indices, (70, -1, 2**30, -(2**30))), (X.data, (np.nan, np.inf, -np.inf))):
+        columns, numbers = (70, -1, 2**30, -(2**30), *ends), (np.nan, -np.nan, np.inf, -np.inf)
+        for array, values in ((X.indices, columns), (X.data, numbers)):
             good = array[k]
             for value in values:
                 array[k] = value
