@@ -13,6 +13,11 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +30,8 @@ Random = np.random.RandomState | np.random.Generator
 #: Bytes of a block and of a window. A window of 128 blocks holds about one from each 128th of the file, so that its
 #: rows are a sample of the file's, however that is sorted.
 BLOCK_BYTES, WINDOW_BYTES = 1 << 19, 1 << 26
+#: Places of half a window that tell whether it need be read, and how many are looked at before faults are counted.
+PLACES, AT_ONCE = 512, 16
 
 
 def epoch_order(rng: Random, design: Design, rows: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
@@ -124,7 +131,10 @@ def ahead(design: Design, order: NDArray[np.intp], starts: range, batch_size: in
 
 
 class _Reader:
-    """A thread that touches the pages of the next rows of an order: half a window at a time, up to a window ahead."""
+    """A thread that touches the pages of the next rows of an order: half a window at a time, up to a window ahead.
+
+    Not those that the page cache holds: to touch each page took as long as an epoch's arithmetic on them.
+    """
 
     def __init__(self, design: Design, order: NDArray[np.intp]) -> None:
         self.design, self.order, self.height = design, order, _height(design)
@@ -160,8 +170,11 @@ class _Reader:
                 late = begin + self.step <= self.position
             if late:  # the kernel has overtaken: these pages are there
                 continue
+            rows = self.order[begin : begin + self.step]
+            if self._resident(rows):
+                continue
             taken = np.zeros(self.design.shape[0] // self.height + 2, np.int8)
-            taken[self.order[begin : begin + self.step] // self.height] = 1
+            taken[rows // self.height] = 1
             edges = np.flatnonzero(np.diff(taken, prepend=0)) * self.height
             ranges = [(int(a), min(int(b), self.design.shape[0])) for a, b in edges.reshape(-1, 2)]
             for start, stop in ranges:
@@ -173,6 +186,28 @@ class _Reader:
                 for part in self._parts(start, stop):
                     part.view(np.uint8)[:: mmap.PAGESIZE].max(initial=0)
 
+    def _resident(self, rows: NDArray[np.intp]) -> bool:
+        """Whether looking at places all over these shuffled rows makes the system read nothing from the disk."""
+        design, before = self.design, major_faults()
+        if before is None or not design.n_stored:
+            return False
+        rows = np.resize(rows, PLACES)
+        arrays: tuple[NDArray[Any], ...]
+        if design.indices is None or design.indptr is None:
+            if not design.values.flags.c_contiguous:
+                return False
+            arrays, starts, stops = (design.values.reshape(-1),), rows * design.shape[1], (rows + 1) * design.shape[1]
+        else:
+            arrays, starts, stops = design.arrays[:2], design.indptr[rows], design.indptr[rows + 1]
+        places = starts + ((stops - starts) * np.linspace(0, 1, PLACES, endpoint=False)).astype(np.intp)
+        places = np.minimum(places, design.n_stored - 1)  # of empty rows
+        for k in range(0, PLACES, AT_ONCE):
+            for a in arrays:
+                a.take(places[k : k + AT_ONCE])
+            if major_faults() != before:
+                return False
+        return True
+
     def _parts(self, start: int, stop: int) -> list[NDArray[Any]]:
         """What is stored of some consecutive rows, flat."""
         design = self.design
@@ -181,6 +216,13 @@ class _Reader:
             return [rows.reshape(-1)] if rows.flags.c_contiguous else []
         lo, hi = int(design.indptr[start]), int(design.indptr[stop])
         return [design.values[lo:hi], design.indices[lo:hi]]
+
+
+def major_faults() -> int | None:
+    """How often this thread (the process, where threads are not counted) has waited for the disk; None if unknown."""
+    if resource is None:
+        return None
+    return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_majflt
 
 
 def will_need(part: NDArray[Any]) -> None:

@@ -597,6 +597,7 @@ def test_the_thread_reads_what_comes_next(layout, small_windows, tmp_path, rng, 
     design = Design.from_array(mapped_rows(X, np.tile([0.0, 1.0], 1500), tmp_path / "out").X)
     order, seen = _order.epoch_order(rng, design), []
     reader = _order._Reader(design, order)
+    monkeypatch.setattr(reader, "_resident", lambda rows: False)
     monkeypatch.setattr(reader, "_parts", lambda start, stop: seen.extend(range(start, stop)) or [])
     with reader:
         for start in range(0, 3000, reader.step):
@@ -606,6 +607,36 @@ def test_the_thread_reads_what_comes_next(layout, small_windows, tmp_path, rng, 
             assert len(set(seen)) <= start + 5 * reader.step  # a window and a half, and the kernel's own
     assert set(seen) == set(range(3000))
     assert not reader.thread.is_alive()
+
+
+@pytest.mark.parametrize("layout", ["csr", "dense"])
+def test_the_thread_spares_what_the_page_cache_holds(layout, small_windows, tmp_path, rng, monkeypatch):
+    """It reads where looking at some places waited for the disk, and where that cannot be known."""
+    X = rng.standard_normal((3000, 16)) * (rng.random((3000, 1)) < 0.5)
+    X[-1] = 0
+    X = X if layout == "dense" else scipy.sparse.csr_array(X)
+    design = Design.from_array(mapped_rows(X, np.tile([0.0, 1.0], 1500), tmp_path / "out").X)
+    order, count = _order.epoch_order(rng, design), iter(range(10**6))
+
+    def read(major_faults):
+        seen = set()
+        monkeypatch.setattr(_order, "major_faults", major_faults)
+        reader = _order._Reader(design, order)
+        monkeypatch.setattr(reader, "_parts", lambda start, stop: seen.update(range(start, stop)) or [])
+        reader.working_at(len(order) - reader.step)  # so that it may read to the end; it is not late for the last rows
+        with reader:
+            reader.thread.join()
+        return seen
+
+    last = set(order[-_order._Reader(design, order).step :])
+    assert read(lambda: 7) == set()
+    assert last <= read(lambda: next(count))
+    assert last <= read(lambda: None)
+
+
+def test_major_faults_are_counted():
+    before = _order.major_faults()
+    assert before is None or 0 <= before <= _order.major_faults()
 
 
 def test_the_thread_ends_with_an_error(small_windows, tmp_path, rng):
