@@ -1,7 +1,7 @@
 """The stages of a batch that dense and CSR epochs share, over what they need beside X and the parameters."""
 from libc.stdint cimport int32_t
 
-from fastopt._kernels.loss cimport MULTINOMIAL, slope_of, slopes_of, softmax
+from fastopt._kernels.loss cimport LOG_LOSS, MULTINOMIAL, Logistic, slope, slope_of, slopes_of, softmax
 from fastopt._kernels.portable cimport real
 from fastopt._kernels.rule cimport MAX_SLOTS
 from fastopt._kernels.update cimport average_all, clip_all, update_all
@@ -67,9 +67,12 @@ cdef inline void output_slopes(Plan plan, Py_ssize_t row, double share, real *z)
 cdef inline double lone_slope(Plan plan, Py_ssize_t row, double z) noexcept nogil:
     """`slopes` of a batch of one row and one output, in registers: the next row waits for it."""
     cdef double s
-    if plan.loss == MULTINOMIAL:        # of one class: constant
+    if plan.loss == LOG_LOSS:           # not by the ladder, which is a call through memory
+        s = slope(Logistic(plan.loss_parameter), plan.y[row], z)
+    elif plan.loss == MULTINOMIAL:      # of one class: constant
         return 0
-    s = slope_of(plan.loss, plan.loss_parameter, plan.y[row], z)
+    else:
+        s = slope_of(plan.loss, plan.loss_parameter, plan.y[row], z)
     return plan.weights[row] * s if plan.n_weights > 0 else s
 
 

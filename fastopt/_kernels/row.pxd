@@ -3,6 +3,8 @@
 Here one output; block.pxd has K outputs, whose parameters of a feature are contiguous.
 Dense rows are not written as identity-indexed CSR rows: that makes the axpy 2-4 times slower.
 """
+from libc.stdint cimport int32_t
+
 from fastopt._kernels.portable cimport index, prefetch_l2, real, wide
 
 cdef enum:
@@ -112,14 +114,38 @@ cdef inline void axpy(wide a, const real *x, wide *w, Py_ssize_t n) noexcept nog
         w[j] += a * x[j]
 
 
+cdef extern from *:
+    """
+    #include <stdint.h>
+    /* Two 32-bit columns by one load: a processor adds and multiplies more often than it loads, and a row's dot product
+       and axpy are little else. It also keeps gcc from vectorising the float's loop, whose gathers by halves cost more
+       than they save (both together 1.2 to 1.4 times). No column is negative. */
+    static inline void fastopt_two(const int32_t *columns, Py_ssize_t *first, Py_ssize_t *second) {
+        uint64_t both;
+        memcpy(&both, columns, sizeof both);
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        *first = (Py_ssize_t)(both >> 32); *second = (Py_ssize_t)(uint32_t)both;
+    #else
+        *first = (Py_ssize_t)(uint32_t)both; *second = (Py_ssize_t)(both >> 32);
+    #endif
+    }
+    """
+    void two "fastopt_two"(const int32_t *columns, Py_ssize_t *first, Py_ssize_t *second) noexcept nogil
+
+
 cdef inline wide sparse_dot(const real *x, const index *columns, Py_ssize_t n, const wide *w) noexcept nogil:
-    cdef Py_ssize_t k = 0
+    cdef Py_ssize_t k = 0, a, b, c, d
     cdef wide t0 = 0, t1 = 0, t2 = 0, t3 = 0   # four chains: one alone waits for each addition
     while k + 4 <= n:
-        t0 += x[k] * w[columns[k]]
-        t1 += x[k + 1] * w[columns[k + 1]]
-        t2 += x[k + 2] * w[columns[k + 2]]
-        t3 += x[k + 3] * w[columns[k + 3]]
+        if index is int32_t and wide is float:
+            two(columns + k, &a, &b)
+            two(columns + k + 2, &c, &d)
+        else:
+            a, b, c, d = columns[k], columns[k + 1], columns[k + 2], columns[k + 3]
+        t0 += x[k] * w[a]
+        t1 += x[k + 1] * w[b]
+        t2 += x[k + 2] * w[c]
+        t3 += x[k + 3] * w[d]
         k += 4
     while k < n:
         t0 += x[k] * w[columns[k]]
@@ -128,9 +154,16 @@ cdef inline wide sparse_dot(const real *x, const index *columns, Py_ssize_t n, c
 
 
 cdef inline void sparse_axpy(wide a, const real *x, const index *columns, Py_ssize_t n, wide *w) noexcept nogil:
-    cdef Py_ssize_t k
-    for k in range(n):
+    cdef Py_ssize_t k = 0, i, j
+    if index is int32_t:
+        while k + 2 <= n:
+            two(columns + k, &i, &j)
+            w[i] += a * x[k]
+            w[j] += a * x[k + 1]
+            k += 2
+    while k < n:
         w[columns[k]] += a * x[k]
+        k += 1
 
 
 cdef inline void prefetch_lines(const char *start, Py_ssize_t size) noexcept nogil:
