@@ -9,8 +9,8 @@ from libc.string cimport memset
 from fastopt._kernels.block cimport ROWS, axpys, dots, many_axpy, many_dot, outputs_axpy, outputs_dot, packed_width
 from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, lone_slope, plain_intercept, point,
                                     scalars, shrink, slopes, step_all)
-from fastopt._kernels.portable cimport prefetch, real
-from fastopt._kernels.row cimport AHEAD, axpy, dot, prefetch_row
+from fastopt._kernels.portable cimport prefetch_l2, real
+from fastopt._kernels.row cimport AHEAD, axpy, dot, prefetch_row, scaled
 from fastopt._kernels.rule cimport MAX_SLOTS, SGD
 
 cdef enum:
@@ -117,22 +117,28 @@ cdef inline real score(Plan plan, Rows r, const real *x0, const real *x, const r
     """The raw prediction of one row, one output."""
     cdef Py_ssize_t ahead = plan.order[min(at + AHEAD, plan.order.shape[0] - 1)]
     cdef real z
-    prefetch(&plan.y[ahead * plan.n_targets])
+    prefetch_l2(&plan.y[ahead * plan.n_targets])
     prefetch_row(x0 + ahead * r.stride, r.d)
     begin_scores(plan, w, &z)
     return z + <real>plan.scale * dot(x, w, r.d)
 
 
-cdef inline void scaled(real a, const real *x, real *g, Py_ssize_t d) noexcept nogil:
-    cdef Py_ssize_t j
-    for j in range(d):
-        g[j] = a * x[j]
+cdef inline void look_ahead(Plan plan, Rows r, const real *x0, Py_ssize_t at, Py_ssize_t odd,
+                            Py_ssize_t m) noexcept nogil:
+    """Asks for every other one of m rows of the order. The two loops over a block ask for one half each of the next
+    block's rows, so that memory has work in both."""
+    cdef Py_ssize_t k = at + odd, row
+    while k < min(at + m, plan.order.shape[0]):
+        row = plan.order[k]
+        prefetch_l2(&plan.y[row * plan.n_targets])
+        prefetch_row(x0 + row * r.stride, r.d)
+        k += 2
 
 
 cdef inline void scores(Plan plan, Rows r, const real *x0, const real *w, real *room, Py_ssize_t lo, Py_ssize_t b,
                         real *z) noexcept nogil:
     """Raw predictions of the rows lo .. lo + b - 1 of the order; `room` holds w if it is packed."""
-    cdef Py_ssize_t i = 0, k, m, c, K = plan.n_outputs, last = plan.order.shape[0] - 1
+    cdef Py_ssize_t i = 0, k, m, c, K = plan.n_outputs, ahead = max(b, <Py_ssize_t>AHEAD)
     cdef const real *x[4]
     cdef real sums[4]
     cdef real *t
@@ -141,10 +147,8 @@ cdef inline void scores(Plan plan, Rows r, const real *x0, const real *w, real *
         m = ROWS if i + ROWS <= b else 1
         for k in range(m):
             x[k] = x0 + plan.order[lo + i + k] * r.stride
-            c = plan.order[min(lo + i + k + AHEAD, last)]
-            prefetch(&plan.y[c * plan.n_targets])
-            prefetch_row(x0 + c * r.stride, r.d)
             begin_scores(plan, w, z + (i + k) * K)
+        look_ahead(plan, r, x0, lo + i + ahead, i % 2, m)
         if room != NULL:
             t = room + 2 * r.d * r.width
             memset(t, 0, m * r.width * sizeof(real))
@@ -170,7 +174,7 @@ cdef inline void scores(Plan plan, Rows r, const real *x0, const real *w, real *
 cdef inline void add(Plan plan, Rows r, const real *x0, real *target, real *room, Py_ssize_t lo, Py_ssize_t b,
                      const real *z, real rate) noexcept nogil:
     """target += rate * sum of slope times row; with `room` its second part is the target."""
-    cdef Py_ssize_t i = 0, k, m, c, K = plan.n_outputs
+    cdef Py_ssize_t i = 0, k, m, c, K = plan.n_outputs, ahead = max(b, <Py_ssize_t>AHEAD)
     cdef const real *x[4]
     cdef real a[4]
     cdef real *t
@@ -178,6 +182,7 @@ cdef inline void add(Plan plan, Rows r, const real *x0, real *target, real *room
         m = ROWS if i + ROWS <= b else 1
         for k in range(m):
             x[k] = x0 + plan.order[lo + i + k] * r.stride
+        look_ahead(plan, r, x0, lo + i + ahead, (i + 1) % 2, m)
         if room != NULL:
             t = room + 2 * r.d * r.width
             memset(t, 0, m * r.width * sizeof(real))

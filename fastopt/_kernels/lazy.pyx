@@ -13,7 +13,7 @@ from libc.string cimport memcpy, memset
 from fastopt._kernels.block cimport sparse_outputs_axpy, sparse_outputs_dot
 from fastopt._kernels.plan cimport Plan, begin_scores, intercept_gradient, lone_slope, scalars, slopes, step_intercept
 from fastopt._kernels.portable cimport index, prefetch, prefetch_l2, real
-from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, LINE, dot, prefetch_sparse_row, sparse_axpy, sparse_dot)
+from fastopt._kernels.row cimport AHEAD, FAR_AHEAD, LINE, dot, prefetch_sparse_row, scaled, sparse_axpy, sparse_dot
 from fastopt._kernels.rule cimport MAX_SLOTS
 from fastopt._kernels.tail cimport catch_up, settle
 from fastopt._kernels.update cimport clip_all, update_all
@@ -54,8 +54,7 @@ def epoch(Plan plan, const real[::1] values, const index[::1] columns, const ind
                 catch_up(plan.rule, &plan.hyper[0], &plan.table[0, 0], step, &plan.first[0], n, p)
                 begin_scores(plan, q[0], &z[0, 0])
                 z[0, 0] = <real>lone_slope(plan, plan.order[lo], z[0, 0] + dot(x + k, p[0], n))
-                for s in range(n):
-                    g[s] = z[0, 0] * x[k + s]
+                scaled(z[0, 0], x + k, g, n)
             else:
                 n = take_batch(plan, step, b, x, &columns[0], rows, &records[0, 0], stride, p, l2)
                 catch_up(plan.rule, &plan.hyper[0], &plan.table[0, 0], step, &plan.first[0], n * K, p)

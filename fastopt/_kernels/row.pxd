@@ -12,6 +12,8 @@ cdef enum:
     AHEAD = 16
     FAR_AHEAD = 32
     LINE = 64
+    # Bytes of a dense row of which AHEAD fill a quarter of a second-level cache.
+    LONG = 16384
 
 
 cdef extern from *:
@@ -114,6 +116,13 @@ cdef inline void axpy(wide a, const real *x, wide *w, Py_ssize_t n) noexcept nog
         w[j] += a * x[j]
 
 
+cdef inline void scaled(real a, const real *x, real *out, Py_ssize_t n) noexcept nogil:
+    """out = a x."""
+    cdef Py_ssize_t j
+    for j in range(n):
+        out[j] = a * x[j]
+
+
 cdef extern from *:
     """
     #include <stdint.h>
@@ -176,9 +185,10 @@ cdef inline void prefetch_lines(const char *start, Py_ssize_t size) noexcept nog
 
 
 cdef inline void prefetch_row(const real *x, Py_ssize_t n) noexcept nogil:
-    """Asks for a row's first lines; what follows is the hardware prefetcher's."""
+    """Asks for a row; of one so long that AHEAD of them would not stay in the cache for its first lines only: what
+    follows is the hardware prefetcher's."""
     cdef Py_ssize_t size = n * sizeof(real)
-    prefetch_lines(<const char *>x, size if size < 8 * LINE else 8 * LINE)
+    prefetch_lines(<const char *>x, size if size <= LONG else 8 * LINE)
 
 
 cdef inline void prefetch_sparse_row(const real *x, const index *columns, Py_ssize_t n) noexcept nogil:
