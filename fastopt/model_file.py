@@ -157,9 +157,9 @@ def fit(
     Parameters
     ----------
     model : estimator of fastopt
-        LogisticRegression with an update rule as solver, SGDClassifier, SGDRegressor: an epoch is the least that is
-        lost, and `max_iter` is the number of epochs in all. LogisticRegressionCV with any solver: what is lost is the
-        fit of one fold, C and l1_ratio, or that on all rows. The fit starts anew, whatever `warm_start` says.
+        LogisticRegression, SGDClassifier, SGDRegressor: an epoch or iteration is the least that is lost, and `max_iter`
+        is the number of them in all. LogisticRegressionCV: what is lost is the fit of one fold, C and l1_ratio, or that
+        on all rows. The fit starts anew, whatever `warm_start` says.
     X, y, sample_weight
         As in the estimator's `fit`.
     checkpoint : str or path-like
@@ -177,15 +177,16 @@ def fit(
     Raises
     ------
     ValueError
-        If the file belongs to other data or other parameters, or the solver cannot go on where it left off. What may
-        change are `verbose` and `n_jobs`, but for LogisticRegressionCV `max_iter`, and LogisticRegression's `tol`.
+        If the file belongs to other data or other parameters. What may change are `verbose` and `n_jobs`, but for
+        LogisticRegressionCV `max_iter`, and LogisticRegression's `tol`.
 
     Notes
     -----
-    LogisticRegression is fitted in slices of epochs with ``warm_start=True``, each from where the one before ended. A
-    slice reads X once more than its epochs do, to check and to measure it: next to nothing where it lasts a minute.
-    The others tell of their course as they go; of the SGD estimators it is copied after each epoch, which takes another
-    two or three times the memory of the parameters.
+    LogisticRegression with an update rule is fitted in slices of epochs with ``warm_start=True``, each from where the
+    one before ended. A slice reads X once more than its epochs do, to check and to measure it: next to nothing where it
+    lasts a minute. The others tell of their course as they go. It is copied after each epoch: two or three times the
+    memory of the parameters, and of "sdca" and "saga" two numbers and one for each row. "lbfgs" keeps the gradients of
+    all its iterations, up to 256 MB, and makes those beyond that again when it is taken up.
     """
     check_positive("seconds", seconds)
     if epochs is not None:
@@ -197,12 +198,13 @@ def fit(
     if os.path.exists(checkpoint):
         part, extra = _read(checkpoint)
         _same_run(model, part, extra, fingerprint, checkpoint)
-    if type(model) is linear_model.LogisticRegression:
+    logistic = type(model) is linear_model.LogisticRegression
+    if logistic and (isinstance(model.solver, optimizers.Optimizer) or str(model.solver) in optimizers.OPTIMIZERS):
         _in_slices(model, part, X, y, sample_weight, checkpoint, fingerprint, seconds, epochs)
     else:
         _in_one_go(model, part, X, y, sample_weight, checkpoint, fingerprint, seconds, epochs, bool(extra.get("ended")))
     _adopt(model, part)
-    if type(model) is not linear_model.LogisticRegression:
+    if not logistic:
         model._warn(3)
     elif not model.converged_:
         text = f"stopped with |gradient| {part.grad_norm_:.3g} > tol {model.tol:.3g} after {part.n_iter_[0]} epochs"
@@ -218,7 +220,7 @@ def _in_one_go(
     run = vars(part).pop(RUN, None)
     part.set_params(**model.get_params(deep=False))
     path = isinstance(part, linear_model.LogisticRegressionCV)
-    if ended and (path or part.stop_reason_ != "max_iter" or part.max_iter <= part.n_iter_):
+    if ended and (path or not _wants_more(part)):
         return
     written, told = time.perf_counter(), 0
 
@@ -257,6 +259,14 @@ def _in_one_go(
     write(ended=True)
 
 
+def _wants_more(part: Any) -> bool:
+    """Whether a fit that has ended has more to do, by a larger max_iter or a smaller tol."""
+    if part.max_iter <= part.n_iter_:
+        return False
+    logistic = isinstance(part, linear_model.LogisticRegression)
+    return part.stop_reason_ == "max_iter" or (logistic and part.stop_reason_ == "tol" and part.grad_norm_ > part.tol)
+
+
 def _in_slices(
     model: Any, part: Any, X: Any, y: Any, sample_weight: Any, checkpoint: Any, fingerprint: str, seconds: float,
     epochs: int | None,
@@ -280,9 +290,6 @@ def _in_slices(
             if getattr(part, "history_", None) is not before:  # it holds whole epochs
                 _finish(model, part, before, done, checkpoint, fingerprint)
             raise
-        if not getattr(part, "optimizer_state_", {}).get("run"):
-            remedy = "Fit it with its own fit."
-            fail("solver", "an update rule, whose fits can be taken up again", model.solver, remedy)
         ran = int(np.max(part.n_iter_))
         pace = float(part.history_["seconds"][-1]) / max(1, ran)
         done = _finish(model, part, before, done, checkpoint, fingerprint)

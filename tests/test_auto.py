@@ -65,7 +65,7 @@ def test_converges_by_default(data, layout, C):
     assert model.solver_ in SOLVERS
 
 
-def stalls(objective, w, *, tol, max_iter, verbose=0):
+def stalls(objective, w, *, tol, max_iter, verbose=0, course=None):
     """Two iterations of L-BFGS, then no more progress."""
     result = lbfgs(objective, w, tol=0.0, max_iter=2, verbose=verbose)
     result.stop_reason = "stalled"

@@ -1,4 +1,4 @@
-"""`fastopt.fit` of the SGD estimators and of LogisticRegressionCV: killed and started again, the bits of one fit."""
+"""`fastopt.fit` of the SGD estimators, of LogisticRegression's solvers and its path: kills leave the same bits."""
 
 import os
 import signal
@@ -15,8 +15,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import scale
 
 import fastopt
-from fastopt import LogisticRegressionCV, SGDClassifier, SGDRegressor, model_file
+from fastopt import LogisticRegression, LogisticRegressionCV, SGDClassifier, SGDRegressor, model_file
+from fastopt.linear_model._base import Progress
 from fastopt.optimizers import Adam
+from fastopt.solvers import auto
+from fastopt.solvers.monitor import Checks
 from fastopt.solvers.stochastic import Epochs
 
 IGNORE = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -107,6 +110,108 @@ def test_epochs_go_on(case, layout, tmp_path, monkeypatch):
     same(vars(whole), vars(read))
     if not model.early_stopping:
         same(vars(whole.partial_fit(X, y)), vars(read.partial_fit(X, y)))
+
+
+def binary(layout="dense"):
+    """Columns of different scales, on so many rows that "newton" begins with samples."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((9000, 8)) * 10.0 ** rng.integers(-2, 2, 8)
+    y = X / X.std(axis=0) @ rng.standard_normal(8) + rng.standard_normal(9000) > 0
+    return {"dense": X, "csr": scipy.sparse.csr_array(X), "float32": X.astype(np.float32)}[layout], y
+
+
+SOLVERS = {
+    "sdca": {"C": 0.01}, "saga": {}, "saga ": {"l1_ratio": 0.5, "C": 0.1}, "lbfgs": {},
+    "lbfgs ": {"l1_ratio": 0.5, "C": 0.1}, "newton": {}, "auto": {}, "liblinear": {"C": 1e-3},
+}  # fmt: skip
+
+
+@IGNORE
+@pytest.mark.parametrize("layout", ["dense", "csr", "float32"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_solvers_go_on(solver, layout, tmp_path, monkeypatch):
+    """With history, count of iterations and all: nothing tells of the kills."""
+    X, y = binary(layout)
+    options = {"solver": solver.strip(), "tol": 1e-9, "max_iter": 40, "random_state": 0} | SOLVERS[solver]
+    model = LogisticRegression(**options)
+    whole = clone(model).fit(X, y)
+    parted, kills = fit_with_kills(model, X, y, tmp_path / "file", monkeypatch, every=2, epochs=1)
+    assert kills
+    same(vars(whole), vars(parted))
+    same(vars(whole), vars(fastopt.load(tmp_path / "file")))
+    more = clone(model).set_params(max_iter=60, verbose=0)
+    same(vars(clone(more).fit(X, y)), vars(fastopt.fit(more, X, y, checkpoint=tmp_path / "file")))
+
+
+@IGNORE
+def test_one_solver_after_another_goes_on(tmp_path, monkeypatch):
+    X, y = binary()
+    monkeypatch.setattr(auto, "choose", lambda objective: ["saga", "lbfgs"])
+    monkeypatch.setattr(Checks, "stalled", property(lambda self: self.next >= 16))
+    model = LogisticRegression(tol=1e-7, random_state=0)
+    whole = clone(model).fit(X, y)
+    assert whole.solver_ == "saga+lbfgs"
+    parted, kills = fit_with_kills(model, X, y, tmp_path / "file", monkeypatch, every=3, epochs=1)
+    assert kills > 3
+    same(vars(whole), vars(parted))
+    half = LogisticRegression(tol=1e-7, random_state=0, warm_start=True, max_iter=12).fit(X, y)
+    assert half.n_iter_[0] + half.set_params(max_iter=100).fit(X, y).n_iter_[0] == whole.n_iter_[0]
+    same(half.coef_, whole.coef_)
+
+
+@IGNORE
+def test_several_classes_and_weights_go_on(tmp_path, monkeypatch):
+    X, y = data(None)
+    s = np.random.default_rng(0).integers(0, 3, len(y)).astype(float)
+    for solver in ("lbfgs", "newton"):
+        model, path = LogisticRegression(solver=solver, class_weight="balanced", tol=1e-7), tmp_path / solver
+        whole = clone(model).fit(X, y, s)
+        parted, kills = fit_with_kills(model, X, y, path, monkeypatch, every=1, epochs=1, sample_weight=s)
+        assert kills
+        same(vars(whole), vars(parted))
+
+
+@IGNORE
+@pytest.mark.parametrize("solver", ["sdca", "saga", "lbfgs", "newton"])
+def test_a_solvers_file_is_a_model_at_any_time(solver, tmp_path, monkeypatch):
+    """F and its gradient's norm are those of the coefficients."""
+    X, y = binary("float32")
+    path, seen, write = tmp_path / "file", [], model_file._write
+
+    def writing(model, path, extra):
+        write(model, path, extra)
+        so_far = fastopt.load(path)
+        judged = LogisticRegression(warm_start=True, max_iter=0, tol=0.0, C=so_far.C)
+        judged.coef_, judged.intercept_, judged.classes_ = so_far.coef_, so_far.intercept_, so_far.classes_
+        seen.append((so_far.objective_, judged.fit(X, y).objective_, so_far.score(X, y)))
+
+    monkeypatch.setattr(model_file, "_write", writing)
+    fastopt.fit(LogisticRegression(solver=solver, C=0.01, random_state=0), X, y, checkpoint=path, epochs=1)
+    told, judged, scores = np.array(seen).T
+    np.testing.assert_allclose(told, judged, rtol=1e-6)
+    assert scores[-1] > 0.8
+
+
+@IGNORE
+@pytest.mark.parametrize("solver", ["sdca", "saga", "lbfgs", "newton"])
+def test_ctrl_c_writes_where_a_solver_was(solver, tmp_path, monkeypatch):
+    X, y = binary()
+    path, model = tmp_path / "file", LogisticRegression(solver=solver, C=0.01, tol=1e-9, max_iter=30, random_state=0)
+    tell, told = Progress.tell, []
+
+    def telling(self, *rest):
+        tell(self, *rest)
+        told.append(1)
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "tell", telling)
+        with pytest.raises(KeyboardInterrupt):
+            fastopt.fit(model, X, y, checkpoint=path)
+    assert model.stop_reason_ == "interrupted"
+    assert fastopt.load(path).n_iter_ <= 3
+    same(vars(fastopt.fit(clone(model), X, y, checkpoint=path)), vars(clone(model).fit(X, y)))
 
 
 @IGNORE
@@ -214,7 +319,7 @@ SCRIPT = """
 import sys
 import numpy as np
 import fastopt
-from fastopt import LogisticRegressionCV, SGDClassifier
+from fastopt import LogisticRegression, LogisticRegressionCV, SGDClassifier
 
 rng = np.random.default_rng(0)
 X = rng.standard_normal((4000, 30))
@@ -225,7 +330,10 @@ model = {
         Cs=6, cv=5, solver="adam", max_iter=4, tol=0.0, random_state=0, l1_ratios=(0.5,), scoring="accuracy",
         use_legacy_attributes=False,
     ),
-}[sys.argv[1]]
+}.get(sys.argv[1])
+if model is None:
+    X, y = np.tile(X, (10, 1)) * 2.0 ** rng.integers(-3, 3, 30), np.tile(y, 10) > 0
+    model = LogisticRegression(solver=sys.argv[1], tol=1e-13, max_iter=150, random_state=0, l1_ratio=0.0, C=1e-3)
 print("fitting", flush=True)
 fastopt.fit(model, X, y, checkpoint=sys.argv[2], epochs=1)
 print("fitted", flush=True)
@@ -234,7 +342,7 @@ print("fitted", flush=True)
 
 @IGNORE
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-@pytest.mark.parametrize("name", ["SGDClassifier", "LogisticRegressionCV"])
+@pytest.mark.parametrize("name", ["SGDClassifier", "LogisticRegressionCV", "sdca", "saga", "lbfgs"])
 def test_killed_for_real(name, tmp_path):
     found, path = {}, tmp_path / "file"
     argv, sys.argv = sys.argv, ["", name, str(path)]

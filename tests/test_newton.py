@@ -215,3 +215,14 @@ def test_a_hessian_that_no_memory_holds_is_refused():
     with pytest.raises(ValueError, match=rule):
         LogisticRegression(solver="newton").fit(X, y)
     assert LogisticRegression().fit(X, y).converged_
+
+
+def test_ctrl_c_in_the_first_pass(monkeypatch):
+    """There are no parameters yet to keep."""
+
+    def interrupted(self, w):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Objective, "value_and_gradient", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        LogisticRegression(solver="newton").fit([[0.0], [1.0], [2.0]], [0, 1, 1])

@@ -11,7 +11,9 @@ from sklearn.preprocessing import scale
 
 import fastopt
 from fastopt import LogisticRegression, optimizers, schedules
+from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, SGD, Adam
+from fastopt.solvers import lbfgs as resume_lbfgs
 from fastopt.solvers import resume
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -179,6 +181,117 @@ def test_many_breaks_of_all_kinds(tmp_path):
     same(model, whole)
 
 
+# --- solvers that are no update rules ---------------------------------------------------------------------------------
+
+SOLVERS = pytest.mark.parametrize("solver", ["sdca", "saga", "lbfgs", "newton", "auto"])
+
+
+@SOLVERS
+@pytest.mark.parametrize("kind", ["dense", "csr", "float32"])
+@pytest.mark.parametrize("k", [1, 3, 4, 8])
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5])
+def test_solvers_go_on(solver, kind, k, l1_ratio, tmp_path):
+    """Through measurements that the first run made at its end alone, as well (k = 1, 3)."""
+    if l1_ratio and solver in ("sdca", "newton"):
+        pytest.skip("takes no L1")
+    way, options = [*WAYS][k % 3], {"solver": solver, "C": 0.3, "l1_ratio": l1_ratio, "tol": 1e-9}
+    X, y = data(kind)
+    options |= {"random_state": 0, "warm_start": True}
+    whole = LogisticRegression(max_iter=2 * k, **options).fit(X, y)
+    model = LogisticRegression(max_iter=k, **options).fit(X, y)
+    epochs, rows = model.n_iter_[0], len(model.history_["epoch"])
+    model = WAYS[way](model, tmp_path).fit(X, y)
+    assert epochs + model.n_iter_[0] == whole.n_iter_[0]
+    assert (model.solver_, model.stop_reason_) == (whole.solver_, whole.stop_reason_)
+    for name in ("coef_", "intercept_"):
+        assert getattr(model, name).tobytes() == getattr(whole, name).tobytes(), name
+    assert (model.objective_, model.grad_norm_) == (whole.objective_, whole.grad_norm_)
+    history = model.history_
+    assert history["epoch"][0] == 0
+    assert rows + len(history["epoch"]) >= len(whole.history_["epoch"])
+    for name in ("objective", "grad_norm"):
+        later = history["epoch"] > 0
+        expected = whole.history_[name][np.isin(whole.history_["epoch"], history["epoch"][later] + epochs)]
+        np.testing.assert_array_equal(history[name][later], expected)
+
+
+@SOLVERS
+def test_several_breaks_of_a_solver(solver, tmp_path):
+    X, y = data("csr")
+    options = {"solver": solver, "C": 0.3, "tol": 1e-9, "random_state": np.random.default_rng(1), "warm_start": True}
+    whole = LogisticRegression(max_iter=9, **options).fit(X, y)
+    model = LogisticRegression(**options | {"random_state": np.random.default_rng(1)})
+    for i, k in enumerate([1, 2, 1, 5]):
+        model = [*WAYS.values()][i % 3](model.set_params(max_iter=k).fit(X, y), tmp_path)
+    assert model.coef_.tobytes() == whole.coef_.tobytes()
+    again = model.set_params(tol=1.0).fit(X, y)
+    assert (again.n_iter_[0], again.stop_reason_) == (0, "tol")
+    assert again.coef_.tobytes() == whole.coef_.tobytes()
+
+
+def test_solvers_of_a_model_that_is_not_to_go_on_leave_nothing():
+    X, y = data("csr")
+    for solver in ("sdca", "saga", "lbfgs", "newton", "auto"):
+        assert LogisticRegression(solver=solver, random_state=0).fit(X, y).optimizer_state_ == {}
+
+
+@SOLVERS
+@pytest.mark.parametrize("change", ["C", "rows", "coefficients", "dtype"])
+def test_solvers_start_from_the_coefficients_of_another_problem(solver, change):
+    X, y = data("dense")
+    options = {"solver": solver, "tol": 1e-9, "random_state": 0, "warm_start": True, "max_iter": 3}
+    model = LogisticRegression(**options).fit(X, y)
+    if change == "C":
+        model.C = 0.5
+    elif change == "rows":
+        X, y = X[:-1], y[:-1]
+    elif change == "dtype":
+        X = X.astype(np.float32)
+    else:
+        model.coef_ = model.coef_ * 0.5
+    bare = LogisticRegression(**model.get_params())
+    for name in ("coef_", "intercept_", "classes_", "n_features_in_"):
+        setattr(bare, name, np.copy(getattr(model, name)))
+    same_state(model.fit(X, y).history_["objective"], bare.fit(X, y).history_["objective"])
+    assert model.coef_.tobytes() == bare.coef_.tobytes()
+
+
+GARBAGE = [None, -1, 10**400, 2**60, float("nan"), "x", [1], {}, np.zeros(3), np.full((2, 5), np.nan)]
+
+
+@SOLVERS
+def test_a_solvers_state_that_makes_no_sense(solver):
+    X, y = data("dense")
+    options = {"solver": solver, "tol": 1e-9, "random_state": 0, "warm_start": True, "max_iter": 3}
+    state = LogisticRegression(**options).fit(X, y).optimizer_state_
+    for name in state["run"]:
+        for value in GARBAGE:
+            model = LogisticRegression(**options).fit(X, y)
+            model.optimizer_state_["run"][name] = value
+            assert np.isfinite(model.fit(X, y).coef_).all(), (name, value)
+    history = {"epoch": 1, "names": ["x"], "history": {}}
+    for value in (None, 1, {}, history, history | {"names": [], "history": {"a": 1}}, history | {"epoch": -1}):
+        model = LogisticRegression(**options).fit(X, y)
+        model.optimizer_state_["before"] = value
+        assert np.isfinite(model.fit(X, y).coef_).all(), value
+
+
+@pytest.mark.parametrize("size", [0, 300, 1 << 28])
+def test_lbfgs_makes_again_what_its_log_cannot_hold(size, monkeypatch):
+    X, y = data("dense")
+    options = {"solver": "lbfgs", "tol": 1e-9, "warm_start": True}
+    whole = LogisticRegression(max_iter=12, **options).fit(X, y)
+    monkeypatch.setattr(resume_lbfgs, "LOG_BYTES", size)
+    model = LogisticRegression(max_iter=6, **options).fit(X, y)
+    log = model.optimizer_state_["run"]["log"]
+    assert log.nbytes <= size
+    passes, function = [], Objective.smooth_value_and_gradient
+    monkeypatch.setattr(Objective, "smooth_value_and_gradient", lambda self, w: passes.append(1) or function(self, w))
+    model.fit(X, y)
+    assert model.coef_.tobytes() == whole.coef_.tobytes()
+    assert (len(passes) < 8) == (size > 10_000)  # of at least 12
+
+
 # --- what no longer fits ----------------------------------------------------------------------------------------------
 
 
@@ -247,7 +360,7 @@ def test_after_lbfgs_and_sparsify():
     model, X, y = fitted()
     t = model.optimizer_state_["t"]
     model.set_params(solver="lbfgs").fit(X, y)
-    assert model.optimizer_state_ == {}
+    assert model.optimizer_state_["run"]["solver"] == "lbfgs"
     model.set_params(solver="adam").fit(X, y)
     assert model.optimizer_state_["t"] == t
     model.sparsify().fit(X, y)

@@ -358,13 +358,11 @@ def measure(model, X, y, w):
 
 @IGNORE
 @KINDS
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "momentum"])
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, Adam(0.05, ema_momentum=0.9)], ids=str)
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("penalty", ["l2", "l1"])
 def test_ten_times_partial_fit_is_fit_with_ten_epochs(kind, optimizer, shuffle, penalty):
     """Bit for bit, the order of the rows included; scikit-learn starts its random numbers anew in each call."""
-    if penalty == "l1" and optimizer != "sgd":
-        pytest.skip("L1 takes plain steps")
     X, y = problem(kind)
     average = optimizer == "sgd" and 100
     options = settings("invscaling", optimizer=optimizer, penalty=penalty, average=average)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from fastopt._validation import check_bool, check_choice, check_integer, check_p
 from fastopt.linear_model._base import (
     FRAMES,
     LinearModel,
+    Progress,
     check_length,
     class_numbers,
     generator,
@@ -32,9 +34,10 @@ from fastopt.linear_model._base import (
     with_callbacks,
 )  # fmt: skip
 from fastopt.objective import Objective
+from fastopt.solvers import resume
 from fastopt.solvers.auto import auto
 from fastopt.solvers.chunked import ChunkedEpochs, ChunkedObjective
-from fastopt.solvers.monitor import STOP_REASONS, Result
+from fastopt.solvers.monitor import STOP_REASONS, Reporter, Result
 from fastopt.solvers.stochastic import Epochs, stochastic
 from fastopt.solvers.table import SOLVERS, able
 
@@ -168,13 +171,13 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     verbose : int, default 0
         1 prints a line per epoch; 2 shows a progress bar, if tqdm is installed.
     warm_start : bool, default False
-        Start from the last fit's coefficients, with update rules from where it ended: k epochs, pickle or
-        `fastopt.save`, and k epochs more are 2k epochs, bit for bit. The order of the rows goes on as well, so that
-        `random_state` counts in the first fit only. What `optimizer_state_` holds is dropped where it no longer fits:
-        all of it if the rule, X's dtype or `fit_intercept` changed, or somebody changed the coefficients; the course of
-        the learning rate, but not the rule's state, if F is another (other data or C), the learning rate or the batch
-        size. The coefficients are dropped if the classes or the number of features changed. "lbfgs" starts anew from
-        the coefficients: scipy's routine does not hand out its curvature pairs.
+        Start from where the last fit ended: k epochs, pickle or `fastopt.save`, and k epochs more are 2k epochs, bit
+        for bit, by every solver. The order of the rows goes on as well, so that `random_state` counts in the first fit
+        only. What `optimizer_state_` holds is dropped where it no longer fits, and the fit starts from the
+        coefficients: all of it if the solver, X's dtype or `fit_intercept` changed, or somebody changed the
+        coefficients, or if F is another (other data or C) for a solver that is no update rule; of an update rule the
+        course of the learning rate alone, if F, the learning rate or the batch size is another. The coefficients are
+        dropped if the classes or the number of features changed.
     n_jobs : int or None, default None
         Threads of the passes over X (F, its gradient, predictions): None and -1 all that are allowed (processors,
         ``OMP_NUM_THREADS``, `threadpoolctl`). No bit of the result depends on it. Epochs use one thread.
@@ -205,7 +208,9 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     optimizer_state_ : dict
         What a warm start goes on from: the update rule's state after the last whole epoch and, under "run", the
         parameters there, the learning rate's course, the best parameters so far and the state of the random numbers.
-        Plain arrays, numbers and strings. Empty after "lbfgs".
+        Plain arrays, numbers and strings. Of the other solvers, with ``warm_start=True`` only, "run" has what they go
+        on from: the dual variables of "sdca", the slopes of all rows of "saga", up to 256 MB of gradients of "lbfgs",
+        the points of "newton".
 
     Raises
     ------
@@ -289,8 +294,15 @@ class LogisticRegression(ClassifierMixin, LinearModel):
             warnings.warn(self._advice(), ConvergenceWarning, stacklevel=FRAMES)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, classes: Array | None = None) -> None:
-        """`fit`, but for warnings; y may lack some of `classes`, if they are given."""
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, classes: Array | None = None, *, progress: Progress | None = None,
+        keeps: bool = True,
+    ) -> None:  # fmt: skip
+        """`fit`, but for warnings; y may lack some of `classes`, if they are given.
+
+        `progress` is told of each epoch of a solver that is no update rule; a warm start of one goes on from its
+        state, and leaves one, if it `keeps` it.
+        """
         optimizer = self._check_parameters()
         rng = generator(self.random_state)
         data = X, y, sample_weight
@@ -305,22 +317,63 @@ class LogisticRegression(ClassifierMixin, LinearModel):
             fail("solver", "an update rule, 'lbfgs' or 'auto' for data in chunks", self.solver)
         if chunked and finisher == "auto":
             finisher = "lbfgs"
-        w, state = self._start(objective, classes)
+        w, state = (objective.zeros(), None) if progress is not None else self._start(objective, classes)
         batch_size = self._batch_size(objective)
         self.classes_ = classes
         with self._reporter(self.max_iter, data, self._fitted) as reporter:
             options: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "verbose": reporter}
-            if finisher == "auto":
-                self.solver_, result = auto(objective, w, rng=rng, **options)
-            elif finisher is not None:
-                self.solver_, solver = finisher, SOLVERS[finisher]
-                result = solver.run(objective, w, **options, **({"rng": rng} if solver.shuffles else {}))
+            if finisher is not None:
+                last = resume.told_of(state) if self.warm_start and keeps else {}
+                result = self._finish(objective, w, finisher, rng, reporter, last, progress)
+                if not (self.warm_start and keeps):
+                    result.state = {}
             else:
                 assert optimizer is not None
                 options |= {"state": state, "epochs_of": ChunkedEpochs if chunked else Epochs}
                 result = stochastic(objective, w, optimizer, batch_size=batch_size, rng=rng, **options)
                 self.solver_ = self.solver if isinstance(self.solver, str) else optimizer.name
             self._keep(result)
+
+    def _finish(
+        self, objective: Objective, w: Array, finisher: str, rng: Any, reporter: Reporter, last: dict[str, Any],
+        progress: Progress | None,
+    ) -> Result:  # fmt: skip
+        """Runs a solver that is no update rule: on from the state `last`, or from what `progress` was told of."""
+        course, before, value, size = resume.Course(), 0, math.nan, math.nan
+        if progress is not None:
+            course = resume.Course(resume.told_of(progress.run))
+        elif resume.generator(last or None) and (found := resume.same_problem(last, objective, w)) is not None:
+            value, size = found
+            if size <= self.tol or not self.max_iter:
+                names = ("epoch", "seconds", "objective", "grad_norm", "learning_rate")
+                row = (np.array([number]) for number in (0, 0.0, value, size, math.nan))
+                reason = "tol" if size <= self.tol else "max_iter"
+                return Result(w, 0, value, size, reason, dict(zip(names, row, strict=True)), last)
+            course, before = resume.Course(last), resume.epochs_of(last)
+            reporter.before = before
+        if course.state:
+            found_rng = resume.generator(course.state)
+            if found_rng is None:
+                raise ValueError("checkpoint must hold random numbers of a kind that is known; got another.")
+            rng = found_rng
+
+        def told(result: Callable[[], Result]) -> None:
+            assert progress is not None
+            course.state["run"]["random"] = resume.random_numbers(rng)
+            names = course.state["before"]["names"] if "before" in course.state else []
+            self.solver_ = "+".join([*names, course.state["run"]["solver"]])
+            progress.tell(course.state, lambda: self._keep(replace(result(), stop_reason="max_iter")))
+
+        course.told = None if progress is None else told
+        options: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter + before, "verbose": reporter}
+        if finisher == "auto":
+            self.solver_, result = auto(objective, w, rng=rng, course=course, **options)
+        else:
+            self.solver_, solver = finisher, SOLVERS[finisher]
+            options |= {"course": course} | ({"rng": rng} if solver.shuffles else {})
+            result = solver.run(objective, w, **options)
+        result.state = resume.left(course.state, objective, result, resume.random_numbers(rng))
+        return resume.since(result, before, value, size) if before else result
 
     def _objective(
         self, X: Any, y: Any, sample_weight: Any, classes: Array | None

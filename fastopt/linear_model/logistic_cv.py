@@ -256,7 +256,7 @@ class LogisticRegressionCV(LogisticRegression):
             vars(model).update(run["model"])
             for C in Cs[len(run["fits"]) :].tolist():
                 model.C = C
-                model._fit(X[train], labels[train], None if s is None else s[train], classes)
+                model._fit(X[train], labels[train], None if s is None else s[train], classes, keeps=False)
                 w = np.zeros((n_outputs, width))
                 w[:, : design.shape[1]] = model.coef_
                 if self.fit_intercept:
@@ -298,7 +298,7 @@ class LogisticRegressionCV(LogisticRegression):
         model = self._model(self.C_, self.l1_ratio_, class_weight, self.verbose).set_params(random_state=seed)
         self._set_coefficients(self.coefs_paths_[:, ratio, C].mean(axis=0), X.dtype)
         model.classes_, model.coef_, model.intercept_ = self.classes_, self.coef_, self.intercept_
-        model._fit(X, labels, s)
+        model._fit(X, labels, s, keeps=False)
         for name in KEPT:
             setattr(self, name, getattr(model, name))
 

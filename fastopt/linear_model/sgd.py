@@ -382,12 +382,16 @@ class _SGD(LinearModel):
         for name, fitted in self._fitted(descent.solution).items():
             setattr(self, name, fitted)
         assert descent.state is not None
-        for kind, w in (("standard", descent.w), ("average", descent.state.get("average", descent.w))):
-            for name, fitted in self._fitted(w).items() if self.average else ():
-                setattr(self, f"_{kind}_{name[:-1]}", fitted)
-            if not self.average:
-                self.__dict__.pop(f"_{kind}_coef", None)
-                self.__dict__.pop(f"_{kind}_intercept", None)
+        # What the steps go on from, where it is not the solution: under averaging, and of rules that average.
+        averages = descent.solution is not descent.w
+        for kind, w, kept in (
+            ("standard", descent.w, bool(self.average) or averages),
+            ("average", descent.state.get("average", descent.w), bool(self.average)),
+        ):
+            for name, fitted in self._fitted(w).items():
+                self.__dict__.pop(f"_{kind}_{name[:-1]}", None)
+                if kept:
+                    setattr(self, f"_{kind}_{name[:-1]}", fitted)
         steps = descent.n_iter * -(-problem.n_samples // self._rows_per_step(problem.n_samples))
         self.t_: float = first_step + steps
         self.n_iter_ = descent.n_iter

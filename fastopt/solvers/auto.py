@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from fastopt._validation import fail
 from fastopt.objective import Objective
 from fastopt.solvers.monitor import Reporter, Result
+from fastopt.solvers.resume import Course
 from fastopt.solvers.table import SOLVERS, able
 
 __all__ = ["auto", "choose"]
@@ -87,7 +89,7 @@ def hessian_passes(objective: Objective) -> float:
 
 def auto(
     objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int,
-    rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0,
+    rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0, course: Course | None = None,
 ) -> tuple[str, Result]:  # fmt: skip
     """Minimises F from w by the solver that `choose` names first; where it stalls, the next goes on.
 
@@ -104,19 +106,45 @@ def auto(
         fail("solver", f"one that can minimise F of {what}", "auto", "Use an update rule.")
     names: list[str] = []
     result: Result | None = None
-    for name in order:
+    course = course or Course()
+    before = course.state.get("before")
+    if before is not None and before["names"] == order[: len(before["names"])]:
+        names, result = before["names"], Result(w, before["epoch"], 0.0, 0.0, "stalled", before["history"])
+    for name in order[len(names) :]:
         done = result.n_iter if result is not None else 0
         start = w if result is None else result.w
         options: dict[str, Any] = {"tol": tol, "max_iter": max_iter - done, "verbose": verbose}
         if SOLVERS[name].shuffles:
             options["rng"] = rng
-        new = SOLVERS[name].run(objective, start, **options)
+        if result is not None:
+            before = {"names": [*names], "epoch": done, "history": result.history}
+        part = _Part(course, before, result)
+        new = SOLVERS[name].run(objective, start, **options, course=part.course)
+        course.state = part.with_before(part.course.state)
         result = new if result is None else _after(result, new)
-        names.append(name)
+        names = [*names, name]
         if new.stop_reason != "stalled" or result.n_iter >= max_iter:
             break
     assert result is not None
     return "+".join(names), result
+
+
+class _Part:
+    """The course of one solver of several."""
+
+    def __init__(self, whole: Course, before: dict[str, Any] | None, result: Result | None) -> None:
+        self.whole, self.before, self.result = whole, before, result
+        self.course = Course(whole.state, None if whole.told is None else self.told)
+
+    def with_before(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The state, and what the solvers before this one have left."""
+        return state | {"before": self.before} if state and self.before is not None else state
+
+    def told(self, result: Callable[[], Result]) -> None:
+        """Passes on what the solver has told."""
+        self.whole.state = self.with_before(self.course.state)
+        assert self.whole.told is not None
+        self.whole.told(lambda: result() if self.result is None else _after(self.result, result()))
 
 
 def _after(first: Result, second: Result) -> Result:

@@ -84,10 +84,12 @@ class Reporter:
         on_epoch: Callable[[int, NDArray[Any] | None], None] | None = None, printer: Callable[[str], None] = print,
     ) -> None:  # fmt: skip
         self.verbose, self.on_epoch, self.printer = verbose, on_epoch, printer
+        self.before = 0  # epochs of the fit that this one goes on from
         self._bar = _progress_bar(total) if verbose >= 2 else None
 
     def epoch(self, epoch: int, text: str, w: NDArray[Any] | None = None) -> None:
         """After an epoch: what there is to say, and the parameters."""
+        epoch -= self.before
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(epoch - self._bar.n)
@@ -133,6 +135,11 @@ class Monitor:
         self.reporter = verbose if isinstance(verbose, Reporter) else Reporter(verbose)
         self.rows: list[tuple[int, float, float, float, float]] = []
         self.start = time.perf_counter()
+
+    def go_on(self, rows: NDArray[np.float64]) -> None:
+        """The measurements of a run that this one goes on from."""
+        self.rows = [(int(row[0]), *row[1:]) for row in rows.tolist()]
+        self.start -= self.rows[-1][1]
 
     def begin(self, w: NDArray[Any]) -> float:
         """Takes down the start; returns the gradient's norm there.

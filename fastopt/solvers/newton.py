@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy.linalg import lapack
 
 from fastopt.objective import Objective
 from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
+from fastopt.solvers.resume import Course
 
 __all__ = ["newton"]
 
@@ -29,7 +30,10 @@ HOPELESS = 0.3
 ROUNDING = 1e-13
 
 
-def newton(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, verbose: int | Reporter = 0) -> Result:
+def newton(
+    objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, verbose: int | Reporter = 0,
+    course: Course | None = None,
+) -> Result:  # fmt: skip
     """Minimises F from w by Newton steps ``w -= t H^-1 g`` until the Euclidean norm of g is at most tol.
 
     g is F's gradient over all the data, by which it also stops, so that a step costs one pass; H is the Hessian of an
@@ -47,11 +51,23 @@ def newton(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, 
     Erdogdu, Montanari, "Convergence rates of sub-sampled Newton methods", NIPS 2015 (H from a sample). Boyd,
     Vandenberghe, "Convex optimization", 2004, sections 9.5.1 and 9.5.2 (Newton decrement, damped steps).
     """
-    monitor = Monitor(objective, tol, verbose)
+    monitor, course = Monitor(objective, tol, verbose), course or Course()
     start = result = np.asarray(w, dtype=np.float64)
     done, reason, warm = 0, "max_iter", False
+
+    def run() -> dict[str, Any]:
+        return {"solver": "newton", "epoch": done, "rows": np.array(monitor.rows), **descent.as_dict()}
+
+    def so_far() -> Result:
+        single = result.astype(objective.design.dtype)
+        return monitor.result(single if np.array_equal(single, result) else result, done, reason)
+
+    before = course.taken_up("newton", {"w": start, "rounds": True, "point": start, "at_w": True, "rows_of": [0]})
     try:
-        if not start.any() and (sizes := sample_sizes(objective)):
+        if before is not None and (found := Descent.from_dict(objective, before)) is not None:
+            descent, result, done, warm = found, found.w, before["epoch"], True
+            monitor.go_on(before["rows"])
+        elif not start.any() and (sizes := sample_sizes(objective)):
             value = objective.value_at_zero()
             monitor.record(value, math.nan, 0, w=start)
             descent = Descent(objective, *warm_up(objective, start, sizes))
@@ -61,21 +77,22 @@ def newton(objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, 
             result = descent.w
             if monitor.rows:
                 monitor.forget_last()
-            if monitor.record(descent.value, norm(descent.gradient), 0, math.nan, descent.w):
-                reason, max_iter = "tol", 0
-        while done < max_iter:
+            monitor.record(descent.value, norm(descent.gradient), 0, math.nan, descent.w)
+        if monitor.grad_norm <= tol:
+            reason = "tol"
+        while reason != "tol" and done < max_iter:
             if (done or not warm) and not descent.step():
                 reason = "stalled"
+                course.keep(run, so_far, last=True)
                 break
             converged = monitor.record(descent.value, norm(descent.gradient), done + 1, math.nan, descent.w)
-            result, done = descent.w, done + 1
-            if converged:
-                reason = "tol"
-                break
+            result, done, reason = descent.w, done + 1, "tol" if converged else reason
+            course.keep(run, so_far, last=reason == "tol" or done == max_iter)
     except KeyboardInterrupt:
+        if not monitor.rows:  # there is no whole step yet
+            raise
         reason = "interrupted"
-    single = result.astype(objective.design.dtype)
-    return monitor.result(single if np.array_equal(single, result) else result, done, reason)
+    return so_far()
 
 
 def sample_sizes(objective: Objective) -> list[int]:
@@ -94,7 +111,7 @@ def warm_up(objective: Objective, w: Float64, sizes: list[int]) -> tuple[Float64
         sample = objective.sample(size)
         if sample is objective:
             break
-        level = Descent(sample, w, curvature=curvature, rounds=False)
+        level = Descent(sample, w, curvature=curvature, rounds=False, sample_of=(size,))
         # The minimum of a sample's F is off by half of this on all the data.
         error = w.size / size * max(level.value, 1e-3)
         for _ in range(20):
@@ -108,20 +125,44 @@ class Descent:
     """Newton steps on one objective: the point, F and its gradient there, and a Hessian of some earlier point."""
 
     def __init__(
-        self, objective: Objective, w: Float64, curvature: Curvature | None = None, *, rounds: bool = True
-    ) -> None:
-        self.objective = objective
+        self, objective: Objective, w: Float64, curvature: Curvature | None = None, *, rounds: bool = True,
+        sample_of: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        self.objective, self.sample_of = objective, sample_of
         self.rounds = rounds and objective.design.dtype != np.float64
         self.w = self._rounded(w)
         self.value, self.gradient = objective.value_and_gradient(self.w)
         self._curvature = curvature
         self._direction: Float64 | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        """All that `from_dict` needs; the Hessian is made again there."""
+        c = self.curvature
+        return {
+            "w": self.w, "rounds": self.rounds, "point": c.point, "at_w": c.point is self.w, "rows_of": [*c.rows_of],
+            "dtype": c.dtype.name,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, objective: Objective, found: dict[str, Any]) -> Descent | None:
+        """The descent as it was, or None if its Hessian is of what there is not."""
+        rows, dtype = found["rows_of"], str(found.get("dtype"))
+        are_sizes = all(type(size) is int and 0 < size <= objective.n_samples for size in rows)
+        if dtype not in ("float32", "float64") or not 0 < len(rows) <= 2 or not are_sizes:
+            return None
+        descent = cls(objective, found["w"], rounds=False)
+        descent.rounds = found["rounds"]
+        point = descent.w if found["at_w"] else found["point"]
+        base = objective if len(rows) == 1 else objective.sample(rows[0])
+        descent._curvature = Curvature(base, point, rows[-1], dtype, rows[:-1])
+        return descent
+
     @property
     def curvature(self) -> Curvature:
         """The Hessian in use, made when it is first asked for."""
         if self._curvature is None:
-            self._curvature = Curvature(self.objective, self.w, self.objective.n_samples, self.objective.design.dtype)
+            n, dtype = self.objective.n_samples, self.objective.design.dtype
+            self._curvature = Curvature(self.objective, self.w, n, dtype, self.sample_of)
         return self._curvature
 
     @property
@@ -172,7 +213,7 @@ class Descent:
         else:
             rounded, self.rounds = self.rounds, False
             return rounded
-        self._curvature, self._direction = Curvature(self.objective, self.w, rows, dtype), None
+        self._curvature, self._direction = Curvature(self.objective, self.w, rows, dtype, self.sample_of), None
         return True
 
     def _next(self, t: float, decrement: float) -> Float64:
@@ -188,10 +229,15 @@ class Descent:
 
 
 class Curvature:
-    """The factorised Hessian at a point, on some of an objective's rows."""
+    """The factorised Hessian at a point, on some of an objective's rows.
 
-    def __init__(self, objective: Objective, point: Float64, rows: int, dtype: DTypeLike) -> None:
-        self.point, self.dtype = point, np.dtype(dtype)
+    `rows_of` are the samples' sizes: of the one that the objective itself is, if it is one, and of the one of it.
+    """
+
+    def __init__(
+        self, objective: Objective, point: Float64, rows: int, dtype: DTypeLike, sample_of: Sequence[int] = ()
+    ) -> None:
+        self.point, self.dtype, self.rows_of = point, np.dtype(dtype), (*sample_of, rows)
         sample = objective if rows >= objective.n_samples else objective.sample(rows)
         self.n_samples = sample.n_samples
         with np.errstate(over="ignore", invalid="ignore"):

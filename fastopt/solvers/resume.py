@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import sys
 import zlib
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,10 @@ from fastopt.objective import Objective
 from fastopt.optimizers import Optimizer
 from fastopt.schedules import Schedule
 
-__all__ = ["Run", "fitting", "generator", "random_numbers", "settings"]
+__all__ = [
+    "Course", "Run", "epochs_of", "fitting", "generator", "left", "random_numbers", "same_problem", "settings", "since",
+    "told_of",
+]  # fmt: skip
 
 #: A measurement: epoch, seconds, F, the gradient's norm, the learning rate.
 Row = tuple[int, float, float, float, float]
@@ -96,6 +100,128 @@ class Run:
             run["settings"], run["learning_rate"], run["start"], row, np.array(best), best_row, run["scale"],
             run["rises"], run["at"], run["length"], run["cycle_start"], run["rising"],
         )  # fmt: skip
+
+
+@dataclass
+class Course:
+    """What a solver that is no update rule goes on from, and who is told how far it has come.
+
+    The solver counts its epochs, and keeps its measurements, from the first start on.
+
+    Attributes
+    ----------
+    state : dict
+        Where to go on, in "run": the solver's name, its epochs, its measurements and what else it needs; no "run" for a
+        start. When the solver has ended, where another run could go on.
+    told : callable or None
+        ``told(result)`` after each epoch, once `state` is that of its end; `result()` is what the solver would return.
+    """
+
+    state: dict[str, Any] = field(default_factory=dict)
+    told: Callable[[Callable[[], Any]], None] | None = None
+
+    def taken_up(self, solver: str, like: dict[str, Any]) -> dict[str, Any] | None:
+        """The state's "run" if it is one of this solver, and has what `like` has: the same shapes, dtypes and types.
+
+        The state itself is empty from then on, until an epoch is kept.
+        """
+        run, self.state = self.state.get("run"), {}
+        if not isinstance(run, dict) or run.get("solver") != solver:
+            return None
+        whole = all(name in run and _alike(run[name], example) for name, example in like.items())
+        return run if whole and _are_measurements(run.get("rows"), run.get("epoch")) else None
+
+    def keep(self, run: Callable[[], dict[str, Any]], result: Callable[[], Any], *, last: bool) -> None:
+        """After an epoch: the state, if anybody will ask for it."""
+        if last or self.told is not None:
+            self.state = {"run": run()}
+            if self.told is not None:
+                self.told(result)
+
+
+def told_of(state: Any) -> dict[str, Any]:
+    """The state of a `Course`, or an empty one if it is of another kind or makes no sense."""
+    run = state.get("run") if isinstance(state, dict) else None
+    if not isinstance(run, dict) or not isinstance(run.get("solver"), str):
+        return {}
+    if not _are_measurements(run.get("rows"), run.get("epoch")):
+        return {}
+    before = state.get("before")
+    if before is not None:
+        history = before.get("history") if isinstance(before, dict) else None
+        columns = list(history.values()) if isinstance(history, dict) else []
+        whole = {"epoch", "seconds", "objective", "grad_norm", "learning_rate"} <= set(history or {})
+        whole = whole and all(_alike(column, np.empty(len(columns[0]), column.dtype)) for column in columns)
+        names = before.get("names") if whole else None
+        if not isinstance(names, list) or not _alike(before.get("epoch"), 0) or not len(columns[0]):
+            return {}
+    return {"run": run} if before is None else {"run": run, "before": before}
+
+
+def epochs_of(state: dict[str, Any]) -> int:
+    """Epochs that a `Course`'s state has behind it."""
+    return int(state["run"]["epoch"]) + int(state["before"]["epoch"] if "before" in state else 0)
+
+
+def _problem(objective: Any) -> str:
+    name, dtype = type(objective.loss).__name__, objective.design.dtype
+    return f"{name}, {objective.n_samples} x {objective.shape}, {dtype}, {objective.l1!r}, {objective.l2!r}"
+
+
+def left(state: dict[str, Any], objective: Any, result: Any, random: dict[str, Any]) -> dict[str, Any]:
+    """A `Course`'s state at its end as a fit leaves it behind: with what tells whether another may go on from it."""
+    if not state:
+        return {}
+    w = result.w.astype(objective.design.dtype)
+    value = result.objective if w.dtype == result.w.dtype else objective.value(w)
+    returned = {"problem": _problem(objective), "returned": checksum(w), "value": float(value), "random": random}
+    return state | {"run": state["run"] | returned}
+
+
+def same_problem(state: dict[str, Any], objective: Any, w: NDArray[Any]) -> tuple[float, float] | None:
+    """F and its gradient's norm at w, where `left` left the state behind for the same problem, and with these w."""
+    run = state.get("run", {})
+    marks = run.get("problem"), run.get("returned")
+    if not isinstance(marks[0], str) or type(marks[1]) is not int or marks != (_problem(objective), checksum(w)):
+        return None
+    value, gradient = objective.value_and_gradient(w)
+    same = _is_number(run.get("value")) and math.isclose(value, run["value"], rel_tol=1e-10)
+    return (value, float(np.linalg.norm(gradient))) if same else None
+
+
+def since(result: Any, before: int, value: float, size: float) -> Any:
+    """The result of a run, told as that of its epochs after the first `before`; at their start F is `value`."""
+    history = result.history
+    later = history["epoch"] > before
+    first = int(later.argmax()) if later.any() else len(later)
+    start = {"epoch": 0, "seconds": 0.0, "objective": value, "grad_norm": size}
+    seconds = history["seconds"][first - 1] if first else 0.0
+    shift = {"epoch": before, "seconds": seconds}
+    history = {
+        name: np.concatenate([[start.get(name, math.nan)], column[first:] - shift.get(name, 0)]).astype(column.dtype)
+        for name, column in history.items()
+    }
+    return replace(result, n_iter=max(0, result.n_iter - before), history=history)
+
+
+def _alike(value: Any, example: Any) -> bool:
+    if isinstance(example, np.ndarray):
+        return isinstance(value, np.ndarray) and (value.dtype, value.shape) == (example.dtype, example.shape)
+    if isinstance(example, dict):
+        same = isinstance(value, dict) and value.keys() == example.keys()
+        return same and all(_alike(value[key], example[key]) for key in example)
+    if isinstance(example, float):
+        return isinstance(value, float) and not math.isnan(value)
+    return type(value) is type(example) and (not isinstance(value, int) or 0 <= value < 2**53)
+
+
+def _are_measurements(rows: Any, epoch: Any) -> bool:
+    """Whether rows hold at least one measurement, of epochs from 0 to `epoch`, in order."""
+    if not (isinstance(rows, np.ndarray) and rows.dtype == np.float64 and rows.ndim == 2 and rows.shape[1] == 5):
+        return False
+    if not len(rows) or type(epoch) is not int or not 0 <= epoch < 2**53:
+        return False
+    return rows[0, 0] == 0 and rows[-1, 0] <= epoch and bool((np.diff(rows[:, 0]) >= 0).all())
 
 
 def settings(optimizer: Optimizer, batch_size: int) -> str:

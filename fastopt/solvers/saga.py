@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from fastopt._order import ahead, epoch_order
 from fastopt.objective import Objective
 from fastopt.solvers.monitor import Checks, Monitor, Reporter, Result, norm
 from fastopt.solvers.one_hot import OneHot
+from fastopt.solvers.resume import Course
 
 __all__ = ["saga"]
 
@@ -122,7 +124,7 @@ class Epochs:
 
 def saga(
     objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int,
-    rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0,
+    rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0, course: Course | None = None,
 ) -> Result:  # fmt: skip
     """Minimises F from w by SAGA until the (sub)gradient's norm over all the data is at most tol.
 
@@ -145,60 +147,96 @@ def saga(
     def solution() -> NDArray[Any]:
         return np.array(epochs.w[:rows]).reshape(objective.shape)
 
-    epochs.w[:rows] = np.asarray(w).reshape(-1)
-    warm = bool(epochs.w.any())
-    reason, done, scale, failures = "max_iter", 0, 1.0, 0
-    if warm:
-        monitor.record(*epochs.renew(), 0, w=solution())
-        start_norm = monitor.grad_norm
-    else:  # a table and an average of zeros fit each other: the first epoch needs no more
-        start_norm = monitor.begin(solution())
+    def run() -> dict[str, Any]:
+        return {
+            "solver": "saga", "epoch": done, "rows": np.array(monitor.rows), "cells": epochs.cells.copy(),
+            "table": epochs.table.copy(), "checks": dict(vars(checks)), "start": start, "best": best,
+            "best_at": monitor.rows.index(best_row), "scale": scale, "failures": failures, "warm": warm,
+        }  # fmt: skip
+
+    def rate_at(epoch: int) -> float:
+        return scale * RAMP[min(epoch, len(RAMP) - 1)]
+
+    def is_sound(value: float) -> bool:
+        return bool(np.isfinite(value) and value <= start * (1 + 1e-12))
+
+    def back_to_best() -> None:
+        epochs.w[:rows] = best.reshape(-1)
+        epochs.renew()
+
+    def so_far() -> Result:
+        result = monitor.result(best, best_row[0], reason)
+        return replace(result, objective=best_row[2], grad_norm=best_row[3])
+
+    reason, done, scale, failures, course = "max_iter", 0, 1.0, 0, course or Course()
+    like = {
+        "cells": epochs.cells, "table": epochs.table, "checks": vars(Checks(tol, 0.0)), "start": 0.0,
+        "best": solution(), "best_at": 0, "scale": 0.0, "failures": 0, "warm": True,
+    }  # fmt: skip
+    before = course.taken_up("saga", like)
+    if before is not None and before["best_at"] < len(before["rows"]):
+        monitor.go_on(before["rows"])
+        epochs.cells[...], epochs.table[:], done = before["cells"], before["table"], before["epoch"]
+        warm, scale, failures = before["warm"], before["scale"], before["failures"]
+        checks = Checks(tol, 0.0)
+        vars(checks).update(before["checks"], tol=tol)
+        start, best, best_row = before["start"], before["best"], monitor.rows[before["best_at"]]
+    else:
+        epochs.w[:rows] = np.asarray(w).reshape(-1)
+        warm = bool(epochs.w.any())
+        if warm:
+            monitor.record(*epochs.renew(), 0, w=solution())
+            start_norm = monitor.grad_norm
+        else:  # a table and an average of zeros fit each other: the first epoch needs no more
+            start_norm = monitor.begin(solution())
+        if not objective.design.column_counts.all():
+            epochs.w[:-1][objective.design.column_counts == 0] = 0  # never touched: its minimiser is zero
+        checks = Checks(tol, start_norm)
+        start, best, best_row = monitor.value, solution(), monitor.rows[-1]
     if monitor.grad_norm <= tol:
         reason = "tol"
-    if not objective.design.column_counts.all():
-        epochs.w[:-1][objective.design.column_counts == 0] = 0  # never touched: its minimiser is zero
-    checks = Checks(tol, start_norm)
-    start = best_value = monitor.value
-    best, best_row = solution(), monitor.rows[-1]
+    elif before is not None and checks.stalled:
+        reason = "stalled"
     try:
-        while reason != "tol" and done < max_iter:
-            rate = scale * RAMP[min(done, len(RAMP) - 1)]
-            epochs.use(rate)
+        while reason == "max_iter" and done < max_iter:
+            epochs.use(rate_at(done))
             with np.errstate(over="ignore", invalid="ignore"):
                 estimate = epochs.run(epoch_order(rng, objective.design), pull=warm or done > 0)
                 done += 1
-                if not (checks.wanted(done, estimate) or done == max_iter):
-                    continue
-                value, size = epochs.renew()
-            if not (np.isfinite(value) and value <= start * (1 + 1e-12)):
+                wanted = checks.wanted(done, estimate)
+                if wanted:
+                    value, size = epochs.renew()
+            if wanted and not is_sound(value):
                 failures, scale, done = failures + 1, scale / 4, done - 1 if done < max_iter else done
-                epochs.w[:rows] = best.reshape(-1)
-                epochs.renew()
+                back_to_best()
                 warm = True
-                if failures > RETRIES:
-                    reason = "diverged"
-                    break
+                reason = "diverged" if failures > RETRIES else reason
                 continue
-            failures = 0
-            converged = monitor.record(value, size, done, rate, solution())
-            checks.measured(done, estimate, size)
-            if value <= best_value:
-                best_value, best, best_row = value, solution(), monitor.rows[-1]
-            elif value > best_value + 1e-12 * abs(start):  # by more than F's rounding
-                scale /= 2
-            if converged:
+            if wanted:
+                failures = 0
+                converged = monitor.record(value, size, done, rate_at(done - 1), solution())
+                checks.measured(done, estimate, size)
+                if value <= best_row[2]:
+                    best, best_row = solution(), monitor.rows[-1]
+                elif value > best_row[2] + 1e-12 * abs(start):  # by more than F's rounding
+                    scale /= 2
+                reason = "tol" if converged else "stalled" if checks.stalled else reason
+            course.keep(run, so_far, last=reason != "max_iter" or done == max_iter)
+        if reason == "max_iter" and monitor.rows[-1][0] < done:  # nothing follows: this renews the table
+            with np.errstate(over="ignore", invalid="ignore"):
+                value, size = epochs.renew()
+            if not is_sound(value):
+                back_to_best()
+            elif monitor.record(value, size, done, rate_at(done - 1), solution()):
                 reason = "tol"
-            elif checks.stalled:
-                reason = "stalled"
-                break
     except KeyboardInterrupt:
         reason, done = "interrupted", best_row[0]
         epochs.w[:rows] = best.reshape(-1)
         del monitor.rows[1 + monitor.rows.index(best_row) :]
-    if reason in ("max_iter", "diverged", "stalled") and monitor.value > best_value:
+    if reason in ("max_iter", "diverged", "stalled") and monitor.value > best_row[2]:
         epochs.w[:rows] = best.reshape(-1)
         monitor.rows.append(best_row)
-    return monitor.result(solution(), done, reason, {"table": epochs.table})
+    return monitor.result(solution(), done, reason)
 
 
 #: Measurements in a row above the start before a fit is called diverged.

@@ -14,6 +14,7 @@ from fastopt._order import ahead, epoch_order
 from fastopt._validation import fail
 from fastopt.objective import Objective, raw_prediction
 from fastopt.solvers.monitor import Checks, Monitor, Reporter, Result, norm
+from fastopt.solvers.resume import Course
 
 __all__ = ["sdca"]
 
@@ -170,9 +171,13 @@ class Epochs:
         return float(-np.mean(s * conjugate)) - 0.5 * self.objective.l2 * size * size
 
 
+def _is_column(a: Any, length: int) -> bool:
+    return isinstance(a, np.ndarray) and (a.dtype, a.shape) == (np.float64, (length,))
+
+
 def sdca(
     objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int,
-    rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0,
+    rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0, course: Course | None = None,
 ) -> Result:  # fmt: skip
     """Minimises F with L2 from w by dual coordinate descent, until the gradient's norm over all data is at most tol.
 
@@ -215,40 +220,67 @@ def sdca(
         gaps.append(gap)
         return monitor.record(value, norm(gradient) if smooth else (2 * objective.l2 * gap) ** 0.5, epoch, w=at)
 
-    reason, done = "max_iter", 0
-    if start.any():
-        epochs.start_from(start.reshape(-1) if objective.fit_intercept else np.append(start, 0.0))
+    def run() -> dict[str, Any]:
+        return {
+            "solver": "sdca", "epoch": done, "rows": np.array(monitor.rows), "gaps": np.array(gaps),
+            "w": epochs.w.copy(), "a": epochs.state.copy(), "center": epochs.center, "checks": dict(vars(checks)),
+            "found": kept[0], "found_at": kept[1],
+        }  # fmt: skip
+
+    def result() -> Result:
+        result = monitor.result(kept[0], kept[1], reason)
+        result.history["duality_gap"] = np.array(gaps[: len(monitor.rows)])
+        return result
+
+    reason, done, course = "max_iter", 0, course or Course()
     found = start.astype(dtype).reshape(objective.shape)
-    if smooth:
-        checks = Checks(tol, monitor.begin(found))
-        gaps.append(max(monitor.value - (epochs.dual_value() if start.any() else 0.0), 0.0))  # a = 0 has the value 0
+    like = {
+        "w": epochs.w, "a": epochs.state, "center": 0.0, "checks": vars(Checks(tol, 0.0)), "found": found,
+        "found_at": 0,
+    }  # fmt: skip
+    before = course.taken_up("sdca", like)
+    if before is not None and not _is_column(before.get("gaps"), len(before["rows"])):
+        before = None
+    if before is not None:
+        monitor.go_on(before["rows"])
+        gaps += before["gaps"].tolist()
+        epochs.w[:], epochs.state[:], epochs.center = before["w"], before["a"], before["center"]
+        found, done = before["found"], before["epoch"]
+        checks = Checks(tol, 0.0)
+        vars(checks).update(before["checks"], tol=tol)
+        kept = (found, before["found_at"])
     else:
-        check(found, 0)
-        checks = Checks(tol, monitor.grad_norm)
+        if start.any():
+            epochs.start_from(start.reshape(-1) if objective.fit_intercept else np.append(start, 0.0))
+        if smooth:
+            checks = Checks(tol, monitor.begin(found))
+            least = epochs.dual_value() if start.any() else 0.0  # a = 0 has the value 0
+            gaps.append(max(monitor.value - least, 0.0))
+        else:
+            check(found, 0)
+            checks = Checks(tol, monitor.grad_norm)
+        kept = (found, 0)
     if monitor.grad_norm <= tol:
         reason = "tol"
-    kept = (found, 0)
+    elif before is not None and checks.stalled:
+        reason = "stalled"
     try:
-        while reason != "tol" and done < max_iter:
+        while reason == "max_iter" and done < max_iter:
             estimate = epochs.run(epoch_order(rng, objective.design))
             done += 1
             if not np.isfinite(epochs.w).all():  # rows whose squares overflow
-                reason, (found, done) = "diverged", kept
+                reason = "diverged"
                 break
-            if checks.wanted(done, estimate) or done == max_iter:
+            if checks.wanted(done, estimate):
                 found = solution()
-                converged = check(found, done)
-                kept = (found, done)
+                converged, kept = check(found, done), (found, done)
                 checks.measured(done, estimate, monitor.grad_norm)
-                if converged:
-                    reason = "tol"
-                elif checks.stalled:
-                    reason = "stalled"
-                    break
+                reason = "tol" if converged else "stalled" if checks.stalled else reason
+            course.keep(run, result, last=reason != "max_iter" or done == max_iter)
+        if reason == "max_iter" and kept[1] < done:  # nothing follows: this moves the center
+            found = solution()
+            reason, kept = "tol" if check(found, done) else reason, (found, done)
     except KeyboardInterrupt:
-        reason, found = "interrupted", kept[0]
-        done = kept[1]
-        del monitor.rows[sum(row[0] <= done for row in monitor.rows) :]
-    result = monitor.result(found, done, reason, {"a": epochs.state})
-    result.history["duality_gap"] = np.array(gaps[: len(monitor.rows)])
-    return result
+        reason = "interrupted"
+        del monitor.rows[sum(row[0] <= kept[1] for row in monitor.rows) :]
+    return result()

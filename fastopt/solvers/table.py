@@ -23,7 +23,7 @@ class Solver:
     Attributes
     ----------
     run : callable
-        ``run(objective, w, *, tol, max_iter, verbose)``, with ``rng`` too if `shuffles`; returns a `Result`.
+        ``run(objective, w, *, tol, max_iter, verbose, course)``, with ``rng`` too if `shuffles`; returns a `Result`.
     shuffles : bool
         The order of the rows is drawn from a generator.
     outputs : bool
