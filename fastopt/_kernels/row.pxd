@@ -146,7 +146,7 @@ cdef inline wide sparse_dot(const real *x, const index *columns, Py_ssize_t n, c
     cdef Py_ssize_t k = 0, a, b, c, d
     cdef wide t0 = 0, t1 = 0, t2 = 0, t3 = 0   # four chains: one alone waits for each addition
     while k + 4 <= n:
-        if index is int32_t and wide is float:
+        if index is int32_t and real is float:
             two(columns + k, &a, &b)
             two(columns + k + 2, &c, &d)
         else:
