@@ -27,7 +27,7 @@ def test_step(benchmark, bench, d, contestant, again):
 
     large = timed >= 10**6
     benchmark.pedantic(
-        run if large else lambda: run(repeat=repeat), rounds=5 if run.seconds < 0.1 else 3,
+        run if large else lambda: run(repeat=repeat), rounds=15 if run.seconds < 0.1 else 3,
         setup=measure_memory if large else None,
     )  # fmt: skip
     seconds = bench.times(benchmark).min if large else bench.times(benchmark).median

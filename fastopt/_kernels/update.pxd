@@ -12,6 +12,15 @@ from fastopt._kernels.rule cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, FTRL, FTRL_
                                     ScheduleFreeSgd, Sgd, advance, idle, proximal, read, with_l1)
 
 
+cdef inline void copy_slots(Rule r, const real *a, const real *b, real *to_a, real *to_b) noexcept nogil:
+    """One coordinate's slots that the rule always has: not Rmsprop's b and c, nor Adam's c."""
+    if Rule is not Sgd:
+        to_a[0] = a[0]
+    if (Rule is Adam or Rule is Nadam or Rule is Adamax or Rule is Adadelta or Rule is Ftrl or Rule is FtrlPower
+            or Rule is ScheduleFreeAdamw):
+        to_b[0] = b[0]
+
+
 cdef inline void rule_all(Rule tag, const double *hyper, const double *row, real **p, const real *g,
                           double l2, double l1, double keep, Py_ssize_t n) noexcept nogil:
     """One step of n coordinates with gradient g + l2 w, after w's decoupled decay by the factor `keep`; then L1."""
@@ -21,19 +30,38 @@ cdef inline void rule_all(Rule tag, const double *hyper, const double *row, real
     cdef real *a = p[1]
     cdef real *b = p[2]
     cdef real *c = p[3]
-    cdef real gj, before
+    cdef real *q
+    cdef real gj, before, wj, aj = 0, bj = 0
+    # A coordinate is read before any of it is written: where arrays begin at the same place of a page, as large ones of
+    # NumPy do, a load waits for an earlier store to the same place of another array. Slots that only some settings have
+    # stay where they are: conditional copies of them would keep the loop from being vectorised.
     if l1 > 0:
         for j in range(n):
             before = w[j]
+            copy_slots(r, &a[j], &b[j], &aj, &bj)
+            if Rule is Rmsprop:
+                q = &b[j]
+            else:
+                q = &bj
             gj = with_l1(r, <real>l1, before, g[j] + <real>l2 * before)
-            w[j] *= <real>keep
-            advance(r, &w[j], gj, &a[j], &b[j], &c[j])
-            proximal(r, <real>l1, gj, before, &w[j], &a[j], &b[j], &c[j])
+            wj = before * <real>keep
+            advance(r, &wj, gj, &aj, q, &c[j])
+            proximal(r, <real>l1, gj, before, &wj, &aj, q, &c[j])
+            copy_slots(r, &aj, &bj, &a[j], &b[j])
+            w[j] = wj
         return
     for j in range(n):
-        gj = g[j] + <real>l2 * w[j]
-        w[j] *= <real>keep
-        advance(r, &w[j], gj, &a[j], &b[j], &c[j])
+        wj = w[j]
+        copy_slots(r, &a[j], &b[j], &aj, &bj)
+        if Rule is Rmsprop:
+            q = &b[j]
+        else:
+            q = &bj
+        gj = g[j] + <real>l2 * wj
+        wj *= <real>keep
+        advance(r, &wj, gj, &aj, q, &c[j])
+        copy_slots(r, &aj, &bj, &a[j], &b[j])
+        w[j] = wj
 
 
 cdef inline void update_all(int kind, const double *hyper, const double *row, real **p, const real *g,
