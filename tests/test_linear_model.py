@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,11 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression as Peer
 from sklearn.preprocessing import scale
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_y
 
 from fastopt import LogisticRegression, reference
+from fastopt.linear_model import _base
 from fastopt.optimizers import OPTIMIZERS, SGD, Adam, GradientDescent
 from fastopt.schedules import InverseTime
 from fastopt.solvers.monitor import Monitor
@@ -739,3 +743,64 @@ def test_errors_of_predictions(method):
         with pytest.raises(ValueError, match=r"X|array|sample"):
             getattr(model, method)(bad)
     assert_same(before, vars(model))
+
+
+LABELS = {
+    "bool": np.arange(30) % 2 == 0,
+    "int8": np.arange(30, dtype=np.int8) % 3,
+    "uint64": np.arange(30, dtype=np.uint64) % 2,
+    "big-endian": np.arange(30, dtype=">i4") % 2,
+    "whole floats": np.arange(30) % 3.0,
+    "halves": np.arange(30) % 3 / 2,
+    "float16": np.arange(30, dtype=np.float16) % 2,
+    "huge floats": np.where(np.arange(30) % 2, 1e300, -1e300),
+    "nan": np.r_[np.zeros(29), np.nan],
+    "inf": np.r_[np.zeros(29), np.inf],
+    "many": np.arange(30),
+    "half": np.arange(30) % 15,
+    "more than half": np.arange(31) % 16,
+    "few rows": np.arange(8),
+    "empty": np.zeros(0),
+    "strided": np.arange(60)[::2] % 4,
+    "backwards": (np.arange(30) % 2)[::-1],
+    "column": np.arange(30)[:, None] % 2,
+    "two columns": np.ones((30, 2)),
+    "complex": np.arange(30) % 2 + 0j,
+    "words": np.array(["a", "b"] * 15),
+    "objects": np.array([1, "b"] * 15, object),
+    "list": [0, 1] * 15,
+}
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_targets_are_checked_as_scikit_learn_does(labels):
+    """What is taken without a call of scikit-learn's checks is what they take, with their words and warnings."""
+
+    def outcome(check):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            try:
+                return check(LABELS[labels]), [str(w.message) for w in told]
+            except (ValueError, TypeError) as error:
+                return str(error), [str(w.message) for w in told]
+
+    def scikit_learns(y):
+        y = _check_y(y)
+        check_classification_targets(y)
+        return y
+
+    def ours(y):
+        y = _base.read_targets(LogisticRegression(), y)
+        classes = _base.check_labels(y)
+        assert classes is None or classes.tolist() == np.unique(y).tolist()
+        return y
+
+    (found, told), (expected, warned) = outcome(ours), outcome(scikit_learns)
+    assert told == warned
+    assert type(found) is type(expected)
+    if isinstance(expected, str):
+        assert found.replace("LogisticRegression", "estimator") == expected.replace("LogisticRegression", "estimator")
+    else:
+        assert found.dtype == expected.dtype
+        assert found.flags.c_contiguous
+        np.testing.assert_array_equal(found, expected)

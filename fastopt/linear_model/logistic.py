@@ -14,7 +14,6 @@ from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
 
 from fastopt import optimizers
 from fastopt._chunks import Chunks
@@ -24,6 +23,7 @@ from fastopt.linear_model._base import (
     FRAMES,
     LinearModel,
     Progress,
+    check_labels,
     check_length,
     class_numbers,
     generator,
@@ -407,7 +407,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         sums: dict[Any, float] = {}
         for X, labels, weights in chunks:
             design = read(self, X, reset=not sizes)
-            labels = np.asarray(self._labels(labels, design.shape[0]))
+            labels = self._labels(labels, design.shape[0])[0]
             s = weights_of(weights, design.shape[0], zeros=True)
             for label in np.unique(labels):
                 sums[label] = sums.get(label, 0.0) + float(np.sum((labels == label) * (1.0 if s is None else s)))
@@ -431,7 +431,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         def again() -> Iterator[tuple[Design, Array, Array | None]]:
             for X, labels, weights in chunks:
                 design = read(self, X, reset=False)
-                labels = self._labels(labels, design.shape[0])
+                labels = self._labels(labels, design.shape[0])[0]
                 codes = np.searchsorted(classes, labels)
                 if not np.array_equal(classes[np.minimum(codes, len(classes) - 1)], labels):
                     raise ValueError("source must give the same targets each time; got another class.")
@@ -492,10 +492,10 @@ class LogisticRegression(ClassifierMixin, LinearModel):
 
     def _encode(self, y: Any, n_samples: int, classes: Array | None = None) -> tuple[NDArray[np.intp], Array]:
         """Class numbers of y, and the classes: y's own unless they are given."""
-        y = self._labels(y, n_samples)
+        y, found = self._labels(y, n_samples)
         encoder = None
         if classes is None and y.dtype.kind != "O":
-            classes = np.unique(y)  # their own: not looked up among them, which sorts y once more
+            classes = np.unique(y) if found is None else found  # their own: not looked up among them
         else:
             encoder = LabelEncoder().fit(y if classes is None else classes)
             classes = np.asarray(encoder.classes_)
@@ -504,12 +504,12 @@ class LogisticRegression(ClassifierMixin, LinearModel):
             raise ValueError(f"y must hold at least 2 classes; got only one class, {label!r}.")
         return class_numbers(y, classes) if encoder is None else encoder.transform(y), classes
 
-    def _labels(self, y: Any, n_samples: int) -> Array:
-        """Targets, as many as there are rows."""
-        found: Array = read_targets(self, y)
-        check_classification_targets(found)
-        check_length(found, n_samples)
-        return found
+    def _labels(self, y: Any, n_samples: int) -> tuple[Array, Array | None]:
+        """Targets, as many as there are rows, and the classes, sorted, if the checks came upon them."""
+        y = read_targets(self, y)
+        classes = check_labels(y)
+        check_length(y, n_samples)
+        return y, classes
 
     def _batch_size(self, objective: Objective) -> int | str:
         if isinstance(self.batch_size, str):

@@ -288,5 +288,5 @@ def _factor(H: Float64, epsilon: float) -> Callable[[Float64], Float64]:
 
 def _with_ridge(H: Float64, ridge: float) -> Float64:
     H = H.copy()
-    H.flat[:: len(H) + 1] += ridge
+    H.reshape(-1)[:: len(H) + 1] += ridge
     return H
