@@ -184,7 +184,7 @@ class _Reader:
                 if self.ended:
                     return
                 for part in self._parts(start, stop):
-                    part.view(np.uint8)[:: mmap.PAGESIZE].max(initial=0)
+                    np.max(part.view(np.uint8)[:: mmap.PAGESIZE], initial=0)
 
     def _resident(self, rows: NDArray[np.intp]) -> bool:
         """Whether looking at places all over these shuffled rows makes the system read nothing from the disk."""

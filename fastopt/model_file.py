@@ -593,7 +593,7 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]
             if not count:
                 raise ValueError(f"{info.filename} is cut off")
             rest = rest[count:]
-    if dtype.kind == "b" and a.view(np.uint8).max(initial=0) > 1:
+    if dtype.kind == "b" and np.max(a.view(np.uint8), initial=0) > 1:
         raise ValueError(f"{info.filename} holds booleans that are neither")
     if dtype.kind == "U" and size and a.reshape(-1).view(dtype.byteorder.replace("|", "=") + "u4").max() > 0x10FFFF:
         raise ValueError(f"{info.filename} holds characters that there are not")

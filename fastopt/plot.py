@@ -229,7 +229,7 @@ def _window(lines: list[NDArray[np.float64]], bounds: Any) -> list[tuple[float, 
 def _levels(values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     """Between the extremes, by cubes: narrow valleys keep their contours beside high walls."""
     finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    low, high = (float(np.min(finite)), float(np.max(finite))) if finite.size else (0.0, 0.0)
     if not low < high:
         high = low + 1.0
     return low + (high - low) * np.linspace(0, 1, n + 2)[1:-1] ** 3

@@ -290,7 +290,7 @@ def learning_rates(schedule: float | Callable[[int], float], start: int, stop: i
         rates = np.fromiter((float(schedule(k)) for k in steps), dtype=np.float64, count=len(steps))
     wrong = ~(np.isfinite(rates) & (rates >= 0))
     if wrong.any():
-        first = int(wrong.argmax())
+        first = int(np.argmax(wrong))
         got = float(rates[first])
         raise ValueError(
             f"learning_rate must give finite rates >= 0; got {got!r}. It did so after {start + first} steps."

@@ -262,7 +262,7 @@ class Epochs:
         """
         n, t0 = self.objective.n_samples, self.state["t"]
         order = np.arange(n) if order is None else np.ascontiguousarray(order, dtype=np.intp)
-        if len(order) and not 0 <= order.min() <= order.max() < n:
+        if len(order) and not 0 <= np.min(order) <= np.max(order) < n:
             raise ValueError(f"order must hold row numbers in [0, {n}); got others.")
         n_steps = -(-len(order) // self.batch_size)
         rate: Any = self.optimizer.rate if self.optimizer.smooth else None
