@@ -164,8 +164,12 @@ def main() -> None:
             name: fit for name, fit in contestants(problem, X, y).items()
             if arguments.only in name or name == "fastopt.dask auto"
         }  # fmt: skip
-        for fit in fits.values():
-            fit(1)  # imports on the workers
+        for name, fit in list(fits.items()):
+            try:
+                fit(1)  # imports on the workers
+            except Exception as error:
+                print(f"{name} does not run with what is installed: {type(error).__name__}: {error}", flush=True)
+                del fits[name]
         print(f"{'':28s}" + "".join(f"{f'to {gap:.0e}':>12s}" for gap in GAPS) + "  KB per round", flush=True)
         table = measured(client, problem, fits, least, arguments.repeats, arguments.seconds)
         idle = idle_rate(client)
