@@ -315,17 +315,10 @@ class Optimizer:
 
     #: Whether weight decay is part of the rule's own step.
     _decays_itself: ClassVar[bool] = False
-    @property
-    def l1_waits(self) -> bool:
-        """Whether the solvers' L1 on CSR acts on touched coordinates alone, as L2 does.
-
-        Weighted by the inverse share of batches that touch them. Else every coordinate steps: past gradients move w
-        between touches.
-        """
-        return False
-
     #: Whether L2 on CSR is what it is on dense data; else it acts on touched coordinates, by the share of batches.
     exact_l2: ClassVar[bool] = False
+    #: The same of L1.
+    exact_l1: ClassVar[bool] = False
 
     @property
     def same_every_step(self) -> bool:
@@ -642,7 +635,7 @@ class Adam(_Moments):
     (1 - beta_1) and by 3-node Gauss quadrature after (relative error under 1e-7 of the motion); AMSGrad by tabulated
     sums, to rounding. With L2 the touched coordinates alone are shrunk, each with alpha over the share of batches
     that touch it: the expected step is the gradient of F, the minimiser is the same, the iterates are not those of
-    the dense algorithm.
+    the dense algorithm. So is L1, by a soft threshold of the point to which m would take w (docs/sparse_steps.md).
 
     References
     ----------
@@ -822,11 +815,6 @@ class Adagrad(Optimizer):
     def _start(self, slot: str, w: Array) -> Any:
         return self.initial_accumulator_value if slot == "a" else super()._start(slot, w)
 
-    @property
-    def l1_waits(self) -> bool:
-        """Yes."""
-        return True
-
     def _hyper(self) -> tuple[float, ...]:
         return (self.epsilon,)
 
@@ -888,11 +876,6 @@ class RMSprop(Optimizer):
     @property
     def _positions(self) -> tuple[int, ...]:
         return tuple("vum".index(slot) for slot in self.slots)
-
-    @property
-    def l1_waits(self) -> bool:
-        """Without momentum."""
-        return not self.momentum
 
     def _hyper(self) -> tuple[float, ...]:
         return (self.rho, self.momentum, self.epsilon, float(self.centered))
@@ -1058,11 +1041,6 @@ class Adadelta(Optimizer):
         """``("a", "d")``."""
         return ("a", "d")
 
-    @property
-    def l1_waits(self) -> bool:
-        """Yes."""
-        return True
-
     def _hyper(self) -> tuple[float, ...]:
         return (self.rho, self.epsilon)
 
@@ -1111,6 +1089,7 @@ class Ftrl(Optimizer):
     """
 
     name: ClassVar[str] = "ftrl"
+    exact_l1: ClassVar[bool] = True
     learning_rate: float | Callable[[int], float] | str = 0.001
     learning_rate_power: float = -0.5
     initial_accumulator_value: float = 0.1
@@ -1138,11 +1117,6 @@ class Ftrl(Optimizer):
 
     def _start(self, slot: str, w: Array) -> Any:
         return self.initial_accumulator_value if slot == "n" else super()._start(slot, w)
-
-    @property
-    def l1_waits(self) -> bool:
-        """Exactly."""
-        return True
 
     def _hyper(self) -> tuple[float, ...]:
         l2, shrinkage = self.l2_regularization_strength, self.l2_shrinkage_regularization_strength
@@ -1179,7 +1153,7 @@ class Lion(Optimizer):
     Notes
     -----
     On CSR data an idle coordinate goes on by lr times the sign of its m: exact at O(nonzeros), with weight decay every
-    coordinate steps. L2 on CSR as in `Adam`.
+    coordinate steps. L2 on CSR as in `Adam`; L1 as on dense data, idle steps included.
 
     References
     ----------
@@ -1195,6 +1169,7 @@ class Lion(Optimizer):
     """
 
     name: ClassVar[str] = "lion"
+    exact_l1: ClassVar[bool] = True
     learning_rate: float | Callable[[int], float] | str = 0.001
     beta_1: float = 0.9
     beta_2: float = 0.99
@@ -1270,11 +1245,6 @@ class _ScheduleFree(Optimizer):
 
     def _v_gain(self, t: Any) -> Any:
         return 1.0 if type(t) is int else np.ones_like(t)
-
-    @property
-    def l1_waits(self) -> bool:
-        """Yes: z rests between touches."""
-        return True
 
     def _idles(self, alpha: float, constant_rate: bool) -> bool:
         return not self.weight_decay

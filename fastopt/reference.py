@@ -46,6 +46,7 @@ __all__ = [
     "sgd_epoch",
     "soft_threshold",
     "step",
+    "waiting_step",
 ]
 
 
@@ -953,11 +954,15 @@ def epoch(
     t0: int = 0,
     on_step: Callable[[int, Any, State], object] | None = None,
     l1_ratio: float = 0.0,
+    shares: Value = None,
 ) -> tuple[Value, State, int]:
     """One pass of minibatch steps, each of which moves every coordinate, on dense and on CSR data alike.
 
     The gradient of a batch of b rows is ``1/b sum_i s'_i dloss_i x_i + alpha (1 - l1_ratio) w`` with ``s' = s /
     mean(s)``; the last batch may be shorter. L1 is a proximal step in the rule's own metric (`proximal_step`).
+
+    With `shares` the penalties act on a coordinate in the steps alone whose batch has a row with it, divided by the
+    share of such batches: L2 unless the rule is linear, L1 (`waiting_step`) unless the rule is FTRL or Lion.
 
     Parameters
     ----------
@@ -980,6 +985,8 @@ def epoch(
         Steps taken before this epoch.
     on_step : callable or None
         ``on_step(t, w, state)`` after every step.
+    shares : (d,) array or None
+        Share of the batches that touch each coordinate; X is CSR then, and touched what has an entry, be it zero.
 
     Returns
     -------
@@ -1005,9 +1012,16 @@ def epoch(
         state = init(rule, w, **hyper)
     t = t0
     single = w.shape[1] == 1 and size == 1
+    by_l2 = by_l1 = None  # what the penalties are multiplied by
     for start in range(0, len(order), size):
         stop = min(start + size, len(order))
         b = stop - start
+        if shares is not None:
+            often = np.zeros((d, 1))
+            touched = X[order[start:stop]].indices
+            often[touched, 0] = 1.0 / np.asarray(shares)[touched]
+            by_l2 = None if row.step in (sgd_step, gd_step) else often
+            by_l1 = None if row.step in (ftrl_step, lion_step) else often
         g = np.zeros_like(w)
         if single:  # numbers are cheaper than arrays of one, and slices of CSR far cheaper than scipy's X[i]
             i = order[start]
@@ -1040,7 +1054,7 @@ def epoch(
             if fit_intercept:
                 g[d] = r.sum(axis=0)
         if alpha:
-            g[:d] += alpha * (1.0 - l1_ratio) * w[:d]
+            g[:d] += alpha * (1.0 - l1_ratio) * w[:d] * (1.0 if by_l2 is None else by_l2)
         t += 1
         lr = (
             decayed(hyper["learning_rate"], t, hyper["decay"]) if learning_rates is None else learning_rates[t - 1 - t0]
@@ -1048,7 +1062,10 @@ def epoch(
         if alpha * l1_ratio:
             l1 = np.full((len(w), 1), alpha * l1_ratio)
             l1[d:] = 0.0
-            w, state = proximal_step(row, w, g, state, t, float(lr), hyper, l1)
+            if by_l1 is not None:
+                l1[:d] *= by_l1
+            shrink = proximal_step if by_l1 is None else waiting_step
+            w, state = shrink(row, w, g, state, t, float(lr), hyper, l1)
         else:
             w, state = _step(row, w, g, state, t, lr, hyper)
         if on_step is not None:
@@ -1083,7 +1100,7 @@ def proximal_step(
     w, state = _step(rule, w, g, state, t, lr, hyper)
     mu = hyper.get("momentum", 0.0)
     if rule.step is lion_step:
-        crosses = (before * w < 0) | ((before == 0) & (g == 0))
+        crosses = (before * w < 0) | (abs(w) < 1e-3 * lr) | ((before == 0) & (g == 0))  # 1e-3: but for rounding
         return np.where(crosses & (l1 > 0), 0.0, w), state
     if rule.step in _DECAYS_ITSELF:
         beta: Value = hyper.get("beta_1", mu)
@@ -1099,6 +1116,45 @@ def proximal_step(
     if "u" in state and rule.step is not adamax_step:  # RMSprop subtracts its velocity
         state = state | {"u": state["u"] + (moved - w) * (-1.0 if rule.step is rmsprop_step else 1.0)}
     return moved, state
+
+
+def waiting_step(
+    rule: Rule, w: Value, g: Value, state: State, t: int, lr: float, hyper: Hyper, l1: Value
+) -> tuple[Value, State]:
+    """A step of a rule with L1 for coordinates that then wait for long, where l1 > 0: `soft_threshold` of their goals.
+
+    The goal of a coordinate is ``w + way velocity``, to where past gradients would take it if no others came and v
+    stayed as it is; the threshold is l1 times what a gradient does in the end. If it leaves zero, w is zero and the
+    velocity ends; else w moves as its goal does. Where nothing moves without gradients it is `proximal_step`.
+    """
+    slot, way, lasting = _goal(rule, hyper)
+    if slot is None:
+        return proximal_step(rule, w, g, state, t, lr, hyper, l1)
+    w, state = _step(rule, w, g, state, t, lr, hyper)
+    factor = _factor(rule, state, t, lr, hyper)
+    if slot == "m":
+        way = -way * factor
+        if rule.step is nadam_step:  # its last gradient has a gain of its own
+            b1, product = hyper["beta_1"], state["u_product"]
+            u, u_next = b1 * (1.0 - 0.5 * 0.96**t), b1 * (1.0 - 0.5 * 0.96 ** (t + 1))
+            of_m, of_g = u_next / (1.0 - product * u_next), (1.0 - u) / (1.0 - product)
+            way = way * of_m / (of_m + of_g)
+    goal = w + way * state[slot]
+    left = soft_threshold(goal, l1 * factor * lasting)
+    ends = (left == 0) & (l1 > 0)
+    return np.where(ends, 0.0, w + (left - goal)), state | {slot: np.where(ends, 0.0, state[slot])}
+
+
+def _goal(rule: Rule, hyper: Hyper) -> tuple[str | None, float, float]:
+    """The slot that moves w without gradients, how far (Adam's kin: in their factor), and what a gradient adds."""
+    mu, beta = hyper.get("momentum", 0.0), hyper.get("beta_1", 0.0)
+    if rule.step is sgd_step and mu:
+        return "u", (mu * mu if hyper["nesterov"] else mu) / (1.0 - mu), 1.0 / (1.0 - mu)
+    if rule.step is rmsprop_step and mu:
+        return "u", -mu / (1.0 - mu), 1.0 / (1.0 - mu)
+    if rule.step in (adam_step, nadam_step, adamax_step):
+        return "m", beta / (1.0 - beta), 1.0
+    return None, 0.0, 0.0
 
 
 def _share(state: State, t: int, lr: float, hyper: Hyper) -> float:

@@ -91,13 +91,24 @@ def csr(values, indices, indptr, shape):
 
 
 @functools.cache
-def trajectory(name, loss, alpha, batch_size, epochs=None, options=(), l1_ratio=0.0, **kwargs):
-    """(order, ws, states): the reference's parameters and states before the first step and after each one, float64."""
-    p = problem(loss, **kwargs)
+def trajectory(name, loss, alpha, batch_size, epochs=None, options=(), l1_ratio=0.0, waiting=False, **kwargs):
+    """(order, ws, states): the reference's parameters and states before the first step and after each one, float64.
+
+    With `waiting` the penalties act on the coordinates of each batch alone.
+    """
+    p = problem(loss, layout="csr32" if waiting else "dense", **kwargs)
+    X, shares = p.dense, None
+    if waiting:
+        X, counts = p.X, Design.from_array(p.X).column_counts
+        n = len(p.y)  # by hand: of n - c rows without the column a batch takes b
+        missed = [np.prod([max(0, n - c - i) / (n - i) for i in range(batch_size)]) for c in counts]
+        shares = 1.0 - np.array(missed)
     epochs = epochs or (3 if name == "gd" or batch_size == len(p.y) else 1)  # enough steps to see the state
     rng = np.random.default_rng(1)
     order = np.concatenate([rng.permutation(len(p.y)) for _ in range(epochs)])
     w = start(p.shape)
+    if waiting:
+        w[: len(shares)][shares == 0] = 0.0  # the minimiser of what no batch touches
     hyper = {"learning_rate": 0.05} | dict(options)
     state = reference.init(name, w, **hyper)
     ws, states, t = [w], [state], 0
@@ -108,8 +119,8 @@ def trajectory(name, loss, alpha, batch_size, epochs=None, options=(), l1_ratio=
 
     for one in np.split(order, epochs):
         w, state, t = reference.epoch(
-            p.dense, p.y, w, state, rule=name, hyper=hyper, alpha=alpha, order=one, t0=t, on_step=on_step,
-            batch_size="full" if name == "gd" else batch_size, l1_ratio=l1_ratio, **p.terms,
+            X, p.y, w, state, rule=name, hyper=hyper, alpha=alpha, order=one, t0=t, on_step=on_step,
+            batch_size="full" if name == "gd" else batch_size, l1_ratio=l1_ratio, shares=shares, **p.terms,
         )  # fmt: skip
     return order, ws, states
 

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 from cases import assert_close, options_of, problem, start, trajectory
 from sklearn.linear_model import ElasticNet, LogisticRegression
 
+from fastopt._design import Design
+from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS
 from fastopt.schedules import Cosine
 from fastopt.solvers.lbfgs import lbfgs
@@ -47,11 +50,75 @@ def test_every_option(name, batch_size):
         check(problem(), name, expected, batch_size, 0.1, 0.4, 1e-10, options)
 
 
+AT_ONCE = "gd", "sgd"  # rules whose columns do not wait by the lazy kernel
+WAITING = pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name not in AT_ONCE])
+
+
+def check_epochs(name, loss, batch_size, alpha, l1_ratio, options=None, **terms):
+    """Whole epochs, in which columns wait, against the reference's steps."""
+    p, options = problem(loss, "csr32"), options or {}
+    order, ws, states = trajectory(
+        name, loss, alpha, batch_size, l1_ratio=l1_ratio, epochs=3, options=tuple(options.items()), **terms
+    )
+    fast = Epochs(
+        p.objective(alpha, l1_ratio), OPTIMIZERS[name](**{"learning_rate": 0.05} | options), batch_size, w=ws[0],
+        lazy=True,
+    )  # fmt: skip
+    assert fast._may_wait
+    for k, one in enumerate(np.split(order, 3)):
+        fast.run(one)
+        last = (k + 1) * fast.n_steps
+        assert_close(fast.w, ws[last], 1e-9)
+        for slot in fast.optimizer.slots:
+            assert_close(fast.state[slot], states[last][slot], 1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"learning_rate": 0.003}, {"beta_1": 0.1}, {"beta_2": 0.0}], ids=str)
+@pytest.mark.parametrize("alpha", [1e-4, 0.01, 0.1, 1.0])
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_lion_waits_exactly(batch_size, alpha, options):
+    """The dense algorithm's steps: a weight rises for a while, falls, and rests at zero."""
+    check_epochs("lion", "log_loss", batch_size, alpha, 1.0, options)
+
+
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_ftrl_waits_exactly(batch_size):
     """On CSR its L1 needs no weights: w follows from the sums and the step."""
-    expected = trajectory("ftrl", "log_loss", 0.1, batch_size, l1_ratio=1.0)
-    check(problem(layout="csr32"), "ftrl", expected, batch_size, 0.1, 1.0, 1e-10, lazy=True)
+    check_epochs("ftrl", "log_loss", batch_size, 0.1, 1.0)
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "multinomial"])
+@pytest.mark.parametrize("l1_ratio", [0.4, 1.0])
+@pytest.mark.parametrize("batch_size", [1, 7])
+@WAITING
+def test_waiting_steps_equal_the_reference(name, batch_size, l1_ratio, loss):
+    check_epochs(name, loss, batch_size, 0.1, l1_ratio, waiting=True)
+
+
+@WAITING
+def test_every_option_while_columns_wait(name):
+    for options in options_of(name):
+        if not {"clipnorm", "clipvalue", "ema_momentum", "weight_decay"} & set(options):
+            options |= {"weight_decay": None}  # with AdamW's and `decay` every coordinate steps
+            check_epochs(name, "log_loss", 7, 0.1, 1.0, options, waiting=True)
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name not in AT_ONCE and "schedule_free" not in name])
+def test_columns_that_wait_rest_at_zero(name):
+    """A rare column, each of whose gradients is within L1 over its share; beside it one that matters."""
+    rng = np.random.default_rng(0)
+    n, alpha, rate = 2000, 0.1, RATES[name] / 2
+    X = scipy.sparse.csr_array(np.column_stack([rng.random(n) < 0.1, np.ones(n)]), dtype=np.float64)
+    F = Objective(
+        Design.from_array(X), np.where(rng.random(n) < 0.95, 1.0, -1.0), alpha=alpha, l1_ratio=1.0, fit_intercept=False
+    )
+    fast = Epochs(F, OPTIMIZERS[name](learning_rate=rate, weight_decay=None), 1, w=np.array([[0.1], [0.0]]), lazy=True)
+    for k in range(10):
+        fast.run(rng.permutation(n), np.full(n, rate if name == "ftrl" else rate * (1 - k / 10)))
+    best = lbfgs(F, F.zeros(), tol=1e-8, max_iter=100).w
+    assert best[0] == 0
+    assert fast.solution[0] == 0
+    assert fast.solution[1] == pytest.approx(best[1], rel=0.2)
 
 
 def minimiser(p, alpha, l1_ratio):

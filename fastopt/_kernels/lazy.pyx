@@ -1,7 +1,8 @@
 """Lazy epochs on CSR rows: a step costs what the batch's nonzeros cost, whatever the number of columns.
 
 A batch is a small dense problem of its own. What belongs to a column lies together in `records` (one cache line for
-most rules): w, the rule's slots, its own L2 where it has one, and the number of steps taken, its stamp. The batch's
+most rules): w, the rule's slots, the inverse share of the batches that touch it where a penalty asks for it, and the
+number of steps taken, its stamp. The batch's
 columns, each once, are taken from there into contiguous arrays (`small`), where they take their idle steps, and where
 predict, slope, scatter and update run as on dense data; then they are put back. `pack` fills the records when an epoch
 begins, `unpack` brings every column up to date when it ends.
@@ -19,9 +20,9 @@ from fastopt._kernels.tail cimport catch_up, settle
 from fastopt._kernels.update cimport clip_all, update_all
 
 cdef enum:
-    # Rows of `small` after w and the slots.
+    # Rows of `small` after w and the slots; OWN are the inverse shares.
     GRADIENT = 4
-    OWN_L2 = 5
+    OWN = 5
     # Columns that pack and unpack take at once.
     BLOCK = 256
 
@@ -38,8 +39,10 @@ def epoch(Plan plan, const real[::1] values, const index[::1] columns, const ind
     cdef const index *rows = &indptr[0]
     cdef Py_ssize_t s, step, lo, b, n, k, K = plan.n_outputs, stride = records.shape[1]
     # A row that names no column twice is itself the list of touched columns.
-    cdef bint single = plan.batch_size == 1 and plan.distinct and K == 1, own_l2 = plan.l2.shape[0] > 0
-    cdef real *l2 = &small[OWN_L2, 0] if own_l2 else NULL
+    cdef bint single = plan.batch_size == 1 and plan.distinct and K == 1
+    cdef real *own = &small[OWN, 0] if plan.inverse_shares.shape[0] > 0 else NULL
+    cdef real strength = <real>plan.alpha
+    cdef double l2 = 0 if plan.weighs_l2 else plan.alpha
     point(plan, small, p)
     for s in range(MAX_SLOTS + 1):
         q[s] = &params[plan.slot_rows[s], 0]
@@ -50,29 +53,26 @@ def epoch(Plan plan, const real[::1] values, const index[::1] columns, const ind
             if single:
                 k = rows[plan.order[lo]]
                 look_ahead(plan, lo, x, &columns[0], rows, &records[0, 0], stride)
-                n = take_row(plan, step, &columns[0], rows, &records[0, 0], stride, p, l2)
+                n = take_row(plan, step, &columns[0], rows, &records[0, 0], stride, p, own)
                 catch_up(plan.rule, &plan.hyper[0], &plan.table[0, 0], step, &plan.first[0], n, p)
                 begin_scores(plan, q[0], &z[0, 0])
                 z[0, 0] = <real>lone_slope(plan, plan.order[lo], z[0, 0] + dot(x + k, p[0], n))
                 scaled(z[0, 0], x + k, g, n)
             else:
-                n = take_batch(plan, step, b, x, &columns[0], rows, &records[0, 0], stride, p, l2)
+                n = take_batch(plan, step, b, x, &columns[0], rows, &records[0, 0], stride, p, own)
                 catch_up(plan.rule, &plan.hyper[0], &plan.table[0, 0], step, &plan.first[0], n * K, p)
                 predict(plan, lo, b, x, rows, q[0], p[0], &z[0, 0])
                 slopes(plan, lo, b, b, &z[0, 0])
                 memset(g, 0, n * K * sizeof(real))
                 scatter(plan, lo, b, x, rows, &z[0, 0], g)
             intercept_gradient(plan, b, &z[0, 0], intercept)
-            if own_l2:
+            if plan.weighs_l2:
                 for s in range(n * K):
-                    g[s] += l2[s] * p[0][s]
+                    g[s] += strength * own[s] * p[0][s]
             if plan.clips:
                 clip(plan, n * K, g, intercept + plan.n_features * K)
-            if plan.l1s.shape[0] > 0:
-                update_each(plan, step, n, p, g)
-            else:
-                update_all(plan.rule, &plan.hyper[0], scalars(plan, step), p, g,
-                           0 if plan.l2.shape[0] > 0 else plan.alpha, plan.l1, scalars(plan, step)[0], n * K)
+            update_all(plan.rule, &plan.hyper[0], scalars(plan, step), p, g, l2, plan.l1, scalars(plan, step)[0],
+                       n * K, own if plan.weighs_l1 else NULL)
             step_intercept(plan, step, q, intercept)
             settle(plan.rule, &plan.hyper[0], &plan.table[0, 0], step + 1, n * K, p)
             put(plan, n, &records[0, 0], stride, p)
@@ -100,9 +100,9 @@ def pack(Plan plan, const real[:, ::1] params, real[:, ::1] records, real[:, ::1
             record = &records[start, stride - 1]
             for t in range(n):
                 memcpy(record + t * stride, &none, sizeof(int32_t))
-            if plan.l2.shape[0] > 0:
+            if plan.inverse_shares.shape[0] > 0:
                 for t in range(n):
-                    records[start + t, stride - 2] = <real>plan.l2[start + t]
+                    records[start + t, stride - 2] = <real>plan.inverse_shares[start + t]
             start += n
 
 
@@ -215,7 +215,7 @@ cdef void put(Plan plan, Py_ssize_t n, real *records, Py_ssize_t stride, real **
 
 
 cdef Py_ssize_t take_row(Plan plan, Py_ssize_t step, const index *columns, const index *rows, real *records,
-                         Py_ssize_t stride, real **p, real *l2) noexcept nogil:
+                         Py_ssize_t stride, real **p, real *own) noexcept nogil:
     """The columns of a batch of one row, all different; returns how many they are."""
     cdef Py_ssize_t row = plan.order[step], k = rows[row], n = rows[row + 1] - k, t
     cdef real *record
@@ -232,8 +232,8 @@ cdef Py_ssize_t take_row(Plan plan, Py_ssize_t step, const index *columns, const
         record = records + touched[t] * stride
         memcpy(first + t, record + stride - 1, sizeof(int32_t))
         memcpy(record + stride - 1, &now, sizeof(int32_t))
-        if l2 != NULL:
-            l2[t] = record[stride - 2]
+        if own != NULL:
+            own[t] = record[stride - 2]
         w[t] = record[0]
         if has_a:
             record += 1
@@ -248,7 +248,7 @@ cdef Py_ssize_t take_row(Plan plan, Py_ssize_t step, const index *columns, const
 
 
 cdef Py_ssize_t take_batch(Plan plan, Py_ssize_t step, Py_ssize_t b, const real *x, const index *columns,
-                           const index *rows, real *records, Py_ssize_t stride, real **p, real *l2) noexcept nogil:
+                           const index *rows, real *records, Py_ssize_t stride, real **p, real *own) noexcept nogil:
     """The columns of a batch, each once; `local` says for each entry which of them it is. Returns their number."""
     cdef Py_ssize_t i, m, k, n = 0, lo = step * plan.batch_size
     cdef int32_t *local = &plan.local[0]
@@ -257,15 +257,15 @@ cdef Py_ssize_t take_batch(Plan plan, Py_ssize_t step, Py_ssize_t b, const real 
         k = rows[plan.order[i]]
         m = rows[plan.order[i] + 1] - k
         if plan.n_outputs == 1:
-            n = take_entries(plan, step, columns + k, m, n, local, records, stride, p, l2)
+            n = take_entries(plan, step, columns + k, m, n, local, records, stride, p, own)
         else:
-            n = take_outputs(plan, step, columns + k, m, n, local, records, stride, p, l2)
+            n = take_outputs(plan, step, columns + k, m, n, local, records, stride, p, own)
         local += m
     return n
 
 
 cdef Py_ssize_t take_entries(Plan plan, Py_ssize_t step, const index *columns, Py_ssize_t m, Py_ssize_t n,
-                             int32_t *local, real *records, Py_ssize_t stride, real **p, real *l2) noexcept nogil:
+                             int32_t *local, real *records, Py_ssize_t stride, real **p, real *own) noexcept nogil:
     """Entries of one row, n columns being there already; returns how many are then.
 
     Without a branch, which would be guessed wrong at every fifth entry: each record is copied to where the next new
@@ -293,8 +293,8 @@ cdef Py_ssize_t take_entries(Plan plan, Py_ssize_t step, const index *columns, P
         memcpy(record, &t, sizeof(int32_t))     # w's place is free until the column is put back
         touched[n] = columns[k]
         first[n] = stamp
-        if l2 != NULL:
-            l2[n] = record[stride - 2]
+        if own != NULL:
+            own[n] = record[stride - 2]
         if has_a:
             record += 1
             a[n] = record[0]
@@ -309,7 +309,7 @@ cdef Py_ssize_t take_entries(Plan plan, Py_ssize_t step, const index *columns, P
 
 
 cdef Py_ssize_t take_outputs(Plan plan, Py_ssize_t step, const index *columns, Py_ssize_t m, Py_ssize_t n,
-                             int32_t *local, real *records, Py_ssize_t stride, real **p, real *l2) noexcept nogil:
+                             int32_t *local, real *records, Py_ssize_t stride, real **p, real *own) noexcept nogil:
     """`take_entries` with several outputs."""
     cdef Py_ssize_t k, c, K = plan.n_outputs
     cdef int32_t stamp, now = <int32_t>(step + 1), t
@@ -319,9 +319,9 @@ cdef Py_ssize_t take_outputs(Plan plan, Py_ssize_t step, const index *columns, P
         memcpy(&stamp, record + stride - 1, sizeof(int32_t))
         if stamp != now:
             take(plan, n, record, stride, now, p)
-            if l2 != NULL:
+            if own != NULL:
                 for c in range(K):
-                    l2[n * K + c] = record[stride - 2]
+                    own[n * K + c] = record[stride - 2]
             plan.touched[n] = columns[k]
             t = <int32_t>n
             memcpy(record, &t, sizeof(int32_t))
@@ -381,18 +381,6 @@ cdef void scatter(Plan plan, Py_ssize_t lo, Py_ssize_t b, const real *x, const i
             sparse_outputs_axpy(x + k, local, n, g, K, <real>1, z)
         local += n
         z += K
-
-
-cdef inline void update_each(Plan plan, Py_ssize_t step, Py_ssize_t n, real **p, const real *g) noexcept nogil:
-    """The update where each column has its own l1."""
-    cdef Py_ssize_t t, s, K = plan.n_outputs
-    cdef double l2 = 0 if plan.l2.shape[0] > 0 else plan.alpha
-    cdef real *q[MAX_SLOTS + 1]
-    for t in range(n):
-        for s in range(MAX_SLOTS + 1):
-            q[s] = p[s] + t * K
-        update_all(plan.rule, &plan.hyper[0], scalars(plan, step), q, g + t * K, l2, plan.l1s[plan.touched[t]],
-                   scalars(plan, step)[0], K)
 
 
 cdef inline void clip(Plan plan, Py_ssize_t n, real *g, real *intercept) noexcept nogil:

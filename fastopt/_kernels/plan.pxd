@@ -14,8 +14,8 @@ cdef class Plan:
     cdef public int loss, rule
     cdef public double loss_parameter, alpha, l1, scale, clipnorm, clipvalue, ema_momentum
     cdef public Py_ssize_t batch_size, n_features, n_outputs, n_targets, n_weights, width, ema_row, first_step
-    cdef public bint intercept, eager, distinct, clips
-    cdef const double[::1] y, weights, hyper, intercept_hyper, l2, l1s
+    cdef public bint intercept, eager, distinct, clips, weighs_l2, weighs_l1
+    cdef const double[::1] y, weights, hyper, intercept_hyper, inverse_shares
     cdef const double[:, ::1] table
     cdef const Py_ssize_t[::1] order, slot_rows
     cdef Py_ssize_t[::1] touched
@@ -128,7 +128,7 @@ cdef inline void step_intercept(Plan plan, Py_ssize_t step, real **p, const real
         return
     for s in range(MAX_SLOTS + 1):
         q[s] = p[s] + first
-    update_all(plan.rule, &plan.intercept_hyper[0], scalars(plan, step), q, g + first, 0, 0, 1, plan.n_outputs)
+    update_all(plan.rule, &plan.intercept_hyper[0], scalars(plan, step), q, g + first, 0, 0, 1, plan.n_outputs, NULL)
 
 
 cdef inline void plain_intercept(Plan plan, Py_ssize_t b, const real *z, real *w, real lr) noexcept nogil:
@@ -148,7 +148,7 @@ cdef inline void step_all(Plan plan, Py_ssize_t step, real **p, real *g, real[:,
     if plan.clips:
         clip_all(g, p[0], l2, size, all_, plan.clipnorm, plan.clipvalue)
         l2 = 0
-    update_all(plan.rule, &plan.hyper[0], row, p, g, l2, plan.l1, row[0], size)
+    update_all(plan.rule, &plan.hyper[0], row, p, g, l2, plan.l1, row[0], size, NULL)
     step_intercept(plan, step, p, g)
     if plan.ema_row > 0:
         # The average starts as w itself.

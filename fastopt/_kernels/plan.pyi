@@ -27,10 +27,12 @@ class Plan:
     eager: bool
     distinct: bool
     clips: bool
+    weighs_l2: bool
+    weighs_l1: bool
 
     def __init__(
         self, loss: int, loss_parameter: float, alpha: float, y: NDArray[np.float64], weights: NDArray[np.float64],
-        n_features: int, n_outputs: int, intercept: bool, batch_size: int, l2: NDArray[np.float64],
+        n_features: int, n_outputs: int, intercept: bool, batch_size: int,
         touched: NDArray[np.intp], first: NDArray[np.int32], local: NDArray[np.int32], distinct: bool,
     ) -> None: ...  # fmt: skip
     def begin(
@@ -40,5 +42,7 @@ class Plan:
         self, rule: int, intercept_hyper: NDArray[np.float64], slot_rows: NDArray[np.intp], eager: bool,
         clipnorm: float, clipvalue: float, ema_row: int, ema_momentum: float,
     ) -> None: ...  # fmt: skip
-    def shrink_by(self, l1: float, l1s: NDArray[np.float64]) -> None: ...
+    def shrink_by(
+        self, l1: float, inverse_shares: NDArray[np.float64], weighs_l2: bool, weighs_l1: bool
+    ) -> None: ...
     def reset(self) -> None: ...

@@ -15,10 +15,10 @@ LOSSES = {"log_loss": LOG_LOSS, "multinomial": MULTINOMIAL, "squared_error": SQU
 cdef class Plan:
     """Who is minimised, in which order, with which steps."""
     def __init__(self, int loss, double loss_parameter, double alpha, const double[::1] y,
-                 const double[::1] weights, n_features, n_outputs, bint intercept, batch_size, l2, touched, first,
+                 const double[::1] weights, n_features, n_outputs, bint intercept, batch_size, touched, first,
                  local, bint distinct):
         self.loss, self.loss_parameter, self.alpha = loss, loss_parameter, alpha
-        self.y, self.weights, self.l2 = y, weights, l2
+        self.y, self.weights = y, weights
         self.n_features, self.n_outputs, self.intercept = n_features, n_outputs, intercept
         self.n_targets = 1 if loss == MULTINOMIAL else n_outputs
         self.n_weights = n_outputs if weights.shape[0] > y.shape[0] // self.n_targets else min(weights.shape[0], 1)
@@ -41,9 +41,10 @@ cdef class Plan:
         self.clipnorm, self.clipvalue, self.ema_row, self.ema_momentum = clipnorm, clipvalue, ema_row, ema_momentum
         self.clips = clipnorm < INFINITY or clipvalue < INFINITY
 
-    def shrink_by(self, double l1, l1s):
-        """The rule's proximal steps: l1, and on CSR where columns wait l1 of each column (else empty)."""
-        self.l1, self.l1s = l1, l1s
+    def shrink_by(self, double l1, const double[::1] inverse_shares, bint weighs_l2, bint weighs_l1):
+        """L1 of the rule's proximal steps; and which penalties of waiting columns act when a batch touches them, times
+        the inverse share of such batches (no such numbers where neither does)."""
+        self.l1, self.inverse_shares, self.weighs_l2, self.weighs_l1 = l1, inverse_shares, weighs_l2, weighs_l1
 
     def reset(self):
         """Forgets an epoch that was left half-way: the parameters are to be put back by the caller."""

@@ -3,13 +3,13 @@
 `read`     fills the struct from the hyperparameters and this step's row of the table (fastopt/optimizers.py writes
            both: `_hyper()` and `_columns(t, lr)`, in the order used here; row[0] is the factor of decoupled decay).
 `advance`  one step of one coordinate with gradient g; w and the state slots a, b, c are written in place.
-`proximal` the L1 part of that step, after it.
+`proximal` the L1 part of that step, after it; `proximal_ahead` for a coordinate that then waits.
 `idle`     steps first+1 .. last, all with zero gradient, at once: exact, and O(1) in their number where a closed form
            is known. Rows of the table are steps, and also powers: row k holds what k steps do.
 The branch is resolved at compile time (`Rule` is fused), so loops over `advance` vectorise.
 Symbols are the papers': w parameter, g gradient, u velocity, m and v moving averages.
 """
-from libc.math cimport exp, pow, sqrt
+from libc.math cimport ceil, exp, log, pow, sqrt
 
 from fastopt._kernels.portable cimport real
 
@@ -23,6 +23,13 @@ cdef enum:
     MAX_SLOTS = 3
     # Up to this many idle steps are cheaper one by one than in closed form.
     FEW = 4
+
+cdef extern from *:
+    """
+    /* Of Lion's learning rate: what is nearer to zero is there, but for rounding. */
+    #define FASTOPT_NEAR 1e-3
+    """
+    const double NEAR "FASTOPT_NEAR"
 
 cdef struct Sgd:
     double lr
@@ -242,13 +249,51 @@ cdef inline void proximal(Rule r, real l1, real g, real before, real *w, real *a
         w[0] = towards_zero(old, <real>r.gain * l1 / (b[0] + <real>r.eps))
     elif Rule is Adadelta:
         w[0] = towards_zero(old, <real>r.lr * l1 * <real>sqrt(b[0] + <real>r.eps) / <real>sqrt(a[0] + <real>r.eps))
-    elif Rule is Lion:                  # no step passes zero, and none leaves it against L1
-        if before * old < 0 or (before == 0 and g == 0):
+    elif Rule is Lion:                  # no step passes zero (or ends beside it by rounding), none leaves it against L1
+        if before * old < 0 or (old if old > 0 else -old) < <real>(NEAR * r.lr) or (before == 0 and g == 0):
             w[0] = 0
     elif Rule is ScheduleFreeSgd:
         proximal_z(w, a, <real>(r.lr * l1), <real>r.c, <real>r.beta)
     elif Rule is ScheduleFreeAdamw:
         proximal_z(w, a, <real>r.lr * l1 / (<real>sqrt(b[0] * <real>r.v_gain) + <real>r.eps), <real>r.c, <real>r.beta)
+
+
+cdef inline void proximal_ahead(Rule r, real l1, real g, real before, real *w, real *a, real *b, real *c) noexcept nogil:
+    """`proximal` where the next gradient may be long in coming: it acts on the point to which those so far would take w
+    if the root stayed as it is, by l1 times all that a gradient does in the end. If that is zero, w is, and rests."""
+    cdef real by
+    if Rule is Momentum or Rule is Nesterov:
+        by = <real>(r.mu / (1 - r.mu)) if Rule is Momentum else <real>(r.mu * r.mu / (1 - r.mu))
+        threshold(by, <real>(r.lr / (1 - r.mu)) * l1, w, a)
+    elif Rule is Adam or Rule is Adamax:
+        if Rule is Adam:
+            by = <real>sqrt(c[0] if r.amsgrad else b[0])
+        else:
+            by = b[0]
+        by = <real>r.gain / (by + <real>r.eps)
+        threshold(<real>(-r.beta_1 / (1 - r.beta_1)) * by, by * l1, w, a)
+    elif Rule is Nadam:
+        by = 1 / (<real>sqrt(b[0]) * <real>r.root_gain + <real>r.eps)
+        threshold(<real>(-r.m_gain * r.beta_1 / (1 - r.beta_1)) * by, <real>(r.m_gain + r.g_gain) * by * l1, w, a)
+    elif Rule is Rmsprop:
+        by = a[0]
+        if r.centered:
+            by -= c[0] * c[0]
+            by = by if by > 0 else <real>0
+        by = <real>(r.lr / (1 - r.mu)) * l1 / <real>sqrt(by + <real>r.eps)
+        if r.mu != 0:
+            threshold(<real>(-r.mu / (1 - r.mu)), by, w, b)
+        else:
+            w[0] = towards_zero(w[0], by)
+    else:                               # it does not move while it waits
+        proximal(r, l1, g, before, w, a, b, c)
+
+
+cdef inline void threshold(real way, real by, real *w, real *velocity) noexcept nogil:
+    """The soft threshold of w + way velocity."""
+    cdef real ahead = w[0] + way * velocity[0], left = towards_zero(ahead, by)
+    w[0] = w[0] + (left - ahead) if left != 0 else <real>0
+    velocity[0] = velocity[0] if left != 0 else <real>0
 
 
 cdef inline void proximal_z(real *y, real *z, real by, real c, real beta) noexcept nogil:
@@ -330,7 +375,11 @@ cdef inline void idle(Rule tag, const double *h, const double *table, Py_ssize_t
     elif Rule is Ftrl or Rule is FtrlPower:     # w is a function of the sums and of the last step's learning rate alone
         r = read(tag, h, now)
         w[0] = ftrl_weight(r, ftrl_root(r, a[0]), b[0])
-    elif Rule is Lion:                  # m keeps its sign, so that only the learning rates add up
+    elif Rule is Lion:
+        if h[5] > 0:
+            lion_idle_l1(h, table, first, last, w, a)
+            return
+        # m keeps its sign, so that only the learning rates add up.
         w[0] -= <real>((now[2] - table[WIDTH * first + 2]) * (<double>(a[0] > 0) - <double>(a[0] < 0)))
         a[0] = <real>(a[0] * row[6])
     elif Rule is ScheduleFreeSgd or Rule is ScheduleFreeAdamw:
@@ -422,3 +471,32 @@ cdef inline void nadam_idle(const double *h, const double *table, Py_ssize_t fir
     w[0] = <real>(p * shrinkage(h, table, stop, last))
     a[0] = <real>(a[0] * row[5])
     b[0] = <real>(b[0] * row[6])
+
+
+cdef inline void lion_idle_l1(const double *h, const double *table, Py_ssize_t first, Py_ssize_t last,
+                              real *w, real *a) noexcept nogil:
+    """Idle steps with L1 of strength h[5]: m nears l1 sign(w), so that |w| rises for a while at the most, then falls to
+    zero and rests. Rows of the table: [2] the sum of the learning rates, [6] the powers of beta_2."""
+    cdef Py_ssize_t turn = first, lo, hi
+    cdef double l1 = h[5], sign = 1 if w[0] > 0 else -1, x = sign * w[0], m = sign * a[0], low
+    if w[0] != 0:
+        if l1 + h[0] * (m - l1) < 0:    # step k rises while l1 + beta_1 (m - l1) beta_2^(k - 1) < 0
+            low = ceil(log(l1 / (h[0] * (l1 - m))) / log(h[1]))
+            turn = last if low >= last - first else first + max(<Py_ssize_t>1, <Py_ssize_t>low)
+            x += table[WIDTH * turn + 2] - table[WIDTH * first + 2]
+        low = x + table[WIDTH * turn + 2]
+        lo, hi = turn, last             # it is zero from the first step on at which the sum of the rates is `low`
+        if table[WIDTH * last + 2] + NEAR * table[WIDTH * last + 1] < low:
+            x = low - table[WIDTH * last + 2]
+        else:
+            x = 0
+            while hi - lo > 1:
+                turn = (lo + hi) // 2
+                if table[WIDTH * turn + 2] + NEAR * table[WIDTH * turn + 1] < low:
+                    lo = turn
+                else:
+                    hi = turn
+        m = l1 + (m - l1) * table[WIDTH * (hi - first) + 6]
+        first = hi
+    w[0] = <real>(sign * x) if x > 0 else <real>0
+    a[0] = <real>(sign * m * table[WIDTH * (last - first) + 6])

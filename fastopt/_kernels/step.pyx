@@ -51,10 +51,10 @@ def dense(int kind, const double[::1] hyper, tuple row, real[::1] w, const real[
         head = (LINE - <size_t>p[0] % LINE) % LINE // <Py_ssize_t>sizeof(real)
     with nogil:
         if head > 0:
-            update_all(kind, &hyper[0], scalars, p, &g[0], 0, l1, scalars[0], head)
+            update_all(kind, &hyper[0], scalars, p, &g[0], 0, l1, scalars[0], head, NULL)
             for i in range(MAX_SLOTS + 1):
                 p[i] += head
-        update_all(kind, &hyper[0], scalars, p, &g[0] + head, 0, l1, scalars[0], n - head)
+        update_all(kind, &hyper[0], scalars, p, &g[0] + head, 0, l1, scalars[0], n - head, NULL)
 
 
 # By the arrays' dtype: cheaper to call than `dense`, which has to find out.
@@ -97,4 +97,4 @@ def sparse(int kind, const double[::1] hyper, const double[::1] row, const int64
         for k in range(columns.shape[0]):
             for s in range(MAX_SLOTS + 1):
                 q[s] = p[s] + columns[k]
-            update_all(kind, &hyper[0], &row[0], q, &g[k], 0, 0, row[0], 1)
+            update_all(kind, &hyper[0], &row[0], q, &g[k], 0, 0, row[0], 1, NULL)

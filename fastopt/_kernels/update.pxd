@@ -9,7 +9,8 @@ from fastopt._kernels.portable cimport real
 from fastopt._kernels.rule cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, FTRL, FTRL_POWER, LION, MOMENTUM, NADAM,
                                     NESTEROV, RMSPROP, SCHEDULE_FREE_SGD, SGD, Adadelta, Adagrad, Adam, Adamax, Ftrl,
                                     FtrlPower, Lion, Momentum, Nadam, Nesterov, Rmsprop, Rule, ScheduleFreeAdamw,
-                                    ScheduleFreeSgd, Sgd, advance, idle, proximal, read, with_l1)
+                                    ScheduleFreeSgd, Sgd, advance, idle, proximal, proximal_ahead, read,
+                                    with_l1)
 
 
 cdef inline void copy_slots(Rule r, const real *a, const real *b, real *to_a, real *to_b) noexcept nogil:
@@ -22,8 +23,9 @@ cdef inline void copy_slots(Rule r, const real *a, const real *b, real *to_a, re
 
 
 cdef inline void rule_all(Rule tag, const double *hyper, const double *row, real **p, const real *g,
-                          double l2, double l1, double keep, Py_ssize_t n) noexcept nogil:
-    """One step of n coordinates with gradient g + l2 w, after w's decoupled decay by the factor `keep`; then L1."""
+                          double l2, double l1, double keep, Py_ssize_t n, const real *own) noexcept nogil:
+    """One step of n coordinates with gradient g + l2 w, after w's decoupled decay by the factor `keep`; then L1, where
+    there is `own` of own[j] times the strength for coordinates that will wait."""
     cdef Py_ssize_t j
     cdef Rule r = read(tag, hyper, row)
     cdef real *w = p[0]
@@ -46,7 +48,10 @@ cdef inline void rule_all(Rule tag, const double *hyper, const double *row, real
             gj = with_l1(r, <real>l1, before, g[j] + <real>l2 * before)
             wj = before * <real>keep
             advance(r, &wj, gj, &aj, q, &c[j])
-            proximal(r, <real>l1, gj, before, &wj, &aj, q, &c[j])
+            if own != NULL:
+                proximal_ahead(r, <real>l1 * own[j], gj, before, &wj, &aj, q, &c[j])
+            else:
+                proximal(r, <real>l1, gj, before, &wj, &aj, q, &c[j])
             copy_slots(r, &aj, &bj, &a[j], &b[j])
             w[j] = wj
         return
@@ -65,7 +70,7 @@ cdef inline void rule_all(Rule tag, const double *hyper, const double *row, real
 
 
 cdef inline void update_all(int kind, const double *hyper, const double *row, real **p, const real *g,
-                            double l2, double l1, double keep, Py_ssize_t n) noexcept nogil:
+                            double l2, double l1, double keep, Py_ssize_t n, const real *own) noexcept nogil:
     cdef Sgd sgd
     cdef Momentum momentum
     cdef Nesterov nesterov
@@ -81,33 +86,33 @@ cdef inline void update_all(int kind, const double *hyper, const double *row, re
     cdef ScheduleFreeSgd schedule_free_sgd
     cdef ScheduleFreeAdamw schedule_free_adamw
     if kind == SGD:
-        rule_all(sgd, hyper, row, p, g, l2, l1, keep, n)
+        rule_all(sgd, hyper, row, p, g, l2, l1, keep, n, own)
     elif kind == MOMENTUM:
-        rule_all(momentum, hyper, row, p, g, l2, l1, keep, n)
+        rule_all(momentum, hyper, row, p, g, l2, l1, keep, n, own)
     elif kind == NESTEROV:
-        rule_all(nesterov, hyper, row, p, g, l2, l1, keep, n)
+        rule_all(nesterov, hyper, row, p, g, l2, l1, keep, n, own)
     elif kind == ADAGRAD:
-        rule_all(adagrad, hyper, row, p, g, l2, l1, keep, n)
+        rule_all(adagrad, hyper, row, p, g, l2, l1, keep, n, own)
     elif kind == RMSPROP:
-        rule_all(rmsprop, hyper, row, p, g, l2, l1, keep, n)
+        rule_all(rmsprop, hyper, row, p, g, l2, l1, keep, n, own)
     elif kind == ADAM:
-        rule_all(adam, hyper, row, p, g, l2, l1, keep, n)
+        rule_all(adam, hyper, row, p, g, l2, l1, keep, n, own)
     elif kind == NADAM:
-        rule_all(nadam, hyper, row, p, g, l2, l1, keep, n)
+        rule_all(nadam, hyper, row, p, g, l2, l1, keep, n, own)
     elif kind == ADAMAX:
-        rule_all(adamax, hyper, row, p, g, l2, l1, keep, n)
+        rule_all(adamax, hyper, row, p, g, l2, l1, keep, n, own)
     elif kind == ADADELTA:
-        rule_all(adadelta, hyper, row, p, g, l2, l1, keep, n)
+        rule_all(adadelta, hyper, row, p, g, l2, l1, keep, n, own)
     elif kind == FTRL:
-        rule_all(ftrl, hyper, row, p, g, l2, l1, keep, n)
+        rule_all(ftrl, hyper, row, p, g, l2, l1, keep, n, own)
     elif kind == FTRL_POWER:
-        rule_all(ftrl_power, hyper, row, p, g, l2, l1, keep, n)
+        rule_all(ftrl_power, hyper, row, p, g, l2, l1, keep, n, own)
     elif kind == LION:
-        rule_all(lion, hyper, row, p, g, l2, l1, keep, n)
+        rule_all(lion, hyper, row, p, g, l2, l1, keep, n, own)
     elif kind == SCHEDULE_FREE_SGD:
-        rule_all(schedule_free_sgd, hyper, row, p, g, l2, l1, keep, n)
+        rule_all(schedule_free_sgd, hyper, row, p, g, l2, l1, keep, n, own)
     else:
-        rule_all(schedule_free_adamw, hyper, row, p, g, l2, l1, keep, n)
+        rule_all(schedule_free_adamw, hyper, row, p, g, l2, l1, keep, n, own)
 
 
 cdef inline void idle_each(Rule tag, const double *hyper, const double *table, Py_ssize_t step, const int64_t *columns,

@@ -163,9 +163,10 @@ class Epochs:
             self._may_wait = False
         # FTRL has L1 in its own formula: its step t has t times the strength of one step.
         self._ftrl = optimizer._kernel.startswith("ftrl")
-        if objective.l1 and not optimizer.l1_waits:
-            self._may_wait = False
-        l2, l1s, touched = np.empty(0), np.empty(0), np.empty(0, np.intp)
+        # Penalties of columns that wait: at the touches alone, by the inverse share of batches that touch them.
+        weighs_l2 = self._may_wait and objective.l2 > 0 and not optimizer.exact_l2
+        weighs_l1 = self._may_wait and objective.l1 > 0 and not optimizer.exact_l1
+        inverse_shares, touched = np.empty(0), np.empty(0, np.intp)
         first, local = np.empty(0, np.int32), np.empty(0, np.int32)
         K = objective.n_outputs
         if self._may_wait:
@@ -175,14 +176,13 @@ class Epochs:
             touched, first = np.empty(most, np.intp), np.empty(most * K, np.int32)
             local = np.empty(max(1, entries), np.int32)  # the kernels take the address of the first element
             self._small = lines(SLOTS + 3, most * K, design.dtype)
-            share = touch_shares(design.column_counts, n, self.batch_size)
-            if objective.l2 and not optimizer.exact_l2:
-                l2 = np.divide(objective.l2, share, out=np.zeros(d), where=share > 0)
-            if objective.l1 and not self._ftrl:
-                l1s = np.divide(objective.l1, share, out=np.zeros(d), where=share > 0)
-            if len(l2) or objective.l1:
+            weighs = weighs_l2 or weighs_l1
+            if weighs:
+                share = touch_shares(design.column_counts, n, self.batch_size)
+                inverse_shares = np.divide(1.0, share, out=np.zeros(d), where=share > 0)
+            if weighs:
                 self.w[:d][design.column_counts == 0] = 0  # never touched: its minimiser is zero
-            self._records = records(d, (len(optimizer.slots) + 1) * K + bool(len(l2)) + 1, design.dtype)
+            self._records = records(d, (len(optimizer.slots) + 1) * K + weighs + 1, design.dtype)
         weights = objective.weights
         if around is not None and around.raw_weights:
             weights = objective.sample_weight.ravel()
@@ -193,8 +193,7 @@ class Epochs:
         self._scores = np.empty((1 if self.full else self.batch_size, objective.n_outputs), dtype=design.dtype)
         self._plan = plan.Plan(
             objective.kernel_loss, objective.loss.parameter, objective.l2, objective.y.ravel(), weights, d,
-            K, objective.fit_intercept, self.batch_size, l2, touched, first, local,
-            design.distinct,
+            K, objective.fit_intercept, self.batch_size, touched, first, local, design.distinct,
         )  # fmt: skip
         slot_rows = np.zeros(SLOTS + 1, np.intp)  # 0: an unused slot aliases w
         for i, position in enumerate(optimizer._positions):
@@ -204,7 +203,7 @@ class Epochs:
             RULES[optimizer._kernel], replace(optimizer, weight_decay=None)._hyper_array, slot_rows, not plain_sgd,
             optimizer.clipnorm or np.inf, optimizer.clipvalue or np.inf, *ema,
         )  # fmt: skip
-        self._plan.shrink_by(0.0 if self._ftrl else objective.l1, l1s)
+        self._plan.shrink_by(0.0 if self._ftrl else objective.l1, inverse_shares, weighs_l2, weighs_l1)
         if around is not None:
             self._prepare(around)
 
@@ -366,8 +365,8 @@ class Epochs:
         self.state["t"] = t
 
     def _with_l1(self, hyper: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The rule's hyperparameters for penalised coordinates: FTRL's with L1 for each step."""
-        if not (self._ftrl and self.objective.l1):
+        """The rule's hyperparameters for penalised coordinates: with L1 where its own formulas have it."""
+        if not (self.optimizer.exact_l1 and self.objective.l1):
             return hyper
         hyper = hyper.copy()
         hyper[5] = self.objective.l1
