@@ -635,7 +635,8 @@ class Adam(_Moments):
     (1 - beta_1) and by 3-node Gauss quadrature after (relative error under 1e-7 of the motion); AMSGrad by tabulated
     sums, to rounding. With L2 the touched coordinates alone are shrunk, each with alpha over the share of batches
     that touch it: the expected step is the gradient of F, the minimiser is the same, the iterates are not those of
-    the dense algorithm. So is L1, by a soft threshold of the point to which m would take w (docs/sparse_steps.md).
+    the dense algorithm. So is L1, by a soft threshold of the point to which m would take w
+    (`fastopt.reference.waiting_step`).
 
     References
     ----------

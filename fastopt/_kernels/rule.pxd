@@ -258,7 +258,8 @@ cdef inline void proximal(Rule r, real l1, real g, real before, real *w, real *a
         proximal_z(w, a, <real>r.lr * l1 / (<real>sqrt(b[0] * <real>r.v_gain) + <real>r.eps), <real>r.c, <real>r.beta)
 
 
-cdef inline void proximal_ahead(Rule r, real l1, real g, real before, real *w, real *a, real *b, real *c) noexcept nogil:
+cdef inline void proximal_ahead(Rule r, real l1, real g, real before, real *w, real *a, real *b,
+                                real *c) noexcept nogil:
     """`proximal` where the next gradient may be long in coming: it acts on the point to which those so far would take w
     if the root stayed as it is, by l1 times all that a gradient does in the end. If that is zero, w is, and rests."""
     cdef real by
