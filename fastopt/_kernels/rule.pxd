@@ -207,10 +207,11 @@ cdef inline real towards_zero(real x, real by) noexcept nogil:
 cdef inline real with_l1(Rule r, real l1, real w, real g) noexcept nogil:
     """The gradient that `advance` takes where there is L1: g, and for Lion, whose steps have one size whatever the
     gradient's, the subgradient of least norm."""
+    cdef real least
     if Rule is Lion:
-        if w == 0:
-            return towards_zero(g, l1)
-        return g + l1 if w > 0 else g - l1
+        least = towards_zero(g, l1)
+        g += l1 * (<real>(w > 0) - <real>(w < 0))
+        return g if w != 0 else least
     return g
 
 
@@ -250,8 +251,11 @@ cdef inline void proximal(Rule r, real l1, real g, real before, real *w, real *a
     elif Rule is Adadelta:
         w[0] = towards_zero(old, <real>r.lr * l1 * <real>sqrt(b[0] + <real>r.eps) / <real>sqrt(a[0] + <real>r.eps))
     elif Rule is Lion:                  # no step passes zero (or ends beside it by rounding), none leaves it against L1
-        if before * old < 0 or (old if old > 0 else -old) < <real>(NEAR * r.lr) or (before == 0 and g == 0):
-            w[0] = 0
+        v = old if old > 0 else -old
+        old = <real>0 if before * old < 0 else old
+        old = <real>0 if v < <real>(NEAR * r.lr) else old
+        x = before if before > 0 else -before
+        w[0] = <real>0 if x + (g if g > 0 else -g) == 0 else old
     elif Rule is ScheduleFreeSgd:
         proximal_z(w, a, <real>(r.lr * l1), <real>r.c, <real>r.beta)
     elif Rule is ScheduleFreeAdamw:

@@ -33,27 +33,22 @@ cdef inline void rule_all(Rule tag, const double *hyper, const double *row, real
     cdef real *b = p[2]
     cdef real *c = p[3]
     cdef real *q
-    cdef real gj, before, wj, aj = 0, bj = 0
+    cdef real gj, wj, aj = 0, bj = 0
     # A coordinate is read before any of it is written: where arrays begin at the same place of a page, as large ones of
     # NumPy do, a load waits for an earlier store to the same place of another array. Slots that only some settings have
     # stay where they are: conditional copies of them would keep the loop from being vectorised.
     if l1 > 0:
-        for j in range(n):
-            before = w[j]
-            copy_slots(r, &a[j], &b[j], &aj, &bj)
-            if Rule is Rmsprop:
-                q = &b[j]
-            else:
-                q = &bj
-            gj = with_l1(r, <real>l1, before, g[j] + <real>l2 * before)
-            wj = before * <real>keep
-            advance(r, &wj, gj, &aj, q, &c[j])
-            if own != NULL:
-                proximal_ahead(r, <real>l1 * own[j], gj, before, &wj, &aj, q, &c[j])
-            else:
-                proximal(r, <real>l1, gj, before, &wj, &aj, q, &c[j])
-            copy_slots(r, &aj, &bj, &a[j], &b[j])
-            w[j] = wj
+        if Rule is Adam:
+            if not r.amsgrad:
+                r.amsgrad = False       # constant, so that the loop is free of c, which is w then: else no vectors
+                rule_l1(r, p, g, <real>l2, <real>l1, <real>keep, n, own)
+                return
+        elif Rule is Rmsprop:
+            if not r.centered and r.mu == 0:
+                r.centered, r.mu = False, 0
+                rule_l1(r, p, g, <real>l2, <real>l1, <real>keep, n, own)
+                return
+        rule_l1(r, p, g, <real>l2, <real>l1, <real>keep, n, own)
         return
     for j in range(n):
         wj = w[j]
@@ -65,6 +60,34 @@ cdef inline void rule_all(Rule tag, const double *hyper, const double *row, real
         gj = g[j] + <real>l2 * wj
         wj *= <real>keep
         advance(r, &wj, gj, &aj, q, &c[j])
+        copy_slots(r, &aj, &bj, &a[j], &b[j])
+        w[j] = wj
+
+
+cdef inline void rule_l1(Rule r, real **p, const real *g, real l2, real l1, real keep, Py_ssize_t n,
+                         const real *own) noexcept nogil:
+    """`rule_all` with L1."""
+    cdef Py_ssize_t j
+    cdef real *w = p[0]
+    cdef real *a = p[1]
+    cdef real *b = p[2]
+    cdef real *c = p[3]
+    cdef real *q
+    cdef real gj, before, wj, aj = 0, bj = 0
+    for j in range(n):
+        before = w[j]
+        copy_slots(r, &a[j], &b[j], &aj, &bj)
+        if Rule is Rmsprop:
+            q = &b[j]
+        else:
+            q = &bj
+        gj = with_l1(r, l1, before, g[j] + l2 * before)
+        wj = before * keep
+        advance(r, &wj, gj, &aj, q, &c[j])
+        if own != NULL:
+            proximal_ahead(r, l1 * own[j], gj, before, &wj, &aj, q, &c[j])
+        else:
+            proximal(r, l1, gj, before, &wj, &aj, q, &c[j])
         copy_slots(r, &aj, &bj, &a[j], &b[j])
         w[j] = wj
 
