@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import operator
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +14,11 @@ from numpy.typing import DTypeLike, NDArray
 from scipy.sparse import csr_array
 
 from fastopt._design import Design
-from fastopt._kernels import passes
+from fastopt._kernels import curvature, passes
 from fastopt._kernels.plan import LOSSES as KERNEL_LOSSES
 from fastopt._kernels.terms import BLOCK as BLOCK_ROWS
 from fastopt._kernels.terms import Terms
-from fastopt._memory import lines
+from fastopt._memory import LINE, lines
 from fastopt._parallel import in_order, threads
 from fastopt._validation import check_choice, check_real
 from fastopt.losses import LOSSES, Loss
@@ -31,6 +34,8 @@ RUN = 16
 MOST_COPIED = 8_000_000
 #: Bytes of a block of rows that BLAS multiplies at once, so that it stays in the second-level cache, and rows at least.
 BLOCK, LEAST_ROWS = 320_000, 160
+#: Parameters up to which the products of dense rows are fastest without BLAS.
+FEW = 128
 
 
 class Objective:
@@ -211,6 +216,35 @@ class Objective:
         g[: penalised.size] += self.penalty.gradient(penalised)
         return value, g.reshape(np.shape(w))
 
+    def step_length(self, w: NDArray[Any], v: NDArray[Any], slope: float) -> float:
+        """About the t > 0 that minimises ``F(w + t v)``, F without its L1 part; `slope` is that of F along v at w.
+
+        Newton's method in t, from t = 1 until the slope is a fifth of `slope` and one step more. It reads X twice, for
+        the raw predictions of w and v, and for each trial these alone.
+        """
+        z, dz = self.raw_prediction(w), self.raw_prediction(v)
+        start, by = self._penalised(w), self._penalised(v)
+        slope_l2, bend_l2 = self.l2 * float(np.vdot(start, by)), self.l2 * float(np.vdot(by, by))
+        shares, room = self.design.shares(self.n_outputs), (2, BLOCK_ROWS * self._terms.width)
+        t = 1.0
+        for _ in range(10):
+            along = functools.partial(self._along, z, dz, t, shares, room)
+            firsts, seconds = zip(*in_order(along, len(shares), self.n_jobs), strict=True)
+            first = sum(firsts) / self.n_samples + slope_l2 + t * bend_l2
+            second = sum(seconds) / self.n_samples + bend_l2
+            if not (math.isfinite(first) and second > 0):
+                break
+            t = min(max(t - first / second, t / 4), 4 * t)
+            if abs(first) <= 0.2 * abs(slope):
+                break
+        return t
+
+    def _along(
+        self, z: Float64, dz: Float64, t: float, shares: list[tuple[int, int]], room: tuple[int, int], share: int
+    ) -> tuple[float, float]:
+        """The first two derivatives in t of a share's sum of losses at raw predictions ``z + t dz``."""
+        return curvature.along(self._terms, z, dz, t, np.empty(room), *shares[share])
+
     def hessian_product(self, w: NDArray[Any], v: NDArray[Any]) -> Float64:
         """Hessian of F at w, times v."""
         wv = self._packed(w), self._packed(v)
@@ -224,15 +258,44 @@ class Objective:
     def hessian(self, w: NDArray[Any], dtype: DTypeLike | None = None) -> Float64:
         """Hessian of F (with L1, of its smooth part) at w, (size, size) for parameters flat.
 
-        By BLAS, O(n size^2) work: for few columns. Products are of `dtype` (None: X's own), over blocks of rows; their
-        sums are float64.
+        O(n size^2) work: for few columns. Products are of `dtype` (None: X's own), over blocks of rows; their sums are
+        float64.
         """
         width, K = self.shape
         z = self.raw_prediction(w)
-        passes.curvatures(self._terms, z, 0, self.n_samples)
+        curvature.curvatures(self._terms, z, 0, self.n_samples)
+        kind = np.dtype(dtype or self.design.dtype)
+        if K == 1 and width <= FEW and not self.design.sparse and kind == self.design.dtype:
+            H = self._gram(np.sqrt(z[:, 0]))
+        else:
+            H = self._products(z, kind)
+        H /= self.n_samples
+        H.reshape(-1)[: self.n_features * K * len(H) : len(H) + 1] += self.l2
+        return H
+
+    def _gram(self, factors: Float64) -> Float64:
+        """The sum of ``x x'`` over all rows x of (X, 1), the ones for the intercept, each times its factor."""
+        width, dtype = self.shape[0], self.design.dtype
+        line = LINE // dtype.itemsize
+        size, effort = -(-width // line) * line, -(-width // 16)  # of 16 columns: that of a pass
+        shares = self.design.shares(effort, size**2)
+
+        def add(share: int) -> Float64:
+            sums, work = np.zeros((size, size)), lines(BLOCK_ROWS + 1, size, dtype).reshape(-1)
+            for start, stop in self.design.pieces(effort, shares[share]):
+                curvature.gram(self.design.values, factors, sums, work, start, stop)
+            return sums
+
+        sums = functools.reduce(operator.iadd, in_order(add, len(shares), self.n_jobs))
+        H = np.empty((width, width))
+        curvature.symmetric(sums, H)
+        return H
+
+    def _products(self, z: Float64, kind: np.dtype[Any]) -> Float64:
+        """The sum of the losses' Hessians by BLAS, from their second derivatives, or softmax's probabilities."""
+        width, K = self.shape
         total = np.zeros((width, K, width, K))
         flat = total.reshape(width * K, width * K)
-        kind = np.dtype(dtype or self.design.dtype)
         height = min(self.n_samples, max(LEAST_ROWS, BLOCK // (kind.itemsize * width * K)))
         buffer = np.empty((height, width), kind)  # fresh memory would cost more than its filling
         softmax = self.loss.targets == "multiclass"
@@ -254,8 +317,6 @@ class Objective:
             scaled = self._scaled_rows(rows, roots[rows], buffer)
             both = (scaled[:, :, None] * z[rows, None, :].astype(scaled.dtype)).reshape(len(scaled), -1)
             flat -= both.T @ both
-        flat /= self.n_samples
-        flat.reshape(-1)[: self.n_features * K * len(flat) : len(flat) + 1] += self.l2
         return flat
 
     def column_moments(self) -> tuple[Float64, Float64]:

@@ -51,6 +51,67 @@ def test_hessian_in_blocks_and_in_float32(n_outputs, monkeypatch):
     assert_close(whole, approx_fprime(w.ravel(), lambda v: F.gradient(v)), 1e-5)
 
 
+@pytest.mark.parametrize("d", [1, 7, 8, 15, 16, 17, 31, 127, 128])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_hessian_of_any_width(d, fit_intercept, dtype, monkeypatch):
+    """Panels that are full, and that are not; on either side of the width from which on BLAS multiplies; in shares."""
+    rng = np.random.default_rng(d)
+    n, alpha, s = 333, 0.1, rng.random(333)
+    room = rng.standard_normal((n, d + 3)).astype(dtype)
+    F = Objective(
+        Design.from_array(room[:, 1 : d + 1]), rng.choice([-1.0, 1.0], n), alpha=alpha, sample_weight=s,
+        fit_intercept=fit_intercept,
+    )  # fmt: skip
+    w = rng.standard_normal(F.shape) / d
+    X = np.hstack([F.design.values, np.ones((n, int(fit_intercept)))]).astype(np.float64)
+    p = 1 / (1 + np.exp(-X @ w[:, 0]))
+    H = (X.T * (s / s.sum() * p * (1 - p))) @ X + alpha * np.diag([1.0] * d + [0.0] * fit_intercept)
+    tolerance = 1e-13 if dtype == np.float64 else 1e-6
+    assert_close(F.hessian(w), H, tolerance)
+    monkeypatch.setattr("fastopt._design.SHARE", 100)
+    shared = F.hessian(w)
+    assert_close(shared, H, tolerance)
+    F.n_jobs = 2
+    np.testing.assert_array_equal(F.hessian(w), shared)
+
+
+@pytest.mark.parametrize("loss", SMOOTH)
+@pytest.mark.parametrize("layout", ["dense", "csr32"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 20.0])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_step_length(loss, layout, weighted, scale, outputs, monkeypatch):
+    """The slope of the reference's F there is little beside the one at the start, however long the direction is."""
+    p = problem(loss, layout, weighted=weighted, outputs=1 if loss == "multinomial" else outputs)
+    F, rng = p.objective(alpha=0.3), np.random.default_rng(0)
+    w = rng.standard_normal(p.shape)
+    v = -scale * F.gradient(w)
+
+    def slope(t):
+        return np.vdot(reference.gradient(p.dense, p.y, w + t * v, alpha=0.3, **p.terms), v)
+
+    t = F.step_length(w, v, slope(0))
+    assert t > 0
+    assert abs(slope(t)) <= 0.1 * abs(slope(0))
+    monkeypatch.setattr("fastopt._design.SHARE", 10)
+    assert F.step_length(w, v, slope(0)) == pytest.approx(t, rel=1e-10)
+
+
+def test_few_steps_where_whole_ones_are_too_short():
+    """Nearly separable: the whole steps of Newton's method are known to cover a unit of the margin each."""
+    F = logistic(n=400, alpha=1e-4)
+    F.y[:] = np.sign(F.raw_prediction(np.arange(1.0, 8.0)[:, None])[:, 0])  # the kernels read the same array
+    X, w, steps = np.hstack([F.design.values, np.ones((400, 1))]), np.zeros(7), 0
+    while np.linalg.norm(g := F.gradient(w)) > 1e-6:
+        p = 1 / (1 + np.exp(-X @ w))
+        w = w - np.linalg.solve((X.T * p * (1 - p)) @ X / 400 + np.diag([1e-4] * 6 + [0]), g)
+        steps += 1
+    result = newton(F, F.zeros(), tol=1e-6, max_iter=50)
+    assert result.stop_reason == "tol"
+    assert result.n_iter <= steps - 2
+    assert_close(result.w.ravel(), w, 1e-4)
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 def test_column_moments(sparse, dtype):
     p = problem("log_loss", "csr32" if sparse else "dense", dtype, weighted=True)

@@ -6,10 +6,9 @@ block is still in the first-level cache when it is read again; `work` is the cal
 and losses, two rows of BLOCK width numbers.
 """
 from fastopt._kernels.exponential cimport exp, log1p
-from fastopt._kernels.loss cimport MULTINOMIAL, curvatures_of, softmax
 from fastopt._kernels.portable cimport index, real
 from fastopt._kernels.terms cimport (MOST, Terms, curve, dense_add, dense_scores, height, losses, sparse_add,
-                                     sparse_scores, weigh)
+                                     sparse_scores)
 
 
 def dense_loss(Terms t, const real[:, :] X, const double[::1] w, double[::1] g, double[:, ::1] work,
@@ -106,20 +105,6 @@ def logarithm(double[::1] x):
     cdef Py_ssize_t k
     for k in range(x.shape[0]):
         x[k] = log1p(x[k])
-
-
-def curvatures(Terms t, double[:, ::1] z, Py_ssize_t start, Py_ssize_t stop):
-    """Raw predictions become the weighted second derivatives of the losses; with softmax, the probabilities."""
-    cdef Py_ssize_t row, K = t.n_outputs
-    with nogil:
-        if t.loss == MULTINOMIAL:
-            for row in range(start, stop):
-                softmax(&z[row, 0], K, 0)
-                z[row, 0] += 1
-        elif start < stop:
-            for row in range(start, stop):
-                curvatures_of(t.loss, t.loss_parameter, K, &t.y[row * K], &z[row, 0])
-            weigh(t, start, stop - start, &z[start, 0], K)
 
 
 def dense_moments(Terms t, const real[:, :] X, double[:, ::1] moments, Py_ssize_t start, Py_ssize_t stop):

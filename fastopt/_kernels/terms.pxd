@@ -55,6 +55,20 @@ cdef inline double losses(Terms t, Py_ssize_t start, Py_ssize_t b, double *z, do
     return total
 
 
+cdef inline void slopes(Terms t, Py_ssize_t start, Py_ssize_t b, double *z) noexcept nogil:
+    """The raw predictions of rows start .. start + b - 1 become the losses' weighted slopes."""
+    cdef Py_ssize_t i, K = t.n_outputs
+    if t.loss == MULTINOMIAL:
+        for i in range(b):
+            softmax(z + i * t.width, K, <Py_ssize_t>t.y[start + i])
+    elif K == 1:
+        slopes_of(t.loss, t.loss_parameter, b, &t.y[start], z)
+    else:
+        for i in range(b):
+            slopes_of(t.loss, t.loss_parameter, K, &t.y[(start + i) * K], z + i * t.width)
+    weigh(t, start, b, z, t.width)
+
+
 cdef inline void weigh(Terms t, Py_ssize_t start, Py_ssize_t b, double *z, Py_ssize_t width) noexcept nogil:
     """A block's slopes or curvatures, times the rows' weights."""
     cdef Py_ssize_t i, c, K = t.n_outputs
@@ -96,8 +110,11 @@ cdef inline void curve(Terms t, Py_ssize_t start, Py_ssize_t b, double *z, doubl
     cdef Py_ssize_t i, c, K = t.n_outputs
     cdef double mean
     if t.loss != MULTINOMIAL:
-        for i in range(b):
-            curvatures_of(t.loss, t.loss_parameter, K, &t.y[(start + i) * K], z + i * t.width)
+        if K == 1:
+            curvatures_of(t.loss, t.loss_parameter, b, &t.y[start], z)
+        else:
+            for i in range(b):
+                curvatures_of(t.loss, t.loss_parameter, K, &t.y[(start + i) * K], z + i * t.width)
         for i in range(b * t.width):
             u[i] *= z[i]
     else:                               # (diag(p) - p p') u

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,10 @@ GROWTH = 8
 ROWS_PER_PARAMETER = 4
 #: A step is slow if it leaves more than this part of the Newton decrement (squared): curvature is renewed.
 SLOW = 0.02
-#: A whole step with the Hessian of its start that leaves more than this is due to rounding (far away it leaves 1/e^2).
+#: A step that should lower F by half of this part of it starts far from the minimum: its length is searched for.
+FAR = 0.02
+#: A step of length 0.5 to 1.5 with the Hessian of its start that leaves more than this is due to rounding (far away a
+#: whole one leaves 1/e^2).
 HOPELESS = 0.3
 #: Differences of F below this part of it are rounding.
 ROUNDING = 1e-13
@@ -38,8 +42,8 @@ def newton(
 
     g is F's gradient over all the data, by which it also stops, so that a step costs one pass; H is the Hessian of an
     earlier point on a sample of the rows, renewed when a step was slow, each time on four times as many rows, in the
-    end on all. t is halved until F falls (Armijo's rule). From w = 0 the first steps minimise F of samples that grow
-    eightfold.
+    end on all. t is 1 near the minimum; farther away, where whole steps are too short, it minimises F along the step.
+    It is halved until F falls (Armijo's rule). From w = 0 the first steps minimise F of samples that grow eightfold.
 
     H is factorised with its diagonal scaled to one, so that columns of any scale will do, and with a ridge as small
     as rounding allows where it is singular. Its products are of X's type, their sums float64; where float32 is not
@@ -181,6 +185,8 @@ class Descent:
         """One step down, with better curvature if need be; False if there is none at this precision."""
         while True:
             decrement, t = self.decrement, 1.0
+            if decrement > FAR * abs(self.value):
+                t = self.objective.step_length(self.w, self.direction, -decrement)
             tries = 30 if self.curvature.point is self.w else 2
             while decrement > 0 and tries and self.value < math.inf:
                 w = self._next(t, decrement)
@@ -192,8 +198,8 @@ class Descent:
                     if value <= self.value - noise or left < decrement:
                         fresh = self.curvature.point is self.w and self.curvature.n_samples == self.objective.n_samples
                         self.w, self.value, self.gradient, self._direction = w, value, gradient, following
-                        if t < 1 or left > SLOW * decrement:
-                            self.renew(finer=fresh and t == 1 and left > HOPELESS * decrement)
+                        if t != 1 or left > SLOW * decrement:
+                            self.renew(finer=fresh and 0.5 < t < 1.5 and left > HOPELESS * decrement)
                         return True
                     break
                 t, tries = t / 2, tries - 1
@@ -229,7 +235,7 @@ class Descent:
 
 
 class Curvature:
-    """The factorised Hessian at a point, on some of an objective's rows.
+    """The factorised Hessian at a point, on some of an objective's rows; made when it is first needed.
 
     `rows_of` are the samples' sizes: of the one that the objective itself is, if it is one, and of the one of it.
     """
@@ -237,28 +243,41 @@ class Curvature:
     def __init__(
         self, objective: Objective, point: Float64, rows: int, dtype: DTypeLike, sample_of: Sequence[int] = ()
     ) -> None:
-        self.point, self.dtype, self.rows_of = point, np.dtype(dtype), (*sample_of, rows)
-        sample = objective if rows >= objective.n_samples else objective.sample(rows)
-        self.n_samples = sample.n_samples
+        self.objective, self.point, self.dtype, self.rows_of = objective, point, np.dtype(dtype), (*sample_of, rows)
+
+    @cached_property
+    def sample(self) -> Objective:
+        """The objective of the rows that the Hessian is made of."""
+        rows = self.rows_of[-1]
+        return self.objective if rows >= self.objective.n_samples else self.objective.sample(rows)
+
+    @property
+    def n_samples(self) -> int:
+        """Rows that the Hessian is made of."""
+        return self.sample.n_samples
+
+    @cached_property
+    def _factors(self) -> tuple[Float64, Float64, Callable[[Float64], Float64]]:
+        """The scale that makes H's diagonal one, H so scaled, and v -> H^-1 v for it."""
         with np.errstate(over="ignore", invalid="ignore"):
-            H = sample.hessian(point, dtype)
-            _fill_null_space(objective, H)
+            H = self.sample.hessian(self.point, self.dtype)
+            _fill_null_space(self.objective, H)
             diagonal = H.diagonal()
-            self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
-            H *= self.scale[:, None] * self.scale
-        self._scaled = H
-        self._solve = _factor(H, float(np.finfo(self.dtype.type).eps))
+            scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+            H *= scale[:, None] * scale
+            return scale, H, _factor(H, float(np.finfo(self.dtype.type).eps))
 
     def square(self, v: Float64) -> float:
         """``v' H v``."""
-        scaled = v.reshape(-1) / self.scale
-        return float(scaled @ self._scaled @ scaled)
+        scale, H, _ = self._factors
+        scaled = v.reshape(-1) / scale
+        return float(scaled @ H @ scaled)
 
     def solve(self, g: Float64) -> Float64:
         """``H^-1 g``; the diagonal alone where H has no factors."""
+        scale, _, solve = self._factors
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is no direction
-            scaled = self.scale * g.reshape(-1)
-            return np.asarray(self.scale * self._solve(scaled)).reshape(g.shape)
+            return np.asarray(scale * solve(scale * g.reshape(-1))).reshape(g.shape)
 
 
 def _fill_null_space(objective: Objective, H: Float64) -> None:
