@@ -102,6 +102,18 @@ def test_iterates_are_scikit_learns(kind, loss, schedule, penalty):
 
 
 @IGNORE
+@pytest.mark.parametrize("penalty", ["l1", "elasticnet"])
+@pytest.mark.parametrize("loss", ["hinge", "perceptron"])
+@pytest.mark.parametrize("alpha", [1e-3, 0.01, 0.1])
+def test_stops_by_scikit_learns_norms(alpha, loss, penalty):
+    """Which L1 does not change while no row moves the output, at the end of an epoch and on into the next."""
+    X, y = load_iris(return_X_y=True)
+    X, order = scale(X), np.random.default_rng(0).permutation(len(y))
+    ours, peer = pairs("multiclass", loss=loss, penalty=penalty, alpha=alpha, shuffle=False)
+    assert_same_model(ours.fit(X[order], y[order]), peer.fit(X[order], y[order]))
+
+
+@IGNORE
 @KINDS
 @pytest.mark.parametrize("schedule", ["optimal", "constant", "adaptive"])
 @pytest.mark.parametrize("average", [False, True, 300])

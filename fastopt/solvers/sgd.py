@@ -270,7 +270,7 @@ def sgd(
     began, n_outputs = time.perf_counter(), start.w.shape[1]
     active = [_Group(outputs, c, settings, start.w[:, c], _columns(start.state, c), start.scale) for c in groups]
     epochs = active[0].epochs
-    arrays = {key: np.zeros_like(start.w) for key, value in epochs.state.items() if isinstance(value, np.ndarray)}
+    arrays = {k: np.zeros((len(v), n_outputs), v.dtype) for k, v in epochs.state.items() if isinstance(v, np.ndarray)}
     result = Descent(start.w.copy(), arrays)
     if "average" in arrays or epochs.solution is not epochs.w:
         result.solution = start.w.copy()

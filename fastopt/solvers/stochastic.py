@@ -153,6 +153,8 @@ class Epochs:
         self.forget()
         if state is not None:
             self._restore_state(state)
+            if around is not None and "norms" in state:
+                self.state["norms"] = state["norms"]
         self._may_wait = design.sparse and not self.full and not plain_sgd
         if lazy is None:
             # Bringing a touched coordinate up to date costs some 24 times a coordinate of a step of all: measured for
@@ -222,12 +224,24 @@ class Epochs:
         self._keeps_history = design.sparse and several
         seen = np.zeros(d if design.sparse and l1 > 0 and not several else 0)
         self._sums = np.zeros((4, self.objective.n_outputs))  # losses, penalties, and v's squares and sizes
+        if around.measures and l1 > 0 and not design.sparse:
+            # scikit-learn's norms know nothing of what L1 took since an output last moved, also over epochs.
+            if "norms" in self.state:
+                self._sums[2:] = self.state["norms"]
+            else:
+                self._sums[2:] = self._norms()
+            self.state["norms"] = self._sums[2:]
         norms = design.row_norms_squared if around.passive is not None else np.empty(0)
         self._extras = plain.Extras(
             l1, truncated, PASSIVE.get(around.passive or "", 0), float(around.bound), around.guarded, around.measures,
             rows.get("average", 0), rows.get("l1_paid", 0), np.asarray(norms, dtype=np.float64), self._sums, seen,
             np.zeros(d if self._keeps_history else 0, np.int32),
         )  # fmt: skip
+
+    def _norms(self) -> NDArray[np.float64]:
+        """Sums of each output's squared and absolute coefficients, (2, n_outputs)."""
+        penalised = self.w[: self.objective.n_features].astype(np.float64)
+        return np.stack([(penalised**2).sum(axis=0), np.abs(penalised).sum(axis=0)])
 
     @property
     def sums(self) -> NDArray[np.float64]:
@@ -317,9 +331,9 @@ class Epochs:
     ) -> None:  # fmt: skip
         """The steps of an epoch with something around them."""
         objective, t0 = self.objective, int(self.state["t"])
-        penalised = self.w[: objective.n_features].astype(np.float64)
         self._sums[:2] = 0
-        self._sums[2], self._sums[3] = (penalised**2).sum(axis=0), np.abs(penalised).sum(axis=0)
+        if "norms" not in self.state:
+            self._sums[2:] = self._norms()
         if around.average:
             self.state["average"] *= max(0, t0 - around.average + 1)
         call: Callable[..., None] = plain.sparse_epoch if objective.design.sparse else plain.dense_epoch
@@ -388,13 +402,20 @@ class Epochs:
         self._params[:-1] = snapshot[0]
         self.state |= snapshot[1]
         self._plan.reset()
+        self._measure_anew()
 
     def restart(self, w: NDArray[Any], scale: float) -> None:
         """From parameters w with a fresh state, at `scale` times the learning rate."""
         self.w[...] = w
         self.forget()
         self._plan.reset()
+        self._measure_anew()
         self.keep_start(scale)
+
+    def _measure_anew(self) -> None:
+        """After w was set from outside."""
+        if "norms" in self.state:
+            self.state["norms"][...] = self._norms()
 
     def forget(self) -> None:
         """The rule's state as before the first step; the parameters stay."""
