@@ -313,6 +313,8 @@ class Bench:
             self.skip(contestant, name, str(missing))
         if self.what in ("epoch", "to target"):
             self.record.say(name, **problem.describe())
+        if problem.kind == "csr" and not contestant.CSR:
+            self.skip(contestant, name, "takes no sparse data")
         if self.what != "epoch" and (reason := contestant.skip(problem)):
             self.skip(contestant, name, reason)
         if self.what == "to target":

@@ -44,6 +44,7 @@ class Contestant:
     LAZY = (
         False  # whether its steps on sparse rows leave idle coordinates alone: passes over 10 million columns are timed
     )
+    CSR = True  # whether it takes sparse data
     SCALING = False  # whether it is timed as rows, columns, nonzeros and classes grow
     WHOLE_PASS = True  # False: so slow that part of a pass is timed, and scaled by its share of the rows
 
@@ -78,10 +79,6 @@ class Contestant:
 def some(d: int, dtype: str) -> np.ndarray:
     """d numbers around zero, quickly made."""
     return np.resize(np.random.default_rng(0).standard_normal(4099).astype(dtype), d)
-
-
-def without_csr(problem) -> str | None:
-    return "takes no sparse data" if problem.kind == "csr" else None
 
 
 def binary_only(problem) -> str | None:

@@ -6,18 +6,15 @@ import os
 
 import numpy as np
 
-from bench.solvers import Contestant, base_step, rates, rule_knobs, without_csr
+from bench.solvers import Contestant, base_step, rates, rule_knobs
 
 
 class Optax(Contestant):
     FAMILY, DISTRIBUTION, REQUIRES = "jax + optax", "optax", ("jax", "optax")
-    BATCHES = (32, 256)
+    BATCHES, CSR = (32, 256), False
 
     def __init__(self, rule: str):
         self.RULE, self.NAME = rule, f"jax + optax {rule}"
-
-    def skip(self, problem):
-        return without_csr(problem)
 
     def knobs(self, problem):
         return [k for k in rule_knobs(self.RULE, problem) if k["batch_size"] >= 32 and k["falls"] == "to zero"]

@@ -7,22 +7,19 @@ import os
 
 import numpy as np
 
-from bench.solvers import Contestant, rule_knobs, without_csr
+from bench.solvers import Contestant, rule_knobs
 
 BACKENDS = ("jax", "torch", "tensorflow")
 
 
 class Keras(Contestant):
     NAME, FAMILY, DISTRIBUTION, REQUIRES = "Keras adam", "Keras", "keras", ("keras",)
-    RULE = "adam"
+    RULE, CSR = "adam", False
 
     def missing(self):
         if not any(importlib.util.find_spec(name) for name in BACKENDS):
             return f"none of its backends is installed: {', '.join(BACKENDS)}"
         return super().missing()
-
-    def skip(self, problem):
-        return without_csr(problem)
 
     def knobs(self, problem):
         return [knobs for knobs in rule_knobs("adam", problem) if knobs["batch_size"] >= 256]
