@@ -288,6 +288,37 @@ def test_bits_do_not_depend_on_the_number_of_workers(client):
     assert two == three
 
 
+@pytest.mark.parametrize("kind", ["mixed", "by label", "float32", "three classes", "weights"])
+def test_newton_starts_from_the_minima_of_partitions(client, monkeypatch, kind):
+    """In one round, on whatever workers; partitions of one class alone make a worse start, no other minimum."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((16_000, 4)).astype(np.float32 if kind == "float32" else np.float64)
+    z = X @ [1.0, -1.0, 0.5, 0.0] + rng.standard_normal(16_000)
+    y = np.digitize(z, [-1, 1] if kind == "three classes" else [0.2])
+    s = np.where(rng.random(16_000) < 0.5, 0.0, rng.random(16_000)) if kind == "weights" else None
+    if kind == "by label":
+        X, y = X[np.argsort(y)], np.sort(y)
+    at = (0, 3_000, 4_000, 12_000, 16_000)  # 1,000 rows are too few for a minimum of their own
+    rounds = []
+    summed = Cluster.sum
+    monkeypatch.setattr(Cluster, "sum", lambda self, name, *a, **k: rounds.append(name) or summed(self, name, *a, **k))
+    weights = None if s is None else cut(s, at)
+    make = lambda: on_dask.LogisticRegression(solver="newton", tol=1e-5)  # noqa: E731
+    model = make().fit(cut(X, at), cut(y, at), weights)
+    alone = fastopt.LogisticRegression(solver="newton", tol=1e-9).fit(X.astype(float), y, s)
+    np.testing.assert_allclose(model.coef_, alone.coef_, atol=1e-3)
+    assert model.history_["objective"][0] == pytest.approx(np.log(len(np.unique(y))), rel=1e-12)
+    if kind != "by label":
+        assert model.history_["objective"][1] < alone.objective_ * 1.01
+        assert rounds[:2] == ["start", "gradient"]
+        assert len(rounds) <= 8
+    with (
+        distributed.LocalCluster(n_workers=3, **LOCAL) as cluster,
+        distributed.Client(cluster, set_as_default=False) as other,
+    ):
+        assert bits(make().fit(cut(X, at), cut(y, at), weights, client=other)) == bits(model)
+
+
 def test_sums_go_through_the_workers_where_they_are_large(client):
     cluster = Cluster(client)
     parts = [client.submit(np.full, 3, float(k), pure=False) for k in range(20)]

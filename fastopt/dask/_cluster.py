@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,10 @@ LIGHT = 1 << 20
 #: Bytes of one argument beyond which it is sent by itself: `Client.map` would, from 100 kB on, and its tasks never end
 #: (distributed 2026.8 gives such an argument's key the name of the parameter).
 ARGUMENT = 1 << 16
+#: Seconds after which it asks anew where partitions are: workers die, and Dask copies.
+LOOK = 1.0
+#: Rounds whose results are released together.
+SPENT = 8
 
 START = "Start one: from dask.distributed import Client; client = Client(), or Client('tcp://scheduler:8786')."
 
@@ -66,48 +71,73 @@ class Cluster:
         self.client = client
         self.threads: dict[str, int] = client.nthreads()
         self._names, self._count = secrets.token_hex(4), itertools.count()
+        self._at: dict[str, str] = {}
+        self._looked = 0.0
+        self._spent: list[Any] = []
 
-    def each(self, name: str, function: Callable[..., Any], *columns: Sequence[Any], **common: Any) -> list[Any]:
+    def each(
+        self, name: str, function: Callable[..., Any], *columns: Sequence[Any], held: Any = None, **common: Any
+    ) -> list[Any]:  # fmt: skip
         """Futures of ``function(*row, **common)`` for the rows of the columns, the first of which says where.
 
         `name` is what Dask's dashboard shows. Tasks are sent to where their partition is, since Dask takes many tasks
         of few partitions for those that bring new data, which it spreads; they may run elsewhere when that worker has
-        died.
+        died. Where the first column is of delayed chunks, `held` is the collection of which they are.
         """
         n = len(columns[0])
-        common, names = self._sent(common, n), self.keys(name, n)
-        futures: list[Any] = [None] * n
-        for worker, members in self._places(columns[0]).items():
-            rows = [[column[i] for i in members] for column in columns]
-            keys = [names[i] for i in members]
-            new = self.client.map(function, *rows, key=keys, pure=False, **common, **_there(worker))
-            for i, future in zip(members, new, strict=True):
-                futures[i] = future
-        return futures
+        common, keys = self._sent(common, n), self.keys(name, n)
+        workers = self._places(columns[0]) if held is None else self._held(columns[0], held)
+        self._at |= ((key, worker) for key, worker in zip(keys, workers, strict=True) if worker)
+        rows = zip(*columns, strict=True)
+        return self._submit(
+            (key, worker, function, row, common) for key, worker, row in zip(keys, workers, rows, strict=True)
+        )
 
-    def values(self, name: str, function: Callable[..., Any], *columns: Sequence[Any], **common: Any) -> list[Any]:
-        """``function(*row, **common)`` for the rows of the columns.
+    def values(
+        self, name: str, function: Callable[..., Any], *columns: Sequence[Any], size: int = 0, **common: Any
+    ) -> list[Any]:  # fmt: skip
+        """``function(*row, **common)`` for the rows of the columns; `size` bytes each.
 
         Each thread that has partitions gets one task: with a few milliseconds of work a partition, most of a round is
         what Dask needs for a task.
         """
+        members: dict[str, list[int]] = {}
+        for i, worker in enumerate(self._places(columns[0])):
+            members.setdefault(worker, []).append(i)
         groups = []
-        for worker, members in self._places(columns[0]).items():
-            size = -(-len(members) // self.threads.get(worker, 1))
-            groups += [(worker, members[i : i + size]) for i in range(0, len(members), size)]
+        for worker, numbers in members.items():
+            step = -(-len(numbers) // self.threads.get(worker, 1))
+            groups += [(worker, numbers[i : i + step]) for i in range(0, len(numbers), step)]
         common, keys = self._sent(common, len(groups)), self.keys(name, len(groups))
-        tasks = [
-            self.client.submit(
-                several, function, *[[column[i] for i in members] for column in columns],
-                key=key, pure=False, **common, **_there(worker),
-            )
-            for key, (worker, members) in zip(keys, groups, strict=True)
-        ]  # fmt: skip
+        tasks = self._submit(
+            (key, worker, several, (function, *[[column[i] for i in numbers] for column in columns]), common)
+            for key, (worker, numbers) in zip(keys, groups, strict=True)
+        )
         found: list[Any] = [None] * len(columns[0])
-        for (_, members), values in zip(groups, self.gather(tasks), strict=True):
-            for i, value in zip(members, values, strict=True):
+        for (_, numbers), values in zip(groups, self.gather(tasks), strict=True):
+            for i, value in zip(numbers, values, strict=True):
                 found[i] = value
+        self._retire(tasks, size * len(found))
         return found
+
+    def _submit(self, calls: Iterable[tuple[str, str, Any, Sequence[Any], dict[str, Any]]]) -> list[Any]:
+        """Futures of calls: each one's key, its worker, function and arguments.
+
+        They go to the scheduler as one graph: of `Client.submit`'s messages all but the first wait for 10 ms.
+        """
+        dask, tasks = needs("dask"), []
+        for key, worker, function, arguments, common in calls:
+            where = {"workers": [worker], "allow_other_workers": True} if worker else {}
+            with dask.annotate(**where):
+                tasks.append(dask.delayed(function, pure=False)(*arguments, dask_key_name=key, **common))
+        futures: list[Any] = self.client.compute(tasks)
+        return futures
+
+    def _retire(self, tasks: list[Any], size: int) -> None:
+        """Keeps light results of some rounds on the workers: each release holds the next graph up for 10 ms."""
+        self._spent.append(tasks)
+        if len(self._spent) > SPENT or size * SPENT > LIGHT:
+            self._spent.clear()
 
     def sum(
         self, name: str, function: Callable[..., Any], *columns: Sequence[Any], size: int = 0, **common: Any
@@ -118,7 +148,7 @@ class Cluster:
         """
         n = len(columns[0])
         if n <= FAN_IN or size * n <= LIGHT:
-            return add(*self.values(name, function, *columns, **common))
+            return add(*self.values(name, function, *columns, size=size, **common))
         terms = self.each(name, function, *columns, **common)
         while len(terms) > FAN_IN and size * len(terms) > LIGHT:
             groups = [terms[i : i + FAN_IN] for i in range(0, len(terms), FAN_IN)]
@@ -126,26 +156,38 @@ class Cluster:
             terms = [self.client.submit(add, *group, key=key) for group, key in zip(groups, keys, strict=True)]
         return add(*self.gather(terms))
 
-    def _places(self, futures: Sequence[Any]) -> dict[str, list[int]]:
-        """The numbers of the futures that each worker holds, as soon as they are all there; of failed ones under ""."""
-        found = self.client.who_has(futures)
-        if not all(found.get(future.key) for future in futures):
-            self.wait(futures)
+    def _places(self, futures: Sequence[Any]) -> list[str]:
+        """The worker of each future; "" if it failed.
+
+        Where a task was sent counts as where its result is. What is asked of the scheduler, which has to wait for
+        futures that are not there yet, is good for a while.
+        """
+        if time.monotonic() > self._looked + LOOK or any(future.key not in self._at for future in futures):
             found = self.client.who_has(futures)
-        places: dict[str, list[int]] = {}
-        for i, future in enumerate(futures):
-            places.setdefault(min(found.get(future.key) or [""]), []).append(i)
-        return places
+            if not all(found.get(future.key) for future in futures):
+                self.wait(futures)
+                found = self.client.who_has(futures)
+            self._at = {key: min(workers or [""]) for key, workers in found.items()}
+            self._looked = time.monotonic()
+        return [self._at.get(future.key, "") for future in futures]
+
+    def _held(self, chunks: Sequence[Any], collection: Any) -> list[str]:
+        """The worker of each chunk of a persisted collection; "" where it is not computed yet."""
+        futures = needs("distributed").futures_of(collection, client=self.client)
+        found = self.client.who_has(futures) if futures else {}
+        self._looked = time.monotonic()
+        return [min(found.get(chunk.key) or [""]) for chunk in chunks]
 
     def _sent(self, common: dict[str, Any], n: int) -> dict[str, Any]:
-        """Arguments for n tasks: large ones cross the network once, as futures."""
+        """Arguments for n tasks: large ones cross the network once, as tasks of their own in the graph."""
         from dask.sizeof import sizeof
 
-        sent = {}
+        delayed, sent = needs("dask").delayed, {}
         for key, value in common.items():
             size = sizeof(value)
             heavy = size > ARGUMENT or size * n > LIGHT
-            sent[key] = self.client.submit(_same, value, key=self.keys(f"send-{key}", 1)[0]) if heavy else value
+            name = self.keys(f"send-{key}", 1)[0] if heavy else ""
+            sent[key] = delayed(_same, pure=False)(value, dask_key_name=name) if heavy else value
         return sent
 
     def wait(self, futures: Sequence[Any]) -> None:
@@ -162,11 +204,6 @@ class Cluster:
         """Names for tasks, new ones at each call."""
         count = next(self._count)
         return [f"fastopt-{name}-{self._names}{count:08x}-{i}" for i in range(n)]
-
-
-def _there(worker: str) -> dict[str, Any]:
-    """Where a task is to run, if there is such a worker."""
-    return {"workers": [worker], "allow_other_workers": True} if worker else {}
 
 
 def several(function: Callable[..., Any], *columns: list[Any], **common: Any) -> list[Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastopt.dask._cluster import Cluster
-from fastopt.dask._parts import Data, Outline, Share, Task, encode
+from fastopt.dask._parts import Data, Outline, Share, Task, encode, moments
 from fastopt.objective import Objective
 from fastopt.penalties import L2, ElasticNet, Penalty
 
@@ -30,16 +32,21 @@ class Distributed(Objective):
     shares : list of futures of Share
     outline : Outline
     task : Task
+    part : float, default 1
+        The share of each partition's rows that F is of.
     """
 
-    def __init__(self, cluster: Cluster, shares: list[Any], outline: Outline, task: Task) -> None:
+    def __init__(
+        self, cluster: Cluster, shares: list[Any], outline: Outline, task: Task, part: float = 1.0
+    ) -> None:  # fmt: skip
         self.cluster, self.shares, self.task, self.weight = cluster, shares, task, task.weight
         self.outline = outline
         self.design: Any = outline
         self.loss = task.loss
         self.penalty: Penalty = ElasticNet(task.alpha, task.l1_ratio) if task.l1_ratio else L2(task.alpha)
         self.l1_ratio, self.fit_intercept, self.n_outputs = task.l1_ratio, task.fit_intercept, task.n_outputs
-        self.n_samples, self.n_features = outline.shape
+        n, self.n_features = outline.shape
+        self.part, self.n_samples = part, max(1, round(part * n))
         self.n_jobs = task.n_jobs
         self.shape = (self.n_features + self.fit_intercept, self.n_outputs)
         self.size = self.shape[0] * self.shape[1]
@@ -49,7 +56,11 @@ class Distributed(Objective):
     def sum(self, name: str, function: Any, *columns: Any, size: int | None = None, **common: Any) -> Any:
         """Sum over the partitions; by default of terms of as many numbers as there are parameters."""
         size = 8 * self.size if size is None else size
-        return self.cluster.sum(name, function, self.shares, *columns, size=size, **common)
+        if self.part == 1:
+            return self.cluster.sum(name, function, self.shares, *columns, size=size, **common)
+        common |= {"of": function, "part": self.part}
+        found, self.weight = self.cluster.sum(f"{name}-sample", of_sample, self.shares, size=size + 8, **common)
+        return found
 
     def completed(self, w: NDArray[Any], value: float, g: Float64) -> tuple[float, Float64]:
         """F and its least subgradient at w from the partitions' sums of losses and of their gradients."""
@@ -73,6 +84,8 @@ class Distributed(Objective):
 
     def value_at_zero(self) -> float:
         """F at zero parameters, without a look at X."""
+        if self.loss.name in ("log_loss", "multinomial"):  # the same for all targets
+            return self.n_outputs * math.log(2) if self.loss.targets == "binary" else math.log(self.n_outputs)
         return float(self.sum("start", value_at_zero, size=8)) / self.weight
 
     def value_and_gradient(self, w: NDArray[Any]) -> tuple[float, Float64]:
@@ -109,14 +122,16 @@ class Distributed(Objective):
         mean, square = self.sum("moments", column_moments, size=16 * self.n_features)
         return mean / self.weight, square / self.weight
 
+    @cached_property
+    def mean_square(self) -> float:
+        """The mean of ``||x||^2``, without weights, in one round."""
+        return float(self.cluster.sum("moments", moments, self.shares, size=16)[1]) / self.outline.shape[0]
+
     def sample(self, size: int) -> Objective:
         """F of about `size` rows, from each partition its part, on the workers where they are."""
         if size >= self.n_samples:
             return self
-        shares = self.cluster.each("sample", sample, self.shares, part=size / self.n_samples)
-        rows, weight = self.cluster.sum("weigh", _weigh, shares, size=16)
-        outline = replace(self.outline, shape=(rows, self.n_features))
-        return Distributed(self.cluster, shares, outline, replace(self.task, weight=weight))
+        return Distributed(self.cluster, self.shares, self.outline, self.task, size / self.outline.shape[0])
 
 
 def distribute(data: Data, task: Task) -> Distributed:
@@ -128,8 +143,10 @@ def distribute(data: Data, task: Task) -> Distributed:
     return Distributed(cluster, shares, data.outline, task)
 
 
-def _weigh(share: Share | None) -> tuple[int, float]:
-    return (0, 0.0) if share is None else (share.design.shape[0], share.total)
+def of_sample(share: Share | None, of: Callable[..., Any], part: float, **common: Any) -> Any:
+    """A function of a part of the rows, and their weight."""
+    few = None if share is None else share.sampled(part)
+    return None if few is None else (of(few, **common), few.total)
 
 
 def evaluate(share: Share | None, w: Float64) -> Any:
@@ -161,14 +178,3 @@ def column_moments(share: Share | None) -> Any:
         return None
     mean, square = share.losses.column_moments()
     return share.total * mean, share.total * square
-
-
-def sample(share: Share | None, part: float) -> Share | None:
-    """A part of the rows."""
-    if share is None:
-        return None
-    few = share.losses.sample(max(1, round(part * share.design.shape[0])))
-    weights = few.sample_weight if len(few.sample_weight) else None
-    if share.weights is not None and weights is None:  # they are all the same here, but not in other partitions
-        weights = np.full(few.n_samples, share.total / share.design.shape[0])
-    return Share(share.number, few.design, few.y, weights, share.task)

@@ -14,12 +14,12 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from fastopt._design import Design
 from fastopt._validation import fail
-from fastopt.dask._cluster import Cluster, needs
+from fastopt.dask._cluster import Cluster
 from fastopt.linear_model._base import LinearModel, read, read_targets, weights_of
 from fastopt.losses import Loss
 from fastopt.objective import Objective
 
-__all__ = ["Data", "Outline", "Part", "Share", "Task", "columns_of", "encode", "is_dask", "load"]
+__all__ = ["Data", "Outline", "Part", "Share", "Task", "columns_of", "encode", "is_dask", "load", "moments"]
 
 Array = NDArray[Any]
 
@@ -116,13 +116,9 @@ def read_part(X: Any, y: Any, weights: Any, number: int, classifies: bool) -> Pa
 def summary(part: Part, classifies: bool) -> dict[str, Any]:
     """What the client has to know of a partition: some numbers, and the classes."""
     design, s = part.design, part.weights
-    letters = "ij" if design.values.ndim == 2 else "i"
-    with np.errstate(over="ignore"):  # einsum makes no array of the products
-        squares = np.einsum(f"{letters},{letters}->", design.values, design.values, dtype=np.float64)
-        moments = [float(design.values.sum(dtype=np.float64)), float(squares)]
     told: dict[str, Any] = {
         "shape": design.shape, "stored": design.n_stored, "dtype": design.dtype, "sparse": design.sparse,
-        "names": part.names, "outputs": part.y.shape[1] if part.y.ndim == 2 else None, "moments": moments,
+        "names": part.names, "outputs": part.y.shape[1] if part.y.ndim == 2 else None,
         "weight": float(design.shape[0] if s is None else s.sum()), "weighted": s is not None,
     }  # fmt: skip
     if classifies and part.y.ndim == 1 and len(part.y):
@@ -139,8 +135,6 @@ class Outline:
     dtype: np.dtype[Any]
     sparse: bool
     n_stored: int
-    #: The mean of ``||x||^2``, without weights.
-    mean_square: float
     #: There are no arrays that one could look into.
     indices = indptr = None
     distinct = True
@@ -162,8 +156,6 @@ class Data:
     outputs : int or None
         Columns of y, if it has two dimensions.
     names : ndarray or None
-    fingerprint : list
-        Rows, columns, elements and sums: by which a checkpoint knows its data, however they are cut.
     """
 
     cluster: Cluster
@@ -176,7 +168,22 @@ class Data:
     weights: Array
     outputs: int | None
     names: Array | None
-    fingerprint: list[Any]
+
+    def fingerprint(self) -> list[Any]:
+        """Rows, columns, elements and sums: by which a checkpoint knows its data, however they are cut."""
+        sums = self.cluster.sum("moments", moments, self.parts, size=16)
+        return [*self.outline.shape, self.outline.n_stored, *map(float, sums), self.weight]
+
+
+def moments(rows: Part | Share | None) -> tuple[float, float] | None:
+    """The sums of X's elements and of their squares, without weights."""
+    if rows is None:
+        return None
+    values = rows.design.values
+    letters = "ij" if values.ndim == 2 else "i"
+    with np.errstate(over="ignore"):  # einsum makes no array of the products
+        squares = np.einsum(f"{letters},{letters}->", values, values, dtype=np.float64)
+        return float(values.sum(dtype=np.float64)), float(squares)
 
 
 def load(cluster: Cluster, X: Any, y: Any, sample_weight: Any, *, classifies: bool) -> Data:
@@ -184,15 +191,9 @@ def load(cluster: Cluster, X: Any, y: Any, sample_weight: Any, *, classifies: bo
     if y is None:
         raise ValueError("y must be passed; got None.")
     columns = columns_of(X, y, sample_weight)
-    delayed = needs("dask").delayed
-    keys = cluster.keys("read", len(columns[0]))
-    parts = [
-        delayed(read_part, pure=False)(*row, number, classifies, dask_key_name=key)
-        for number, (row, key) in enumerate(zip(zip(*columns, strict=True), keys, strict=True))
-    ]
-    futures = cluster.client.compute(parts)
-    told = cluster.values("summary", summary, futures, classifies=classifies)
-    return _together(cluster, futures, told)
+    numbers = range(len(columns[0]))
+    parts = cluster.each("read", read_part, *columns, numbers, held=X, classifies=classifies)
+    return _together(cluster, parts, cluster.values("summary", summary, parts, classifies=classifies))
 
 
 def _together(cluster: Cluster, parts: list[Any], told: list[dict[str, Any]]) -> Data:
@@ -211,10 +212,9 @@ def _together(cluster: Cluster, parts: list[Any], told: list[dict[str, Any]]) ->
             raise ValueError(f"y must have the same number of columns everywhere; got another in partition {i}.")
     n = sum(one["shape"][0] for one in told)
     single = all(one["dtype"] == np.float32 for one in told)
-    sums = [float(sum(one["moments"][k] for one in told)) for k in (0, 1)]
     outline = Outline(
         (n, first["shape"][1]), np.dtype(np.float32 if single else np.float64), first["sparse"],
-        sum(one["stored"] for one in told), sums[1] / n,
+        sum(one["stored"] for one in told),
     )  # fmt: skip
     classes, rows, weights = np.empty(0), np.zeros(0, np.int64), np.zeros(0)
     if "classes" in first:
@@ -227,12 +227,9 @@ def _together(cluster: Cluster, parts: list[Any], told: list[dict[str, Any]]) ->
     weight = float(sum(one["weight"] for one in told))
     if not 0 < weight < np.inf:
         raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
-    fingerprint = [n, outline.shape[1], outline.n_stored, *sums, weight]
     weighted = any(one["weighted"] for one in told)
     names, outputs = first["names"], first["outputs"]
-    return Data(
-        cluster, parts, outline, weight, weighted, classes, rows, weights, outputs, names, fingerprint
-    )  # fmt: skip
+    return Data(cluster, parts, outline, weight, weighted, classes, rows, weights, outputs, names)
 
 
 @dataclass(frozen=True)
@@ -286,7 +283,7 @@ class Share:
     task: Task
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key not in ("losses", "_merged")}
+        return {key: value for key, value in vars(self).items() if key not in ("losses", "_merged", "_few")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -308,6 +305,17 @@ class Share:
             self.design, self.y, loss=task.loss, alpha=alpha, sample_weight=self.weights,
             fit_intercept=task.fit_intercept, n_outputs=task.n_outputs, l1_ratio=task.l1_ratio, n_jobs=task.n_jobs,
         )  # fmt: skip
+
+    def sampled(self, part: float) -> Share:
+        """A part of the rows; the last one is kept."""
+        kept: tuple[float, Share] | None = vars(self).get("_few")
+        if kept is None or kept[0] != part:
+            few = self.losses.sample(max(1, round(part * self.design.shape[0])))
+            weights = few.sample_weight if len(few.sample_weight) else None
+            if self.weights is not None and weights is None:  # they are all the same here, but not in other partitions
+                weights = np.full(few.n_samples, self.total / self.design.shape[0])
+            kept = vars(self)["_few"] = part, Share(self.number, few.design, few.y, weights, self.task)
+        return kept[1]
 
     @cached_property
     def _merged(self) -> Share:

@@ -352,7 +352,7 @@ def cocoa(
         fail("alpha", "> 0, with l1_ratio 0, for the solver 'sdca'", objective.alpha, "Use solver='lbfgs'.")
     monitor = Monitor(objective, tol, reporter)
     intercept = objective.fit_intercept
-    c2 = min(1e4 * objective.l2, 0.1 * (objective.outline.mean_square or 1.0)) if intercept else 0.0
+    c2 = min(1e4 * objective.l2, 0.1 * (objective.mean_square or 1.0)) if intercept else 0.0
     scale = DualScale(float(len(objective.shares)), objective.weight, c2, seed)
     point = np.array(w, dtype=np.float64).reshape(-1)
     warm = bool(point.any())

@@ -20,6 +20,7 @@ from fastopt.dask._cluster import Cluster, find_client
 from fastopt.dask._objective import Distributed, distribute
 from fastopt.dask._parts import Data, Task, is_dask, load
 from fastopt.dask._rounds import Averaging, Until, averaging, cocoa, rate_of
+from fastopt.dask._start import minima_of_partitions
 from fastopt.linear_model._base import generator, unchanged_on_error
 from fastopt.losses import Logistic, Multinomial
 from fastopt.optimizers import Optimizer
@@ -151,10 +152,11 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
         if data.names is not None:
             self.feature_names_in_ = data.names
         plan = self._plan(objective, optimizer, data.outline.shape[0])
-        before = self._read_checkpoint(checkpoint, data.fingerprint)
+        fingerprint = [] if checkpoint is None else data.fingerprint()
+        before = self._read_checkpoint(checkpoint, fingerprint)
         w = self._start(objective, classes)[0].astype(np.float64)
         self.classes_ = classes
-        course = Course(self, objective, checkpoint, data.fingerprint, before)
+        course = Course(self, objective, checkpoint, fingerprint, before)
         state: dict[str, Any] = {}
         if course.first is not None:
             w, state = course.first.w.astype(np.float64), course.first.state
@@ -210,7 +212,7 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
             usable = able(objective)
             if "newton" in usable and objective.size <= FEW:
                 return ["newton", "lbfgs"]
-            if "sdca" in usable and objective.outline.mean_square <= 2 * n * objective.l2:
+            if "sdca" in usable and objective.mean_square <= 2 * n * objective.l2:
                 return ["sdca", "lbfgs"]
             return ["lbfgs"]
         if obstacle := SOLVERS[self.solver].obstacle(objective):
@@ -229,6 +231,8 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
         if optimizer is None or stage:
             if name == "sdca":
                 return cocoa(objective, w, tol=self.tol, seed=seed, reporter=course, **left)
+            if name == "newton":
+                left["begin"] = minima_of_partitions
             return finishers[name](objective, w, tol=self.tol, verbose=course, **left)
 
         def keep(state: dict[str, Any]) -> None:

@@ -68,14 +68,15 @@ class _DaskSGD(DaskModel, _SGD):
         if checkpoint is not None and len(tasks) > 1:
             fail("checkpoint", "None where classes are learnt one by one", checkpoint, "Leave out class_weight.")
         K = sum(task.n_outputs for task in tasks)
-        before = self._read_checkpoint(checkpoint, data.fingerprint)
+        fingerprint = [] if checkpoint is None else data.fingerprint()
+        before = self._read_checkpoint(checkpoint, fingerprint)
         outline: Any = data.outline
         w = self._start(outline, K, None, None).astype(np.float64)
         results, at = [], 0
         for task in tasks:
             objective = distribute(data, task)
             columns = slice(at, at + task.n_outputs)
-            course = Course(self, objective, checkpoint, data.fingerprint, before)
+            course = Course(self, objective, checkpoint, fingerprint, before)
             try:
                 results.append(self._descend_on(objective, w[:, columns], seed, course))
             finally:

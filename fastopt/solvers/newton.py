@@ -36,14 +36,15 @@ ROUNDING = 1e-13
 
 def newton(
     objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int, verbose: int | Reporter = 0,
-    course: Course | None = None,
+    course: Course | None = None, begin: Callable[..., tuple[Float64, Curvature | None]] | None = None,
 ) -> Result:  # fmt: skip
     """Minimises F from w by Newton steps ``w -= t H^-1 g`` until the Euclidean norm of g is at most tol.
 
     g is F's gradient over all the data, by which it also stops, so that a step costs one pass; H is the Hessian of an
     earlier point on a sample of the rows, renewed when a step was slow, each time on four times as many rows, in the
     end on all. t is 1 near the minimum; farther away, where whole steps are too short, it minimises F along the step.
-    It is halved until F falls (Armijo's rule). From w = 0 the first steps minimise F of samples that grow eightfold.
+    It is halved until F falls (Armijo's rule). From w = 0 the first steps minimise F of samples that grow eightfold;
+    `begin`, if given, is what to do instead.
 
     H is factorised with its diagonal scaled to one, so that columns of any scale will do, and with a ridge as small
     as rounding allows where it is singular. Its products are of X's type, their sums float64; where float32 is not
@@ -74,7 +75,7 @@ def newton(
         elif not start.any() and (sizes := sample_sizes(objective)):
             value = objective.value_at_zero()
             monitor.record(value, math.nan, 0, w=start)
-            descent = Descent(objective, *warm_up(objective, start, sizes))
+            descent = Descent(objective, *(begin or warm_up)(objective, start, sizes))
             warm = descent.value < value
         if not warm:
             descent = Descent(objective, start)
