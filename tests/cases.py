@@ -107,8 +107,6 @@ def trajectory(name, loss, alpha, batch_size, epochs=None, options=(), l1_ratio=
     rng = np.random.default_rng(1)
     order = np.concatenate([rng.permutation(len(p.y)) for _ in range(epochs)])
     w = start(p.shape)
-    if waiting:
-        w[: len(shares)][shares == 0] = 0.0  # the minimiser of what no batch touches
     hyper = {"learning_rate": 0.05} | dict(options)
     state = reference.init(name, w, **hyper)
     ws, states, t = [w], [state], 0

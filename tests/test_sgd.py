@@ -390,6 +390,41 @@ def test_ten_times_partial_fit_is_fit_with_ten_epochs(kind, optimizer, shuffle, 
     assert parts.n_iter_ == 1
 
 
+@pytest.mark.parametrize("penalty", ["l2", "l1", "elasticnet"])
+@pytest.mark.parametrize("optimizer", ["adagrad", "rmsprop", "adam", "momentum", "lion", "ftrl"])
+def test_partial_fit_keeps_columns_that_the_rows_do_not_have(optimizer, penalty):
+    """Where nothing moves them they stay as they are; else they go on, and are not set to zero."""
+    rng, d = np.random.default_rng(0), 3000
+    chunks = []
+    for first in (0, 1500):
+        X = scipy.sparse.csr_array(rng.random((100, 200)) < 0.02, dtype=np.float64)
+        chunks.append(scipy.sparse.csr_array((X.data, X.indices + first, X.indptr), shape=(100, d)))
+    y = rng.integers(0, 2, 100)
+    model = SGDClassifier(
+        "log_loss", penalty=penalty, optimizer=optimizer, learning_rate="constant", eta0=0.01, alpha=1e-6,
+        random_state=0,
+    )  # fmt: skip
+    before = model.partial_fit(chunks[0], y, classes=[0, 1]).coef_[0, :200].copy()
+    after = model.partial_fit(chunks[1], y).coef_[0, :200]
+    assert (before != 0).sum() > 100
+    if optimizer in ("adagrad", "rmsprop"):
+        np.testing.assert_array_equal(after, before)
+    else:
+        assert np.linalg.norm(after) > 0.9 * np.linalg.norm(before)
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "adam"])
+def test_fit_drops_columns_that_no_row_has(optimizer):
+    """They are at the minimum of the penalty, wherever a warm start found them."""
+    X = scipy.sparse.csr_array(np.random.default_rng(0).random((100, 3000)) < 0.002, dtype=np.float64)
+    y, unused = np.arange(100) % 2, X.sum(axis=0) == 0
+    assert unused.any()
+    model = SGDClassifier("log_loss", optimizer=optimizer, learning_rate="constant", eta0=0.01, max_iter=1, tol=None)
+    model.fit(X, y, coef_init=np.ones((1, 3000)))
+    assert (model.coef_[0, unused] == 0).all()
+    assert (model.coef_[0, ~unused] != 0).all()
+
+
 def test_partial_fit_refuses_what_scikit_learn_refuses():
     X, y = problem("multiclass")
     with pytest.raises(ValueError, match="classes must be passed on the first call to partial_fit"):

@@ -151,6 +151,7 @@ class _Group:
         self.cycle = _Cycle() if settings.auto and not self.halves else None
         self.last, self.judged = np.inf, True
         if state is None:
+            self.epochs.drop_unused()
             self.epochs.keep_start(scale)
             if self.cycle is not None:  # no fit ends above where it began
                 self.cycle.start = self.cycle.best = objective.value(self.epochs.w)

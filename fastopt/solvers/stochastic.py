@@ -182,8 +182,6 @@ class Epochs:
             if weighs:
                 share = touch_shares(design.column_counts, n, self.batch_size)
                 inverse_shares = np.divide(1.0, share, out=np.zeros(d), where=share > 0)
-            if weighs:
-                self.w[:d][design.column_counts == 0] = 0  # never touched: its minimiser is zero
             self._records = records(d, (len(optimizer.slots) + 1) * K + weighs + 1, design.dtype)
         weights = objective.weights
         if around is not None and around.raw_weights:
@@ -386,6 +384,14 @@ class Epochs:
         hyper[5] = self.objective.l1
         return hyper
 
+    def drop_unused(self) -> None:
+        """Zero for the columns that no row has, where a penalty has its minimum there and no touch leads them to it.
+
+        For the start of a fit: what calls for more epochs on other rows (`partial_fit`) is to leave them alone.
+        """
+        if self._may_wait and (self._plan.weighs_l2 or self._plan.weighs_l1):
+            self.w[: self.objective.n_features][self.objective.design.column_counts == 0] = 0
+
     def keep_start(self, scale: float) -> None:
         """For a rule whose steps forget w: its state becomes such that w stays, at `scale` times the learning rate."""
         self.optimizer._keep_start(self.w, self.state, scale)
@@ -480,6 +486,8 @@ def stochastic(
     before = resume.fitting(state, objective, optimizer, w)
     rng = resume.generator(before) or rng
     epochs = epochs_of(objective, optimizer, batch_size, w=w if before is None else before["run"]["w"], state=before)
+    if before is None:
+        epochs.drop_unused()
     averages = optimizer.averaged(epochs.w, epochs.state) is not epochs.w
     auto = optimizer.learning_rate == "auto"
     monitor = Monitor(objective, tol, verbose)
