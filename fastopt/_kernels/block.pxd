@@ -32,19 +32,89 @@ cdef extern from *:
     #endif
 
     #ifdef FASTOPT_HAS_VECTORS
-    #define FASTOPT_DOTS(name, rest, X, W, L) \\
-    static inline void name(const X *const *x, const W *w, Py_ssize_t n, W *out) { \\
+    /* Asks for what lies in the rows `next` where x's loop is, a line or two at a time: where many lines are asked for
+       at once, the processor waits for all of them before it goes on. Half of them here, the others in the axpys. */
+    #define FASTOPT_TOUCH(p) FASTOPT_PREFETCH(p)
+    #define FASTOPT_ASK(X, next, j, size) \\
+        for (r = 0; r < (FASTOPT_ROWS + 1) / 2; r++) for (k = 0; k < (int)(size); k += 64) \\
+            FASTOPT_PREFETCH_L2((const char *)(next[r] + (j)) + k);
+    #define FASTOPT_ASK_REST(X, next, j, n) \\
+        for (r = 0; r < (FASTOPT_ROWS + 1) / 2; r++) { \\
+            for (k = 0; k < (int)((n - (j)) * sizeof(X)); k += 64) \\
+                FASTOPT_PREFETCH_L2((const char *)(next[r] + (j)) + k); \\
+            FASTOPT_PREFETCH_L2((const char *)(next[r] + n) - 1); \\
+        }
+    /* row.pxd's rest of each of the rows; of four, the last sums side by side, each added up in the same order. */
+    #if FASTOPT_ROWS == 4
+    #define FASTOPT_RESTS(name, X, W) \\
+    FASTOPT_INLINE void name##_4(fastopt_##W##4 *d, const X *const *x, const W *w, Py_ssize_t j, Py_ssize_t n, W *out) { \\
+        fastopt_##W##4 p, q, e; int r; \\
+        if (j + 4 <= n) { for (r = 0; r < 4; r++) d[r] += FASTOPT_TIMES(X, W, 4, x[r] + j, w + j); j += 4; } \\
+        p = __builtin_shufflevector(d[0], d[1], 0, 2, 4, 6) + __builtin_shufflevector(d[0], d[1], 1, 3, 5, 7); \\
+        q = __builtin_shufflevector(d[2], d[3], 0, 2, 4, 6) + __builtin_shufflevector(d[2], d[3], 1, 3, 5, 7); \\
+        e = __builtin_shufflevector(p, q, 0, 2, 4, 6) + __builtin_shufflevector(p, q, 1, 3, 5, 7); \\
+        for (; j < n; j++) e += (fastopt_##W##4){(W)x[0][j], (W)x[1][j], (W)x[2][j], (W)x[3][j]} * w[j]; \\
+        memcpy(out, &e, sizeof e); \\
+    } \\
+    FASTOPT_INLINE void name##_8(fastopt_##W##8 *c, const X *const *x, const W *w, Py_ssize_t j, Py_ssize_t n, W *out) { \\
+        fastopt_##W##4 d[4]; int r; \\
+        if (j + 8 <= n) { for (r = 0; r < 4; r++) c[r] += FASTOPT_TIMES(X, W, 8, x[r] + j, w + j); j += 8; } \\
+        for (r = 0; r < 4; r++) d[r] = __builtin_shufflevector(c[r], c[r], 0, 1, 2, 3) \\
+                                     + __builtin_shufflevector(c[r], c[r], 4, 5, 6, 7); \\
+        name##_4(d, x, w, j, n, out); \\
+    }
+    FASTOPT_RESTS(fastopt_rests_ff, float, float)
+    FASTOPT_RESTS(fastopt_rests_fd, float, double)
+    FASTOPT_RESTS(fastopt_rests_dd, double, double)
+    FASTOPT_INLINE void fastopt_rests_ff_16(fastopt_float16 *t, const float *const *x, const float *w, Py_ssize_t j,
+                                            Py_ssize_t n, float *out) {
+        fastopt_float8 c[4]; int r;
+        if (j + 16 <= n) { for (r = 0; r < 4; r++) t[r] += FASTOPT_TIMES(float, float, 16, x[r] + j, w + j); j += 16; }
+        for (r = 0; r < 4; r++) c[r] = __builtin_shufflevector(t[r], t[r], 0, 1, 2, 3, 4, 5, 6, 7)
+                                     + __builtin_shufflevector(t[r], t[r], 8, 9, 10, 11, 12, 13, 14, 15);
+        fastopt_rests_ff_8(c, x, w, j, n, out);
+    }
+    #define FASTOPT_REST(kind, t, L) fastopt_rests_##kind##_##L(t, x, w, j, n, out)
+    #else
+    #define FASTOPT_REST(kind, t, L) for (r = 0; r < FASTOPT_ROWS; r++) out[r] = fastopt_rest_##kind(&t[r], x[r], w, j, n)
+    #endif
+    #define FASTOPT_DOTS(name, kind, X, W, L) \\
+    FASTOPT_INLINE void name(const X *const *x, const X *const *next, const W *w, Py_ssize_t n, W *out) { \\
         fastopt_##W##L a[FASTOPT_ROWS], b[FASTOPT_ROWS], u, v; \\
-        Py_ssize_t j = 0; int r; \\
+        Py_ssize_t j = 0; int r, k; \\
         for (r = 0; r < FASTOPT_ROWS; r++) { a[r] = (fastopt_##W##L){0}; b[r] = (fastopt_##W##L){0}; } \\
         for (; j + 2 * L <= n; j += 2 * L) { \\
+            if (next != NULL) FASTOPT_ASK(X, next, j, 2 * L * sizeof(X)) \\
             u = FASTOPT_LOAD(W, L, w + j); v = FASTOPT_LOAD(W, L, w + j + L); \\
             for (r = 0; r < FASTOPT_ROWS; r++) { \\
                 a[r] += __builtin_convertvector(FASTOPT_LOAD(X, L, x[r] + j), fastopt_##W##L) * u; \\
                 b[r] += __builtin_convertvector(FASTOPT_LOAD(X, L, x[r] + j + L), fastopt_##W##L) * v; \\
             } \\
         } \\
-        for (r = 0; r < FASTOPT_ROWS; r++) { u = a[r] + b[r]; out[r] = rest(&u, x[r], w, j, n); } \\
+        if (next != NULL) FASTOPT_ASK_REST(X, next, j, n) \\
+        for (r = 0; r < FASTOPT_ROWS; r++) a[r] += b[r]; \\
+        FASTOPT_REST(kind, a, L); \\
+    }
+    /* w + sum over r of a[r] x[r], for the L coordinates from j on. */
+    #define FASTOPT_AXPYS_AT(X, W, L, j) __extension__ ({ \\
+        fastopt_##W##L v_ = FASTOPT_LOAD(W, L, w + (j)); \\
+        for (r = 0; r < FASTOPT_ROWS; r++) \\
+            v_ += a[r] * __builtin_convertvector(FASTOPT_LOAD(X, L, x[r] + (j)), fastopt_##W##L); \\
+        v_; })
+    /* The last L coordinates are added up before any is stored, so that no loop over single ones is left. */
+    #define FASTOPT_AXPYS(name, X, W, L) \\
+    FASTOPT_INLINE void name(const W *a, const X *const *x, const X *const *next, W *w, Py_ssize_t n) { \\
+        fastopt_##W##L u, v, last = {0}; Py_ssize_t j = 0; int r, k; \\
+        if (n >= L) last = FASTOPT_AXPYS_AT(X, W, L, n - L); \\
+        for (; j + 2 * L <= n; j += 2 * L) { \\
+            if (next != NULL) FASTOPT_ASK(X, next, j, 2 * L * sizeof(X)) \\
+            u = FASTOPT_AXPYS_AT(X, W, L, j); v = FASTOPT_AXPYS_AT(X, W, L, j + L); \\
+            memcpy(w + j, &u, sizeof u); memcpy(w + j + L, &v, sizeof v); \\
+        } \\
+        if (next != NULL) FASTOPT_ASK_REST(X, next, j, n) \\
+        if (j + L <= n) { u = FASTOPT_AXPYS_AT(X, W, L, j); memcpy(w + j, &u, sizeof u); j += L; } \\
+        if (n >= L) { if (j < n) memcpy(w + n - L, &last, sizeof last); return; } \\
+        for (; j < n; j++) for (r = 0; r < FASTOPT_ROWS; r++) w[j] += a[r] * (W)x[r][j]; \\
     }
     /* z[r] += a x[r]' W and W += a sum over r of x[r] z[r]', for R rows and the G vectors of L outputs from z on. */
     #define FASTOPT_OUTPUTS(name, X, W, L, R, G) \\
@@ -147,14 +217,17 @@ cdef extern from *:
         for (; c < width; c++) name##_t##way(x, columns, n, w + c, width, a, z + c); \\
     }
     #else
-    #define FASTOPT_DOTS(name, rest, X, W, L) \\
-    static inline void name(const X *const *x, const W *w, Py_ssize_t n, W *out) { \\
-        *out = FASTOPT_DOT_OF(rest)(x[0], w, n); \\
+    #define FASTOPT_DOTS(name, kind, X, W, L) \\
+    static inline void name(const X *const *x, const X *const *next, const W *w, Py_ssize_t n, W *out) { \\
+        (void)next; \\
+        *out = fastopt_dot_##kind(x[0], w, n); \\
     }
-    #define FASTOPT_DOT_OF(rest) rest##_dot
-    #define fastopt_rest_ff_dot fastopt_dot_ff
-    #define fastopt_rest_fd_dot fastopt_dot_fd
-    #define fastopt_rest_dd_dot fastopt_dot_dd
+    #define FASTOPT_AXPYS(name, X, W, L) \\
+    static inline void name(const W *a, const X *const *x, const X *const *next, W *w, Py_ssize_t n) { \\
+        Py_ssize_t j; \\
+        (void)next; \\
+        for (j = 0; j < n; j++) w[j] += a[0] * (W)x[0][j]; \\
+    }
     #define FASTOPT_WIDTHS(name, X, W, L, H, Q, E, R) \\
     static inline void name##_dot(const X *const *x, const W *w, Py_ssize_t n, Py_ssize_t width, W a, W *z) { \\
         Py_ssize_t j, c; \\
@@ -183,25 +256,12 @@ cdef extern from *:
     }
     #endif
 
-    FASTOPT_DOTS(fastopt_dots_ff, fastopt_rest_ff, float, float, 16)
-    FASTOPT_DOTS(fastopt_dots_fd, fastopt_rest_fd, float, double, 8)
-    FASTOPT_DOTS(fastopt_dots_dd, fastopt_rest_dd, double, double, 8)
-    #define FASTOPT_AXPYS(name, X, W) \\
-    static inline void name(const W *a, const X *const *x, W *w, Py_ssize_t n) { \\
-        Py_ssize_t j; \\
-        const X *x0 = x[0], *x1 = x[1 % FASTOPT_ROWS], *x2 = x[2 % FASTOPT_ROWS], *x3 = x[3 % FASTOPT_ROWS]; \\
-        const W a0 = a[0], a1 = a[1 % FASTOPT_ROWS], a2 = a[2 % FASTOPT_ROWS], a3 = a[3 % FASTOPT_ROWS]; \\
-        for (j = 0; j < n; j++) { \\
-            W v = w[j] + a0 * x0[j]; \\
-            if (FASTOPT_ROWS > 1) v += a1 * x1[j]; \\
-            if (FASTOPT_ROWS > 2) { v += a2 * x2[j]; v += a3 * x3[j]; } \\
-            w[j] = v; \\
-        } \\
-        (void)x1, (void)x2, (void)x3, (void)a1, (void)a2, (void)a3; \\
-    }
-    FASTOPT_AXPYS(fastopt_axpys_ff, float, float)
-    FASTOPT_AXPYS(fastopt_axpys_fd, float, double)
-    FASTOPT_AXPYS(fastopt_axpys_dd, double, double)
+    FASTOPT_DOTS(fastopt_dots_ff, ff, float, float, 16)
+    FASTOPT_DOTS(fastopt_dots_fd, fd, float, double, 8)
+    FASTOPT_DOTS(fastopt_dots_dd, dd, double, double, 8)
+    FASTOPT_AXPYS(fastopt_axpys_ff, float, float, 16)
+    FASTOPT_AXPYS(fastopt_axpys_fd, float, double, 8)
+    FASTOPT_AXPYS(fastopt_axpys_dd, double, double, 8)
     FASTOPT_WIDTHS(fastopt_many_ff, float, float, 16, 8, 4, 2, FASTOPT_ROWS)
     FASTOPT_WIDTHS(fastopt_many_fd, float, double, 8, 4, 2, 1, FASTOPT_ROWS)
     FASTOPT_WIDTHS(fastopt_many_dd, double, double, 8, 4, 2, 1, FASTOPT_ROWS)
@@ -217,12 +277,18 @@ cdef extern from *:
     """
 
     enum: ROWS "FASTOPT_ROWS"
-    void dots_ff "fastopt_dots_ff"(const float **x, const float *w, Py_ssize_t n, float *out) noexcept nogil
-    void dots_fd "fastopt_dots_fd"(const float **x, const double *w, Py_ssize_t n, double *out) noexcept nogil
-    void dots_dd "fastopt_dots_dd"(const double **x, const double *w, Py_ssize_t n, double *out) noexcept nogil
-    void axpys_ff "fastopt_axpys_ff"(const float *a, const float **x, float *w, Py_ssize_t n) noexcept nogil
-    void axpys_fd "fastopt_axpys_fd"(const double *a, const float **x, double *w, Py_ssize_t n) noexcept nogil
-    void axpys_dd "fastopt_axpys_dd"(const double *a, const double **x, double *w, Py_ssize_t n) noexcept nogil
+    void dots_ff "fastopt_dots_ff"(
+        const float **x, const float **next, const float *w, Py_ssize_t n, float *out) noexcept nogil
+    void dots_fd "fastopt_dots_fd"(
+        const float **x, const float **next, const double *w, Py_ssize_t n, double *out) noexcept nogil
+    void dots_dd "fastopt_dots_dd"(
+        const double **x, const double **next, const double *w, Py_ssize_t n, double *out) noexcept nogil
+    void axpys_ff "fastopt_axpys_ff"(
+        const float *a, const float **x, const float **next, float *w, Py_ssize_t n) noexcept nogil
+    void axpys_fd "fastopt_axpys_fd"(
+        const double *a, const float **x, const float **next, double *w, Py_ssize_t n) noexcept nogil
+    void axpys_dd "fastopt_axpys_dd"(
+        const double *a, const double **x, const double **next, double *w, Py_ssize_t n) noexcept nogil
     void many_ff_dot "fastopt_many_ff_dot"(
         const float **x, const float *w, Py_ssize_t n, Py_ssize_t width, float a, float *z) noexcept nogil
     void many_ff_axpy "fastopt_many_ff_axpy"(
@@ -293,24 +359,24 @@ cdef inline Py_ssize_t packed_width(Py_ssize_t n_outputs, Py_ssize_t itemsize) n
     return lanes // 2 if n_outputs <= lanes // 2 else (n_outputs + lanes - 1) // lanes * lanes
 
 
-cdef inline void dots(const real **x, const wide *w, Py_ssize_t n, wide *out) noexcept nogil:
-    """The dot products of ROWS rows with w."""
+cdef inline void dots(const real **x, const real **next, const wide *w, Py_ssize_t n, wide *out) noexcept nogil:
+    """The dot products of ROWS rows with w; unless NULL, `next` is half as many rows to ask for."""
     if real is float and wide is float:
-        dots_ff(x, w, n, out)
+        dots_ff(x, next, w, n, out)
     elif real is float:
-        dots_fd(x, w, n, out)
+        dots_fd(x, next, w, n, out)
     elif wide is double:
-        dots_dd(x, w, n, out)
+        dots_dd(x, next, w, n, out)
 
 
-cdef inline void axpys(const wide *a, const real **x, wide *w, Py_ssize_t n) noexcept nogil:
-    """w += sum over ROWS rows of a[r] x[r]."""
+cdef inline void axpys(const wide *a, const real **x, const real **next, wide *w, Py_ssize_t n) noexcept nogil:
+    """w += sum over ROWS rows of a[r] x[r]; `next` as in `dots`."""
     if real is float and wide is float:
-        axpys_ff(a, x, w, n)
+        axpys_ff(a, x, next, w, n)
     elif real is float:
-        axpys_fd(a, x, w, n)
+        axpys_fd(a, x, next, w, n)
     elif wide is double:
-        axpys_dd(a, x, w, n)
+        axpys_dd(a, x, next, w, n)
 
 
 cdef inline void many_dot(const real **x, const wide *w, Py_ssize_t n, Py_ssize_t width, wide a,

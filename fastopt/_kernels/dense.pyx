@@ -9,13 +9,15 @@ from libc.string cimport memset
 from fastopt._kernels.block cimport ROWS, axpys, dots, many_axpy, many_dot, outputs_axpy, outputs_dot, packed_width
 from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, lone_slope, plain_intercept, point,
                                     scalars, shrink, slopes, step_all)
-from fastopt._kernels.portable cimport prefetch_l2, real
-from fastopt._kernels.row cimport AHEAD, axpy, dot, prefetch_row, scaled
+from fastopt._kernels.portable cimport prefetch, prefetch_l2, real
+from fastopt._kernels.row cimport AHEAD, LINE, LONG, axpy, dot, prefetch_row, scaled
 from fastopt._kernels.rule cimport MAX_SLOTS, SGD
 
 cdef enum:
-    # Bytes of rows that stay in the second-level cache between the stages, beside those asked for ahead.
+    # Bytes of rows that stay in the second-level cache between the stages, beside those asked for ahead; and rows: as
+    # many as memory delivers while a row is asked for, so that short ones are in the first-level cache when added.
     BYTES = 262144
+    TALL = 32
     # From so many rows on, packing several outputs into whole vectors costs less than it saves.
     PACK = 8
 
@@ -33,7 +35,7 @@ def epoch(Plan plan, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, re
     """
     cdef Py_ssize_t step, lo, b, i, m, d = plan.n_features, K = plan.n_outputs, n = plan.order.shape[0]
     cdef Py_ssize_t stride = X.strides[0] // <Py_ssize_t>sizeof(real)
-    cdef Py_ssize_t block = max(4 * ROWS, BYTES // max(1, d * <Py_ssize_t>sizeof(real)))
+    cdef Py_ssize_t block = max(4 * ROWS, min(<Py_ssize_t>TALL, BYTES // max(1, d * <Py_ssize_t>sizeof(real))))
     cdef real *p[MAX_SLOTS + 1]
     cdef Rows r
     cdef const real *x0 = &X[0, 0]
@@ -115,10 +117,8 @@ cdef inline void unpack(const real *room, real *g, Py_ssize_t d, Py_ssize_t K, P
 
 cdef inline real score(Plan plan, Rows r, const real *x0, const real *x, const real *w, Py_ssize_t at) noexcept nogil:
     """The raw prediction of one row, one output."""
-    cdef Py_ssize_t ahead = plan.order[min(at + AHEAD, plan.order.shape[0] - 1)]
     cdef real z
-    prefetch_l2(&plan.y[ahead * plan.n_targets])
-    prefetch_row(x0 + ahead * r.stride, r.d)
+    look_ahead(plan, r, x0, at + AHEAD, 0, 1)
     begin_scores(plan, w, &z)
     return z + <real>plan.scale * dot(x, w, r.d)
 
@@ -135,11 +135,41 @@ cdef inline void look_ahead(Plan plan, Rows r, const real *x0, Py_ssize_t at, Py
         k += 2
 
 
+cdef inline void coming(Plan plan, Rows r, const real *x0, Py_ssize_t at, Py_ssize_t odd, const real **x,
+                        const real **next) noexcept nogil:
+    """`look_ahead` for ROWS rows, whose lines the loop over the rows x asks for; where there is none, x stands in."""
+    cdef Py_ssize_t k, row, n = plan.order.shape[0]
+    if r.d * <Py_ssize_t>sizeof(real) > LONG:
+        look_ahead(plan, r, x0, at, odd, ROWS)
+        n = 0
+    for k in range(ROWS // 2):
+        next[k] = x[k]
+        if at + 2 * k + odd < n:
+            row = plan.order[at + 2 * k + odd]
+            prefetch_l2(&plan.y[row * plan.n_targets])
+            next[k] = x0 + row * r.stride
+
+
+cdef inline void arrive(Plan plan, Rows r, const real *x0, Py_ssize_t at) noexcept nogil:
+    """Asks for ROWS rows of three or four lines in the first-level cache, their ends first: read from front to end,
+    they would be taken for a stream, and memory be kept busy with lines that nobody needs (1.2x)."""
+    cdef Py_ssize_t k, i, size = r.d * sizeof(real)
+    cdef const char *x
+    if size <= 2 * LINE or size > 4 * LINE:
+        return
+    for k in range(ROWS):
+        x = <const char *>(x0 + plan.order[at + k] * r.stride)
+        prefetch(x + size - 1)
+        for i in range((size - 1) // LINE):
+            prefetch(x + i * LINE)
+
+
 cdef inline void scores(Plan plan, Rows r, const real *x0, const real *w, real *room, Py_ssize_t lo, Py_ssize_t b,
                         real *z) noexcept nogil:
     """Raw predictions of the rows lo .. lo + b - 1 of the order; `room` holds w if it is packed."""
     cdef Py_ssize_t i = 0, k, m, c, K = plan.n_outputs, ahead = max(b, <Py_ssize_t>AHEAD)
     cdef const real *x[4]
+    cdef const real *next[2]
     cdef real sums[4]
     cdef real *t
     cdef real scale = <real>plan.scale
@@ -148,7 +178,8 @@ cdef inline void scores(Plan plan, Rows r, const real *x0, const real *w, real *
         for k in range(m):
             x[k] = x0 + plan.order[lo + i + k] * r.stride
             begin_scores(plan, w, z + (i + k) * K)
-        look_ahead(plan, r, x0, lo + i + ahead, i % 2, m)
+        if room != NULL or K > 1 or m == 1:
+            look_ahead(plan, r, x0, lo + i + ahead, i % 2, m)
         if room != NULL:
             t = room + 2 * r.d * r.width
             memset(t, 0, m * r.width * sizeof(real))
@@ -165,7 +196,10 @@ cdef inline void scores(Plan plan, Rows r, const real *x0, const real *w, real *
         elif m == 1:
             z[i] += scale * dot(x[0], w, r.d)
         else:
-            dots(x, w, r.d, sums)
+            coming(plan, r, x0, lo + i + ahead, i % 2, x, next)
+            if i + 2 * ROWS <= b:
+                arrive(plan, r, x0, lo + i + ROWS)
+            dots(x, next, w, r.d, sums)
             for k in range(m):
                 z[i + k] += scale * sums[k]
         i += m
@@ -176,13 +210,15 @@ cdef inline void add(Plan plan, Rows r, const real *x0, real *target, real *room
     """target += rate * sum of slope times row; with `room` its second part is the target."""
     cdef Py_ssize_t i = 0, k, m, c, K = plan.n_outputs, ahead = max(b, <Py_ssize_t>AHEAD)
     cdef const real *x[4]
+    cdef const real *next[2]
     cdef real a[4]
     cdef real *t
     while i < b:
         m = ROWS if i + ROWS <= b else 1
         for k in range(m):
             x[k] = x0 + plan.order[lo + i + k] * r.stride
-        look_ahead(plan, r, x0, lo + i + ahead, (i + 1) % 2, m)
+        if room != NULL or K > 1 or m == 1:
+            look_ahead(plan, r, x0, lo + i + ahead, (i + 1) % 2, m)
         if room != NULL:
             t = room + 2 * r.d * r.width
             memset(t, 0, m * r.width * sizeof(real))
@@ -201,5 +237,6 @@ cdef inline void add(Plan plan, Rows r, const real *x0, real *target, real *room
         else:
             for k in range(m):
                 a[k] = rate * z[i + k]
-            axpys(a, x, target, r.d)
+            coming(plan, r, x0, lo + i + ahead, (i + 1) % 2, x, next)
+            axpys(a, x, next, target, r.d)
         i += m

@@ -111,7 +111,13 @@ cdef inline void begin_scores(Plan plan, const real *w, real *z) noexcept nogil:
 cdef inline void intercept_gradient(Plan plan, Py_ssize_t b, const real *z, real *g) noexcept nogil:
     """Sums of the slopes, into the gradient's last row."""
     cdef Py_ssize_t i, c, first = plan.n_features * plan.n_outputs
+    cdef real total = 0
     if not plan.intercept:
+        return
+    if plan.n_outputs == 1:             # in a register: each addition waits for the one before
+        for i in range(b):
+            total += z[i]
+        g[first] = total
         return
     for c in range(plan.n_outputs):
         g[first + c] = 0
@@ -134,7 +140,13 @@ cdef inline void step_intercept(Plan plan, Py_ssize_t step, real **p, const real
 cdef inline void plain_intercept(Plan plan, Py_ssize_t b, const real *z, real *w, real lr) noexcept nogil:
     """The intercept's part of a plain SGD step."""
     cdef Py_ssize_t i, c, first = plan.n_features * plan.n_outputs
-    if plan.intercept:
+    cdef real value
+    if plan.intercept and plan.n_outputs == 1:      # in a register: each addition waits for the one before
+        value = w[first]
+        for i in range(b):
+            value -= lr * z[i]
+        w[first] = value
+    elif plan.intercept:
         for i in range(b):
             for c in range(plan.n_outputs):
                 w[first + c] -= lr * z[i * plan.n_outputs + c]

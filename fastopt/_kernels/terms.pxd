@@ -1,5 +1,5 @@
 """The stages of a pass over blocks of rows: raw predictions, losses and slopes, the rows' sum with the slopes."""
-from fastopt._kernels.block cimport (ROWS, axpys, many_axpy, many_dot, outputs_axpy, outputs_dot,
+from fastopt._kernels.block cimport (ROWS, axpys, dots, many_axpy, many_dot, outputs_axpy, outputs_dot,
                                      sparse_outputs_axpy, sparse_outputs_dot)
 from fastopt._kernels.loss cimport MULTINOMIAL, curvatures_of, slopes_of, softmax, values_of
 from fastopt._kernels.portable cimport index, real
@@ -153,31 +153,47 @@ cdef inline void add_intercept(Terms t, Py_ssize_t b, const double *z, double *g
                 g[t.n_features * t.width + c] += z[i * t.width + c]
 
 
+cdef inline void later(const real *x, Py_ssize_t stride, Py_ssize_t odd, const real **next) noexcept nogil:
+    """Every other one of ROWS rows from x on: what a loop over the rows of a block asks for, the next block's rows.
+    Beyond X they are asked for in vain, which does no harm."""
+    cdef Py_ssize_t r
+    for r in range((ROWS + 1) // 2):
+        next[r] = x + (2 * r + odd % ROWS) * stride
+
+
 cdef inline void dense_scores(Terms t, const real *x, Py_ssize_t stride, Py_ssize_t b, const double *w,
                               double *z) noexcept nogil:
-    cdef Py_ssize_t i = 0, r, d = t.n_features
+    cdef Py_ssize_t i = 0, r, d = t.n_features, ahead = min(b, height(t.n_features * sizeof(real))) * stride
     cdef const real *rows[4]
+    cdef const real *next[2]
+    cdef double sums[4]
     begin(t, w, b, z)
-    if t.width == 1:                    # one by one: the memory is the limit, and it likes one stream
-        for i in range(b):
-            z[i] += dot(x + i * stride, w, d)
-        return
     while i < b:
         rows[0] = x + i * stride
         if i + ROWS <= b:
             for r in range(1, ROWS):
                 rows[r] = rows[0] + r * stride
-            many_dot(rows, w, d, t.width, <double>1, z + i * t.width)
+            if t.width == 1:
+                later(rows[0] + ahead, stride, 0, next)
+                dots(rows, next, w, d, sums)
+                for r in range(ROWS):
+                    z[i + r] += sums[r]
+            else:
+                many_dot(rows, w, d, t.width, <double>1, z + i * t.width)
             i += ROWS
+            continue
+        if t.width == 1:
+            z[i] += dot(rows[0], w, d)
         else:
             outputs_dot(rows[0], w, d, t.width, <double>1, z + i * t.width)
-            i += 1
+        i += 1
 
 
 cdef inline void dense_add(Terms t, const real *x, Py_ssize_t stride, Py_ssize_t b, const double *z,
                            double *g) noexcept nogil:
     cdef Py_ssize_t i = 0, r, d = t.n_features
     cdef const real *rows[4]
+    cdef const real *next[2]
     add_intercept(t, b, z, g)
     while i < b:
         rows[0] = x + i * stride
@@ -185,7 +201,8 @@ cdef inline void dense_add(Terms t, const real *x, Py_ssize_t stride, Py_ssize_t
             for r in range(1, ROWS):
                 rows[r] = rows[0] + r * stride
             if t.width == 1:
-                axpys(z + i, rows, g, d)
+                later(rows[0] + b * stride, stride, 1, next)
+                axpys(z + i, rows, next, g, d)
             else:
                 many_axpy(rows, g, d, t.width, <double>1, z + i * t.width)
             i += ROWS
