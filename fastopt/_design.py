@@ -194,6 +194,8 @@ class Design:
     def pieces(self, n_outputs: int = 1, rows: tuple[int, int] | None = None) -> list[tuple[int, int]]:
         """Ranges of rows (of all, or of ``rows``), each some 10 ms of work."""
         start, stop = rows or (0, self.shape[0])
+        if self.n_stored * n_outputs <= WORK:
+            return [(start, stop)]
         return self._cut(start, stop, -(-self._stored(start, stop) * n_outputs // WORK))
 
     def shares(self, n_outputs: int = 1, n_sums: int = 0) -> list[tuple[int, int]]:
@@ -202,6 +204,8 @@ class Design:
         Each has `n_sums` numbers of its own that are added up at last: they are to cost little beside the work.
         """
         count = self.n_stored * n_outputs // max(SHARE, 16 * n_sums)
+        if count <= 1:
+            return [(0, self.shape[0])]
         return self._cut(0, self.shape[0], count // 2 * 2 if count > 2 else count)
 
     def _stored(self, start: int, stop: int) -> int:

@@ -80,9 +80,10 @@ def in_order(task: Callable[[int], T], n: int, n_jobs: int | None = None) -> Ite
     One more than the threads can work on is under way or waits to be taken, so that memory stays bounded.
     """
     workers = min(threads(n_jobs), n) if n > 1 else 1
-    if workers <= 1:
-        yield from map(task, range(n))
-        return
+    return map(task, range(n)) if workers <= 1 else _side_by_side(task, n, workers)
+
+
+def _side_by_side(task: Callable[[int], T], n: int, workers: int) -> Iterator[T]:
     pool = _threads.pool(workers)
     running: deque[Future[T]] = deque()
     try:

@@ -34,6 +34,8 @@ RUN = 16
 MOST_COPIED = 8_000_000
 #: Bytes of a block of rows that BLAS multiplies at once, so that it stays in the second-level cache, and rows at least.
 BLOCK, LEAST_ROWS = 320_000, 160
+#: Numbers beyond which a whole line's beginning is worth looking for.
+MANY = 512
 #: Parameters up to which the products of dense rows are fastest without BLAS.
 FEW = 128
 
@@ -281,7 +283,7 @@ class Objective:
         shares = self.design.shares(effort, size**2)
 
         def add(share: int) -> Float64:
-            sums, work = np.zeros((size, size)), lines(BLOCK_ROWS + 1, size, dtype).reshape(-1)
+            sums, work = np.zeros((size, size)), np.empty((BLOCK_ROWS + 1) * size + line, dtype)
             for start, stop in self.design.pieces(effort, shares[share]):
                 curvature.gram(self.design.values, factors, sums, work, start, stop)
             return sums
@@ -344,16 +346,15 @@ class Objective:
 
     def raw_prediction(self, w: NDArray[Any]) -> Float64:
         """Xw + b of every row, (n_samples, n_outputs)."""
-        return raw_prediction(self.design, self._flat(w), self.n_outputs, self.fit_intercept, self.n_jobs)
+        return _raw_prediction(self._terms, self.design, self._flat(w), self.n_outputs, self.n_jobs)
 
     def _value(self, w: NDArray[Any], wanted: bool = True) -> tuple[float, Float64]:
         """F without its L1 part, and if `wanted` the sum of the losses' gradients, flat."""
         kernel: Callable[..., float] = passes.sparse_loss if self.design.sparse else passes.dense_loss
         total, sums = self._sum(kernel, self._packed(w), wanted=wanted)
         penalised = self._penalised(w)
-        with np.errstate(over="ignore"):  # inf is for the solver to judge
-            value = total / self.n_samples + 0.5 * self.l2 * float(penalised @ penalised)
-        return value, self._unpacked(sums)
+        # Unlike @, vdot does not warn of infinity, which is for the solver to judge.
+        return total / self.n_samples + 0.5 * self.l2 * float(np.vdot(penalised, penalised)), self._unpacked(sums)
 
     def _sum(self, kernel: Callable[..., Any], *w: Float64, wanted: bool = True) -> tuple[float, Float64]:
         """What a kernel adds up over all rows: a number, and if `wanted` an array like w; share by share, in order."""
@@ -366,7 +367,7 @@ class Objective:
             try:
                 sums = free.pop()
             except IndexError:  # asking first would race with the other threads
-                sums = lines(1, size, np.dtype(np.float64))[0, :size]
+                sums = np.empty(size) if size <= MANY else lines(1, size, np.dtype(np.float64))[0, :size]
             sums[:] = 0
             for start, stop in self.design.pieces(self.n_outputs, shares[share]):
                 total += kernel(self._terms, *self.design.arrays, *w, sums, room, start, stop) or 0.0
@@ -410,6 +411,10 @@ def raw_prediction(
     if w.shape != ((design.shape[1] + fit_intercept) * n_outputs,):
         raise ValueError(f"w must have {n_outputs} x {design.shape[1] + fit_intercept} elements; got {w.shape}.")
     terms = Terms(0, 0.0, _NONE, _NONE, design.shape[1], n_outputs, fit_intercept)
+    return _raw_prediction(terms, design, w, n_outputs, n_jobs)
+
+
+def _raw_prediction(terms: Terms, design: Design, w: Float64, n_outputs: int, n_jobs: int | None) -> Float64:
     packed = w if terms.width == n_outputs else _packed(w, n_outputs, terms.width)
     out = np.empty((design.shape[0], terms.width))
     kernel: Callable[..., None] = passes.sparse_predict if design.sparse else passes.dense_predict

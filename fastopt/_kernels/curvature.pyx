@@ -2,7 +2,7 @@
 from fastopt._kernels.block cimport ROWS
 from fastopt._kernels.loss cimport MULTINOMIAL, curvatures_of, softmax
 from fastopt._kernels.portable cimport real
-from fastopt._kernels.terms cimport MOST, Terms, curve, slopes, weigh, weighted_sum
+from fastopt._kernels.terms cimport MOST, Terms, curve, slopes, sum_of, weigh, weighted_sum
 
 cdef extern from *:
     """
@@ -48,7 +48,7 @@ def gram(const real[:, :] X, const double[::1] factors, double[:, ::1] sums, rea
     """X' D X of rows start .. stop - 1, each times its factor, is added to the upper triangle of `sums`.
 
     `sums` has whole lines of the data's type; its first column beyond X's is that of a column of ones. `work` has room
-    for MOST + 1 rows as long as those of `sums`, from a cache line's beginning on. Products, and the sums of MOST of
+    for MOST + 1 rows as long as those of `sums`, and one line more. Products, and the sums of MOST of
     them, are of the data's type.
     """
     cdef Py_ssize_t d = X.shape[1], width = sums.shape[1], stride = X.strides[0] // <Py_ssize_t>sizeof(real)
@@ -56,6 +56,7 @@ def gram(const real[:, :] X, const double[::1] factors, double[:, ::1] sums, rea
     # One line more than the rows: panels a power of two apart would share their places in the cache.
     cdef Py_ssize_t panel = (MOST + 1) * L
     cdef const real *x
+    cdef real *rows = <real *>((<size_t>&work[0] + LINE - 1) // LINE * LINE)
     cdef real *out
     cdef real s
     with nogil:
@@ -64,7 +65,7 @@ def gram(const real[:, :] X, const double[::1] factors, double[:, ::1] sums, rea
             for i in range(b):
                 x = &X[0, 0] + (row + i) * stride
                 s = <real>factors[row + i]
-                out = &work[i * L]
+                out = rows + i * L
                 for k in range(width // L - 1):
                     for j in range(L):
                         out[j] = s * x[k * L + j]
@@ -76,9 +77,9 @@ def gram(const real[:, :] X, const double[::1] factors, double[:, ::1] sums, rea
             while i < min(d + 1, width):
                 for k in range(i // L, width // L):
                     if real is float:
-                        tile_f(&work[i // L * panel + i % L], &work[k * panel], b, &sums[i, k * L], width)
+                        tile_f(rows + i // L * panel + i % L, rows + k * panel, b, &sums[i, k * L], width)
                     else:
-                        tile_d(&work[i // L * panel + i % L], &work[k * panel], b, &sums[i, k * L], width)
+                        tile_d(rows + i // L * panel + i % L, rows + k * panel, b, &sums[i, k * L], width)
                 i += 2 * ROWS
             row += b
 
@@ -127,15 +128,25 @@ cdef inline void move(Terms t, Py_ssize_t b, const double *z, const double *dz, 
                       double *v) noexcept nogil:
     """out = z + step dz and v = dz, with room between rows as a block has it."""
     cdef Py_ssize_t i, c, K = t.n_outputs
+    if t.width == K:
+        for i in range(b * K):
+            out[i] = z[i] + step * dz[i]
+            v[i] = dz[i]
+        return
     for i in range(b):
         for c in range(K):
             out[i * t.width + c] = z[i * K + c] + step * dz[i * K + c]
             v[i * t.width + c] = dz[i * K + c]
 
 
-cdef inline double inner(Terms t, Py_ssize_t b, const double *u, const double *dz) noexcept nogil:
-    cdef Py_ssize_t i
+cdef inline double inner(Terms t, Py_ssize_t b, double *u, const double *dz) noexcept nogil:
+    """The sum of a block's u times dz; u is used up."""
+    cdef Py_ssize_t i, K = t.n_outputs
     cdef double total = 0
+    if t.width == K:
+        for i in range(b * K):
+            u[i] *= dz[i]
+        return sum_of(u, b * K)
     for i in range(b):
-        total += weighted_sum(u + i * t.width, dz + i * t.n_outputs, t.n_outputs)
+        total += weighted_sum(u + i * t.width, dz + i * K, K)
     return total

@@ -45,8 +45,8 @@ else:
 
 
 __all__ = [
-    "FRAMES", "LinearModel", "Progress", "check_labels", "check_length", "class_numbers", "generator", "read",
-    "read_targets", "unchanged_on_error", "weights_of", "with_callbacks",
+    "FRAMES", "LinearModel", "Progress", "check_labels", "check_length", "check_random_state", "class_numbers",
+    "generator", "read", "read_targets", "unchanged_on_error", "weights_of", "with_callbacks",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -69,8 +69,12 @@ def read(estimator: BaseEstimator, X: Any, *, reset: bool) -> Design:
         X = checked_csr(X)
         design = Design.from_array(X) if X.dtype.kind in "biuf" else None
     if design is not None and type(X) is np.ndarray and min(X.shape) > 0:
-        # What is left of scikit-learn's checks; the others would take a fifth of a small fit's time.
-        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        # What is left of scikit-learn's checks; all of them would take a fifth of a small fit's time.
+        if reset:
+            vars(estimator).pop("feature_names_in_", None)
+            estimator.n_features_in_ = X.shape[1]
+        else:
+            validate_data(estimator, X, reset=False, skip_check_array=True)
         return design
     with np.errstate(over="ignore", invalid="ignore"):  # it adds up infinities to find them
         checked = validate_data(
@@ -97,7 +101,9 @@ def check_labels(y: Array) -> Array | None:
     They are found once for numbers that are plainly classes; whatever else y is, scikit-learn looks at it.
     """
     if y.ndim == 1 and y.dtype.kind in "biuf" and len(y):
-        classes = np.unique(y)
+        lowest, highest = y.min(), y.max()
+        two = lowest < highest and ((y == lowest) | (y == highest)).all()
+        classes = np.array([lowest, highest], y.dtype) if two else np.unique(y)  # two need no sort
         whole = y.dtype.kind != "f" or (float(np.abs(classes).max()) < 2**53 and (np.trunc(classes) == classes).all())
         if whole and len(classes) <= len(y) // 2:  # it warns of more
             return classes
@@ -131,15 +137,21 @@ def generator(random_state: Any) -> np.random.RandomState | np.random.Generator:
     An int seeds a `RandomState`; a `SeedSequence` a `Generator`; instances of both go on where they are; None is fresh
     entropy, never NumPy's global state.
     """
+    check_random_state(random_state)
     if isinstance(random_state, np.random.RandomState | np.random.Generator):
         return random_state
     if random_state is None or isinstance(random_state, np.random.SeedSequence):
         return np.random.default_rng(random_state)
+    return np.random.RandomState(int(random_state))
+
+
+def check_random_state(random_state: Any) -> None:
+    """Refuses what `generator` cannot make anything of."""
+    kinds = np.random.RandomState | np.random.Generator | np.random.SeedSequence | None
     integer = isinstance(random_state, int | np.integer) and not isinstance(random_state, bool)
-    if not integer or not 0 <= random_state < 2**32:
+    if not isinstance(random_state, kinds) and not (integer and 0 <= random_state < 2**32):
         rule = "an integer in [0, 2**32 - 1], a RandomState, a Generator, a SeedSequence or None"
         fail("random_state", rule, random_state)
-    return np.random.RandomState(int(random_state))
 
 
 def class_numbers(y: Array, classes: Array) -> NDArray[np.intp]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from fastopt.linear_model._base import (
     Progress,
     check_labels,
     check_length,
+    check_random_state,
     class_numbers,
     generator,
     read,
@@ -304,7 +306,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         state, and leaves one, if it `keeps` it.
         """
         optimizer = self._check_parameters()
-        rng = generator(self.random_state)
+        check_random_state(self.random_state)
+        rng = functools.cache(lambda: generator(self.random_state))  # seeding takes 0.1 ms, and many solvers need none
         data = X, y, sample_weight
         objective: Objective
         if isinstance(X, Chunks):
@@ -323,22 +326,24 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         with self._reporter(self.max_iter, data, self._fitted) as reporter:
             options: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "verbose": reporter}
             if finisher is not None:
-                last = resume.told_of(state) if self.warm_start and keeps else {}
-                result = self._finish(objective, w, finisher, rng, reporter, last, progress)
-                if not (self.warm_start and keeps):
-                    result.state = {}
+                keeps = keeps and self.warm_start
+                last = resume.told_of(state) if keeps else {}
+                result = self._finish(objective, w, finisher, rng, reporter, last, progress, keeps=keeps)
             else:
                 assert optimizer is not None
                 options |= {"state": state, "epochs_of": ChunkedEpochs if chunked else Epochs}
-                result = stochastic(objective, w, optimizer, batch_size=batch_size, rng=rng, **options)
+                result = stochastic(objective, w, optimizer, batch_size=batch_size, rng=rng(), **options)
                 self.solver_ = self.solver if isinstance(self.solver, str) else optimizer.name
             self._keep(result)
 
     def _finish(
-        self, objective: Objective, w: Array, finisher: str, rng: Any, reporter: Reporter, last: dict[str, Any],
-        progress: Progress | None,
+        self, objective: Objective, w: Array, finisher: str, rng: Callable[[], Any], reporter: Reporter,
+        last: dict[str, Any], progress: Progress | None, *, keeps: bool,
     ) -> Result:  # fmt: skip
-        """Runs a solver that is no update rule: on from the state `last`, or from what `progress` was told of."""
+        """Runs a solver that is no update rule: on from the state `last`, or from what `progress` was told of.
+
+        The result has a state to go on from if it is to `keep` one.
+        """
         course, before, value, size = resume.Course(), 0, math.nan, math.nan
         if progress is not None:
             course = resume.Course(resume.told_of(progress.run))
@@ -355,11 +360,11 @@ class LogisticRegression(ClassifierMixin, LinearModel):
             found_rng = resume.generator(course.state)
             if found_rng is None:
                 raise ValueError("checkpoint must hold random numbers of a kind that is known; got another.")
-            rng = found_rng
+            rng = functools.cache(lambda: found_rng)
 
         def told(result: Callable[[], Result]) -> None:
             assert progress is not None
-            course.state["run"]["random"] = resume.random_numbers(rng)
+            course.state["run"]["random"] = resume.random_numbers(rng())
             names = course.state["before"]["names"] if "before" in course.state else []
             self.solver_ = "+".join([*names, course.state["run"]["solver"]])
             progress.tell(course.state, lambda: self._keep(replace(result(), stop_reason="max_iter")))
@@ -370,9 +375,10 @@ class LogisticRegression(ClassifierMixin, LinearModel):
             self.solver_, result = auto(objective, w, rng=rng, course=course, **options)
         else:
             self.solver_, solver = finisher, SOLVERS[finisher]
-            options |= {"course": course} | ({"rng": rng} if solver.shuffles else {})
+            options |= {"course": course} | ({"rng": rng()} if solver.shuffles else {})
             result = solver.run(objective, w, **options)
-        result.state = resume.left(course.state, objective, result, resume.random_numbers(rng))
+        state = course.state if keeps else {}
+        result.state = resume.left(state, objective, result, resume.random_numbers(rng())) if state else {}
         return resume.since(result, before, value, size) if before else result
 
     def _objective(

@@ -24,8 +24,8 @@ SMALL = 50_000_000
 def choose(objective: Objective) -> list[str]:
     """The solvers to try: each where the last one stalled.
 
-    "newton" where the Hessian on all the rows costs less than five passes: a step of either is a pass, and Newton needs
-    5 to 10 of both where L-BFGS needs 20 to 200; and on small data, where it is the most robust. "sdca" on short rows,
+    "newton" where the Hessian on all the rows costs less than 14 passes: a step of either is a pass, and Newton needs
+    4 to 8 of both where L-BFGS needs 20 to 200; and on small data, where it is the most robust. "sdca" on short rows,
     ``mean ||x||^2 / (n l2) <= 2``, where the dual's steps hardly disturb each other, and on longer ones, up to 200, if
     they are few; "saga" if they are many. "lbfgs", which minds no column's scale, for the rest: unscaled data and
     softmax on many columns above all; and behind the others.
@@ -33,8 +33,8 @@ def choose(objective: Objective) -> list[str]:
     Milliseconds to a relative gap of 1e-4 / 1e-6 at alpha = 1/n, one thread of a 2.6 GHz EPYC, problems of
     `bench.problems` (in brackets ``mean ||x||^2 / (n l2)``; ">": not within the 1.5 to 2 s of its search; empty: not
     measured). From several runs on a machine that others used too, "sdca" and "saga" from another one than "newton" and
-    "lbfgs"; mushrooms and saga on flights_onehot are later ones, the processor's time for whole fits: good for the
-    choice where columns differ by 2 or more. The bounds 200 and 20,000 rest on mushrooms,
+    "lbfgs"; mushrooms, saga on flights_onehot and newton on digits_parity are later ones, the processor's time for
+    whole fits: good for the choice where columns differ by 2 or more. The bounds 200 and 20,000 rest on mushrooms,
     digits_onehot_pairs and flights_onehot alone.
 
     ==========================  =====================  =============  ============  ============  ===========
@@ -42,7 +42,7 @@ def choose(objective: Objective) -> list[str]:
     ==========================  =====================  =============  ============  ============  ===========
     ill_conditioned             500,000 x 50           91 / 116       > / >         > / >         119 / 147
     flights_dense               327,346 x 38           59 / 95        > / >         > / >         461 / 592
-    digits_parity               1,797 x 64             3.4 / 3.4                                  3.5 / 5.5
+    digits_parity               1,797 x 64             1.7 / 1.8                                  3.5 / 5.5
     digits                      1,797 x 64, softmax    142 / 174                                  34 / 54
     mushrooms, CSR (22)         8,124 x 127            22 / 31        9.8 / 18      17 / 27       22 / 34
     digits_onehot_pairs (112)   1,797 x 1,792, CSR                    18 / 26       > / >         20 / 30
@@ -54,7 +54,7 @@ def choose(objective: Objective) -> list[str]:
     usable, n = able(objective), objective.n_samples
     parameters = objective.shape[0] * objective.n_outputs
     order = []
-    if "newton" in usable and (hessian_passes(objective) < 5 or n * parameters**2 < SMALL):
+    if "newton" in usable and (hessian_passes(objective) < 14 or n * parameters**2 < SMALL):
         order.append("newton")
     else:
         length = row_length(objective)
@@ -79,17 +79,18 @@ def row_length(objective: Objective) -> float:
 def hessian_passes(objective: Objective) -> float:
     """What the Hessian on all rows costs, in passes.
 
-    A row of p parameters takes p^2 / 2 multiplications of BLAS, some 0.02 ns for each p^2; its pass 15 ns and 0.8 ns
-    for each entry and output.
+    A row of p parameters takes 15 ns, 0.5 ns for each parameter and 0.025 ns (float32 0.02, float64 0.03) for each p^2;
+    its pass 15 ns and 0.35 ns for each entry and output.
     """
     parameters = objective.shape[0] * objective.n_outputs
     entries = objective.design.n_stored / objective.n_samples * objective.n_outputs
-    return 0.02 * parameters**2 / (15 + 0.8 * entries)
+    return (15 + 0.5 * parameters + 0.025 * parameters**2) / (15 + 0.35 * entries)
 
 
 def auto(
     objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int,
-    rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0, course: Course | None = None,
+    rng: Callable[[], np.random.RandomState | np.random.Generator], verbose: int | Reporter = 0,
+    course: Course | None = None,
 ) -> tuple[str, Result]:  # fmt: skip
     """Minimises F from w by the solver that `choose` names first; where it stalls, the next goes on.
 
@@ -115,7 +116,7 @@ def auto(
         start = w if result is None else result.w
         options: dict[str, Any] = {"tol": tol, "max_iter": max_iter - done, "verbose": verbose}
         if SOLVERS[name].shuffles:
-            options["rng"] = rng
+            options["rng"] = rng()
         if result is not None:
             before = {"names": [*names], "epoch": done, "history": result.history}
         part = _Part(course, before, result)

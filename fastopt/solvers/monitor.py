@@ -114,8 +114,7 @@ def _progress_bar(total: int | None) -> Any:
 
 def norm(gradient: NDArray[np.float64]) -> float:
     """Euclidean norm; infinite, without a warning, where its square is."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.linalg.norm(gradient))
+    return math.sqrt(np.vdot(gradient, gradient))  # np.linalg.norm's way, a fifth of its time on few numbers
 
 
 class Monitor:
@@ -166,9 +165,12 @@ class Monitor:
         """Takes a measurement made elsewhere, at w; True if converged."""
         seconds = time.perf_counter() - self.start
         self.rows.append((epoch, seconds, value, grad_norm, learning_rate))
-        rate = "" if math.isnan(learning_rate) else f"  learning rate {learning_rate:.3g}"
-        size = "" if math.isnan(grad_norm) else f"  |gradient| {grad_norm:.3g}"
-        self.reporter.epoch(epoch, f"{seconds:8.2f} s  F {value:.8g}{size}{rate}", w)
+        text = ""
+        if self.reporter.verbose:
+            rate = "" if math.isnan(learning_rate) else f"  learning rate {learning_rate:.3g}"
+            size = "" if math.isnan(grad_norm) else f"  |gradient| {grad_norm:.3g}"
+            text = f"{seconds:8.2f} s  F {value:.8g}{size}{rate}"
+        self.reporter.epoch(epoch, text, w)
         return grad_norm <= self.tol
 
     def forget_last(self) -> None:

@@ -32,6 +32,8 @@ FAR = 0.02
 HOPELESS = 0.3
 #: Differences of F below this part of it are rounding.
 ROUNDING = 1e-13
+#: The distance from 1 to the next number of a type.
+EPSILON: dict[np.dtype[Any], float] = {np.dtype(name): float(np.finfo(name).eps) for name in ("float32", "float64")}
 
 
 def newton(
@@ -46,8 +48,8 @@ def newton(
     It is halved until F falls (Armijo's rule). From w = 0 the first steps minimise F of samples that grow eightfold;
     `begin`, if given, is what to do instead.
 
-    H is factorised with its diagonal scaled to one, so that columns of any scale will do, and with a ridge as small
-    as rounding allows where it is singular. Its products are of X's type, their sums float64; where float32 is not
+    H is factorised with a ridge as small as rounding allows, in proportion to its diagonal, so that columns of any
+    scale will do, and singular ones. Its products are of X's type, their sums float64; where float32 is not
     good enough for a step that lowers the decrement, float64 takes over. The iterates are rounded to X's type before
     they are measured, unless F could not fall to tol: the result is then float64.
 
@@ -227,7 +229,7 @@ class Descent:
         """The point at t; no longer rounded where that would change F as much as the step does."""
         exact = self.w + t * self.direction
         w = self._rounded(exact)
-        if self.rounds and self.curvature.square(w - exact) > 0.1 * t * t * decrement:
+        if self.rounds and not self.curvature.square(w - exact) <= 0.1 * t * t * decrement:
             self.rounds, w = False, exact
         return w
 
@@ -258,27 +260,22 @@ class Curvature:
         return self.sample.n_samples
 
     @cached_property
-    def _factors(self) -> tuple[Float64, Float64, Callable[[Float64], Float64]]:
-        """The scale that makes H's diagonal one, H so scaled, and v -> H^-1 v for it."""
-        with np.errstate(over="ignore", invalid="ignore"):
+    def _factors(self) -> tuple[Float64, Callable[[Float64], Float64]]:
+        """H, and v -> H^-1 v."""
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is no direction
             H = self.sample.hessian(self.point, self.dtype)
             _fill_null_space(self.objective, H)
-            diagonal = H.diagonal()
-            scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
-            H *= scale[:, None] * scale
-            return scale, H, _factor(H, float(np.finfo(self.dtype.type).eps))
+            return H, _factor(H, EPSILON[self.dtype])
 
     def square(self, v: Float64) -> float:
         """``v' H v``."""
-        scale, H, _ = self._factors
-        scaled = v.reshape(-1) / scale
-        return float(scaled @ H @ scaled)
+        flat = v.reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):  # then nothing is to be rounded
+            return float(flat @ self._factors[0] @ flat)
 
     def solve(self, g: Float64) -> Float64:
         """``H^-1 g``; the diagonal alone where H has no factors."""
-        scale, _, solve = self._factors
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is no direction
-            return np.asarray(scale * solve(scale * g.reshape(-1))).reshape(g.shape)
+        return self._factors[1](g.reshape(-1)).reshape(g.shape)
 
 
 def _fill_null_space(objective: Objective, H: Float64) -> None:
@@ -294,19 +291,26 @@ def _fill_null_space(objective: Objective, H: Float64) -> None:
 
 
 def _factor(H: Float64, epsilon: float) -> Callable[[Float64], Float64]:
-    """v -> H^-1 v for H of unit diagonal, with the smallest ridge that makes it positive definite."""
-    if np.isfinite(H).all():
+    """v -> H^-1 v, with the smallest part of H's diagonal added that makes it positive definite."""
+    diagonal = H.diagonal()
+    diagonal = np.where(diagonal > 0, diagonal, 1.0)
+    if np.isfinite(diagonal).all():  # and so is what Cauchy and Schwarz bound by it
         ridge = epsilon
         while ridge < 1:
             # LAPACK itself: on 30 columns scipy.linalg's checks would take most of a step's time.
-            factor, failed = lapack.dpotrf(_with_ridge(H, ridge).T, overwrite_a=1)
+            factor, failed = lapack.dpotrf(_with_ridge(H, ridge * diagonal).T, overwrite_a=1)
             if not failed:
                 return lambda v: np.asarray(lapack.dpotrs(factor, v)[0])
             ridge *= 10
-    return lambda v: v
+
+    def diagonal_alone(v: Float64) -> Float64:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return v / diagonal
+
+    return diagonal_alone
 
 
-def _with_ridge(H: Float64, ridge: float) -> Float64:
+def _with_ridge(H: Float64, ridge: Float64) -> Float64:
     H = H.copy()
     H.reshape(-1)[:: len(H) + 1] += ridge
     return H
