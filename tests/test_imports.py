@@ -34,7 +34,7 @@ FLOORS = [
     ["dask._cluster"],
     ["dask._parts"],
     ["dask._objective"],
-    ["dask._rounds"],
+    ["dask._rounds", "dask._start"],
     ["dask._base"],
     ["dask.logistic", "dask.sgd"],
     ["data", "dask", "plot"],
