@@ -47,7 +47,8 @@ cdef extern from *:
     /* row.pxd's rest of each of the rows; of four, the last sums side by side, each added up in the same order. */
     #if FASTOPT_ROWS == 4
     #define FASTOPT_RESTS(name, X, W) \\
-    FASTOPT_INLINE void name##_4(fastopt_##W##4 *d, const X *const *x, const W *w, Py_ssize_t j, Py_ssize_t n, W *out) { \\
+    FASTOPT_INLINE void name##_4(fastopt_##W##4 *d, const X *const *x, const W *w, Py_ssize_t j, Py_ssize_t n, \\
+                                 W *out) { \\
         fastopt_##W##4 p, q, e; int r; \\
         if (j + 4 <= n) { for (r = 0; r < 4; r++) d[r] += FASTOPT_TIMES(X, W, 4, x[r] + j, w + j); j += 4; } \\
         p = __builtin_shufflevector(d[0], d[1], 0, 2, 4, 6) + __builtin_shufflevector(d[0], d[1], 1, 3, 5, 7); \\
@@ -56,7 +57,8 @@ cdef extern from *:
         for (; j < n; j++) e += (fastopt_##W##4){(W)x[0][j], (W)x[1][j], (W)x[2][j], (W)x[3][j]} * w[j]; \\
         memcpy(out, &e, sizeof e); \\
     } \\
-    FASTOPT_INLINE void name##_8(fastopt_##W##8 *c, const X *const *x, const W *w, Py_ssize_t j, Py_ssize_t n, W *out) { \\
+    FASTOPT_INLINE void name##_8(fastopt_##W##8 *c, const X *const *x, const W *w, Py_ssize_t j, Py_ssize_t n, \\
+                                 W *out) { \\
         fastopt_##W##4 d[4]; int r; \\
         if (j + 8 <= n) { for (r = 0; r < 4; r++) c[r] += FASTOPT_TIMES(X, W, 8, x[r] + j, w + j); j += 8; } \\
         for (r = 0; r < 4; r++) d[r] = __builtin_shufflevector(c[r], c[r], 0, 1, 2, 3) \\
@@ -76,7 +78,8 @@ cdef extern from *:
     }
     #define FASTOPT_REST(kind, t, L) fastopt_rests_##kind##_##L(t, x, w, j, n, out)
     #else
-    #define FASTOPT_REST(kind, t, L) for (r = 0; r < FASTOPT_ROWS; r++) out[r] = fastopt_rest_##kind(&t[r], x[r], w, j, n)
+    #define FASTOPT_REST(kind, t, L) \\
+        for (r = 0; r < FASTOPT_ROWS; r++) out[r] = fastopt_rest_##kind(&t[r], x[r], w, j, n)
     #endif
     #define FASTOPT_DOTS(name, kind, X, W, L) \\
     FASTOPT_INLINE void name(const X *const *x, const X *const *next, const W *w, Py_ssize_t n, W *out) { \\
