@@ -48,6 +48,7 @@ def check_csr(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], na
     if values.dtype not in (np.float32, np.float64):
         raise ValueError(f"X.data must be float32 or float64; got {values.dtype}.")
     n_rows, n_columns = shape
+    _check_shape(shape)
     if len(indptr) != n_rows + 1:
         raise ValueError(f"X.indptr must have one element more than X has {names}s ({n_rows}); got {len(indptr)}.")
     values, indices, indptr = (np.require(a, requirements=["C", "A"]) for a in (values, indices, indptr))
@@ -299,6 +300,7 @@ class Design:
 
 def checked_csr(X: Any) -> Any:
     """X in CSR form; what is to be converted is validated first, since scipy dereferences it unchecked."""
+    _check_shape(X.shape)
     if X.format == "csr":
         return X
     if X.format == "csc":
@@ -317,6 +319,12 @@ def checked_csr(X: Any) -> Any:
         shape = (X.shape[0] // max(1, block[0]), X.shape[1] // max(1, block[1]))
         check_csr(np.zeros(len(X.data)), X.indices, X.indptr, shape, names="block row")
     return X.tocsr()
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    """Refuses what attributes set by hand can hold; by -1 rows scipy's conversions write until they crash."""
+    if min(shape) < 0:
+        raise ValueError(f"X.shape must be of numbers >= 0; got {tuple(shape)}.")
 
 
 def _numbers(data: Any) -> Any:

@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse
 from cases import csr, problem
 
+from fastopt import LogisticRegression
 from fastopt._design import Design, check_csr
 
 # --- no copy where none is promised -----------------------------------------------------------------------------------
@@ -499,3 +500,17 @@ def test_arrays_at_odd_addresses_are_moved(form):
     design = Design.from_array(X)
     assert all(a.flags.aligned for a in design.arrays)
     np.testing.assert_array_equal(rows_of(design), dense)
+
+
+@pytest.mark.parametrize("shape", [(-1, 3), (3, -1), (-1, -1)])
+@pytest.mark.parametrize("form", ["csr", "csc", "coo", "bsr"])
+def test_negative_shapes_are_refused(form, shape):
+    """Attributes set by hand; scipy's conversions would write before their arrays."""
+    X = scipy.sparse.coo_array((3, 3)).asformat(form)
+    X._shape = shape
+    if form != "coo":
+        X.indptr = X.indptr[: max(0, 1 + shape[form == "csc"])]
+    with pytest.raises(ValueError, match=r"X.shape must be of numbers >= 0"):
+        Design.from_array(X)
+    with pytest.raises(ValueError, match=r"X.shape must be of numbers >= 0|must be"):
+        LogisticRegression().fit(X, [0, 1, 0])
