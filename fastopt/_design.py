@@ -302,6 +302,8 @@ def checked_csr(X: Any) -> Any:
     """X in CSR form; what is to be converted is validated first, since scipy dereferences it unchecked."""
     _check_shape(X.shape)
     if X.format == "csr":
+        if X.dtype.kind not in "biuf":  # not for `Design`, which looks at the others itself
+            check_csr(_numbers(X.data), X.indices, X.indptr, X.shape)
         return X
     if X.format == "csc":
         check_csr(_numbers(X.data), X.indices, X.indptr, (X.shape[1], X.shape[0]), names="column")

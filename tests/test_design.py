@@ -514,3 +514,14 @@ def test_negative_shapes_are_refused(form, shape):
         Design.from_array(X)
     with pytest.raises(ValueError, match=r"X.shape must be of numbers >= 0|must be"):
         LogisticRegression().fit(X, [0, 1, 0])
+
+
+@pytest.mark.parametrize("form", ["csr", "csc"])
+@pytest.mark.parametrize("dtype", ["O", "S3", "U4", "m8[s]", "M8[s]"])
+def test_structure_is_checked_whatever_is_stored(form, dtype):
+    """What scikit-learn may still convert, or refuse, it reads through the structure first."""
+    X = scipy.sparse.eye_array(4, format=form)
+    X.data = X.data.astype(np.int64).astype(dtype)
+    X.indptr = np.array([0, 10**8, 2, 3, 4], np.int32)
+    with pytest.raises(ValueError, match="X.indptr must"):
+        LogisticRegression().fit(X, [0, 1, 0, 1])
