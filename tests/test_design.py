@@ -523,5 +523,5 @@ def test_structure_is_checked_whatever_is_stored(form, dtype):
     X = scipy.sparse.eye_array(4, format=form)
     X.data = X.data.astype(np.int64).astype(dtype)
     X.indptr = np.array([0, 10**8, 2, 3, 4], np.int32)
-    with pytest.raises(ValueError, match="X.indptr must"):
+    with pytest.raises(ValueError, match=r"X\.indptr must"):
         LogisticRegression().fit(X, [0, 1, 0, 1])
