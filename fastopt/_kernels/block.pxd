@@ -34,7 +34,6 @@ cdef extern from *:
     #ifdef FASTOPT_HAS_VECTORS
     /* Asks for what lies in the rows `next` where x's loop is, a line or two at a time: where many lines are asked for
        at once, the processor waits for all of them before it goes on. Half of them here, the others in the axpys. */
-    #define FASTOPT_TOUCH(p) FASTOPT_PREFETCH(p)
     #define FASTOPT_ASK(X, next, j, size) \\
         for (r = 0; r < (FASTOPT_ROWS + 1) / 2; r++) for (k = 0; k < (int)(size); k += 64) \\
             FASTOPT_PREFETCH_L2((const char *)(next[r] + (j)) + k);

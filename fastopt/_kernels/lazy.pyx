@@ -2,10 +2,9 @@
 
 A batch is a small dense problem of its own. What belongs to a column lies together in `records` (one cache line for
 most rules): w, the rule's slots, the inverse share of the batches that touch it where a penalty asks for it, and the
-number of steps taken, its stamp. The batch's
-columns, each once, are taken from there into contiguous arrays (`small`), where they take their idle steps, and where
-predict, slope, scatter and update run as on dense data; then they are put back. `pack` fills the records when an epoch
-begins, `unpack` brings every column up to date when it ends.
+number of steps taken, its stamp. The batch's columns, each once, are taken from there into contiguous arrays (`small`),
+where they take their idle steps, and where predict, slope, scatter and update run as on dense data; then they are put
+back. `pack` fills the records when an epoch begins, `unpack` brings every column up to date when it ends.
 """
 from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int32_t

@@ -153,8 +153,6 @@ class Epochs:
         self.forget()
         if state is not None:
             self._restore_state(state)
-            if around is not None and "norms" in state:
-                self.state["norms"] = state["norms"]
         self._may_wait = design.sparse and not self.full and not plain_sgd
         if lazy is None:
             # Bringing a touched coordinate up to date costs some 24 times a coordinate of a step of all: measured for
@@ -205,7 +203,7 @@ class Epochs:
         )  # fmt: skip
         self._plan.shrink_by(0.0 if self._ftrl else objective.l1, inverse_shares, weighs_l2, weighs_l1)
         if around is not None:
-            self._prepare(around)
+            self._prepare(around, (state or {}).get("norms"))
 
     def _check_around(self, around: Around, plain_sgd: bool) -> None:
         if not plain_sgd:
@@ -213,8 +211,8 @@ class Epochs:
         if around.passive is not None and self.objective.loss.targets == "multiclass":
             raise ValueError(f"passive must be None for the loss 'multinomial'; got {around.passive!r}.")
 
-    def _prepare(self, around: Around) -> None:
-        """The kernels' view of what goes around the steps."""
+    def _prepare(self, around: Around, norms: NDArray[np.float64] | None) -> None:
+        """The kernels' view of what goes around the steps; `norms` are those that an earlier state has."""
         design, l1 = self.objective.design, self.objective.l1
         rows = {name: 1 + self._arrays.index(name) for name in ("average", "l1_paid") if name in self._arrays}
         truncated = around.l1 == "truncated" and l1 > 0
@@ -224,15 +222,12 @@ class Epochs:
         self._sums = np.zeros((4, self.objective.n_outputs))  # losses, penalties, and v's squares and sizes
         if around.measures and l1 > 0 and not design.sparse:
             # scikit-learn's norms know nothing of what L1 took since an output last moved, also over epochs.
-            if "norms" in self.state:
-                self._sums[2:] = self.state["norms"]
-            else:
-                self._sums[2:] = self._norms()
+            self._sums[2:] = self._norms() if norms is None else norms
             self.state["norms"] = self._sums[2:]
-        norms = design.row_norms_squared if around.passive is not None else np.empty(0)
+        squares = design.row_norms_squared if around.passive is not None else np.empty(0)
         self._extras = plain.Extras(
             l1, truncated, PASSIVE.get(around.passive or "", 0), float(around.bound), around.guarded, around.measures,
-            rows.get("average", 0), rows.get("l1_paid", 0), np.asarray(norms, dtype=np.float64), self._sums, seen,
+            rows.get("average", 0), rows.get("l1_paid", 0), np.asarray(squares, dtype=np.float64), self._sums, seen,
             np.zeros(d if self._keeps_history else 0, np.int32),
         )  # fmt: skip
 
