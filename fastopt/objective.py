@@ -203,10 +203,14 @@ class Objective:
 
     def value_and_gradient(self, w: NDArray[Any]) -> tuple[float, Float64]:
         """F and its gradient at w (with L1 the subgradient of least norm), in one pass over X."""
-        value, g = self.smooth_value_and_gradient(w)
+        return self.with_l1(w, *self.smooth_value_and_gradient(w))
+
+    def with_l1(self, w: NDArray[Any], value: float, g: Float64) -> tuple[float, Float64]:
+        """F and its subgradient of least norm at w, from those of `smooth_value_and_gradient`; g is not written."""
         if self.l1:
-            penalised, flat = self._penalised(w), g.reshape(-1)
+            penalised, g = self._penalised(w), g.copy()
             value += self.l1 * float(np.abs(penalised).sum())
+            flat = g.reshape(-1)
             flat[: penalised.size] = self.penalty.subgradient(penalised, flat[: penalised.size])
         return value, g
 

@@ -313,6 +313,8 @@ class Optimizer:
         keep = 1.0 if self.weight_decay is None or self._decays_itself else 1.0 - lr * self.weight_decay
         return (keep, *self._columns(t, lr, state))
 
+    #: Where the search for the learning rate "auto" begins: what is usual on standardised data.
+    first_rate: ClassVar[float] = 0.1
     #: Whether weight decay is part of the rule's own step.
     _decays_itself: ClassVar[bool] = False
     #: Whether L2 on CSR is what it is on dense data; else it acts on touched coordinates, by the share of batches.
@@ -482,7 +484,8 @@ def _sparse_gradient(g: tuple[Any, Any], w: Array) -> tuple[NDArray[np.int64], A
 class GradientDescent(Optimizer):
     """Gradient descent on all the data: ``w -= lr g``.
 
-    In the solvers it is SGD with ``batch_size="full"``.
+    In the solvers it is SGD with ``batch_size="full"``, and ``learning_rate="auto"`` there takes each step's rate from
+    the two points before it (Barzilai and Borwein, IMA J. Numerical Analysis 8, 1988, eq. (5)).
 
     Parameters
     ----------
@@ -801,6 +804,7 @@ class Adagrad(Optimizer):
     """
 
     name: ClassVar[str] = "adagrad"
+    first_rate: ClassVar[float] = 0.5
     initial_accumulator_value: float = 0.0
     epsilon: float = 1e-6
 
@@ -857,6 +861,7 @@ class RMSprop(Optimizer):
     """
 
     name: ClassVar[str] = "rmsprop"
+    first_rate: ClassVar[float] = 0.06
     learning_rate: float | Callable[[int], float] | str = 0.001
     rho: float = 0.9
     momentum: float = 0.0
@@ -980,6 +985,7 @@ class Adamax(_Moments):
     """
 
     name: ClassVar[str] = "adamax"
+    first_rate: ClassVar[float] = 0.2
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -1029,6 +1035,7 @@ class Adadelta(Optimizer):
     """
 
     name: ClassVar[str] = "adadelta"
+    first_rate: ClassVar[float] = 100.0
     learning_rate: float | Callable[[int], float] | str = 0.001
     rho: float = 0.95
     epsilon: float = 1e-7
@@ -1090,6 +1097,7 @@ class Ftrl(Optimizer):
     """
 
     name: ClassVar[str] = "ftrl"
+    first_rate: ClassVar[float] = 1.0
     exact_l1: ClassVar[bool] = True
     learning_rate: float | Callable[[int], float] | str = 0.001
     learning_rate_power: float = -0.5
@@ -1170,6 +1178,7 @@ class Lion(Optimizer):
     """
 
     name: ClassVar[str] = "lion"
+    first_rate: ClassVar[float] = 0.01
     exact_l1: ClassVar[bool] = True
     learning_rate: float | Callable[[int], float] | str = 0.001
     beta_1: float = 0.9
@@ -1293,6 +1302,7 @@ class ScheduleFreeSGD(_ScheduleFree):
     """
 
     name: ClassVar[str] = "schedule_free_sgd"
+    first_rate: ClassVar[float] = 4.0
     learning_rate: float | Callable[[int], float] | str = 1.0
     momentum: float = 0.9
 
@@ -1350,6 +1360,7 @@ class ScheduleFreeAdamW(_ScheduleFree):
     """
 
     name: ClassVar[str] = "schedule_free_adamw"
+    first_rate: ClassVar[float] = 0.3
     learning_rate: float | Callable[[int], float] | str = 0.0025
     beta_1: float = 0.9
     beta_2: float = 0.999

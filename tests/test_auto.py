@@ -134,6 +134,7 @@ def test_a_start_at_the_minimum_ends_at_once(solver):
     [
         (np.ones((5_000, 10), np.float32), "adam", 32),
         (np.ones((20, 10), np.float32), "adam", 20),
+        (np.ones((5_000, 10), np.float32), "rmsprop", 64),
         (np.broadcast_to(np.float32(1), (200, 20_000)), "sgd", 13),
         (np.broadcast_to(np.float32(1), (200, 10**6)), "momentum", 8),
         ((5_000, 300, 10), "sgd", 4),
@@ -141,6 +142,7 @@ def test_a_start_at_the_minimum_ends_at_once(solver):
         ((3, 300, 2), "sgd", 3),
         ((5_000, 300, 10), "adam", 32),
         ((5_000, 3_000, 15), "adam", 64),
+        ((5_000, 3_000, 15), "rmsprop", 128),
         ((5_000, 10_000, 15), "momentum", 128),
         ((5_000, 10**6, 10), "adam", 32),
     ],

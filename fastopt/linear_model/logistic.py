@@ -163,11 +163,11 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         than two classes; "liblinear", for two classes alone, what "auto" takes.
     learning_rate : float, Schedule, callable or "auto", default "auto"
         Per step, for update rules given by name. "auto" starts from the data, falls in cycles that grow longer,
-        and is cut when a cycle no longer pays.
+        and is cut when a cycle no longer pays; "gd" takes each rate from the last two points (Barzilai and Borwein).
     batch_size : int, "full" or "auto", default "auto"
         Rows per step. "auto" is about where larger ones would not make an epoch faster: 32, but 4 for plain SGD on
-        more than 1,000 rows of CSR data, up to 128 for other rules there, and less for very long dense rows; "gd"
-        always takes all rows.
+        more than 1,000 rows of CSR data, up to 128 for other rules there, and less for very long dense rows; twice as
+        many for "rmsprop". "gd" always takes all rows.
     max_iter : int >= 0, default 100
         Epochs, or iterations of "lbfgs" and "newton".
     verbose : int, default 0

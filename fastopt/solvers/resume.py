@@ -59,6 +59,8 @@ class Run:
         Lowest F before the cycle.
     rising : bool
         Whether an automatic rate may still be raised.
+    before : ndarray (2, n_features + fit_intercept, n_outputs) of float64, or None
+        Parameters and the gradient of F without L1 before the last step, for a rate that two points give.
     """
 
     settings: str
@@ -73,6 +75,7 @@ class Run:
     length: int = 1
     cycle_start: float = math.inf
     rising: bool = True
+    before: NDArray[np.float64] | None = None
 
     def as_dict(self, w: NDArray[Any], returned: NDArray[Any], random: dict[str, Any]) -> dict[str, Any]:
         """The state's "run": w the parameters to go on from, `returned` those that the caller gets."""
@@ -98,7 +101,7 @@ class Run:
         best_row = (epoch, seconds, *run["best_row"][2:])
         return cls(
             run["settings"], run["learning_rate"], run["start"], row, np.array(best), best_row, run["scale"],
-            run["rises"], run["at"], run["length"], run["cycle_start"], run["rising"],
+            run["rises"], run["at"], run["length"], run["cycle_start"], run["rising"], run.get("before"),
         )  # fmt: skip
 
 
@@ -243,6 +246,9 @@ def fitting(
     def like_w(a: Any) -> bool:
         return isinstance(a, np.ndarray) and a.shape == shape and a.dtype == dtype
 
+    def are_two_points(a: Any) -> bool:
+        return isinstance(a, np.ndarray) and a.shape == (2, *shape) and a.dtype == np.float64
+
     def rows(*names: str) -> bool:
         return all(len(run[name]) == 5 and all(map(_is_number, run[name])) for name in names)
 
@@ -254,6 +260,7 @@ def fitting(
             and all(_is_number(state[key]) for key in optimizer._scalars())
             and like_w(run["w"])
             and (run["best"] is None or like_w(run["best"]))
+            and (run.get("before") is None or are_two_points(run["before"]))
             and (run["learning_rate"] is None or _is_number(run["learning_rate"]))
             and all(isinstance(n, int) and 0 <= n < 2**53 for n in (state["t"], run["rises"], run["at"], run["length"]))
             and run["at"] <= run["length"]

@@ -1,0 +1,146 @@
+"""learning_rate="auto": what the rate starts with, and how gradient descent and the rules that average go on."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.datasets import load_breast_cancer
+from sklearn.preprocessing import scale
+
+from fastopt import reference
+from fastopt._design import Design
+from fastopt.objective import Objective
+from fastopt.optimizers import OPTIMIZERS, get
+from fastopt.solvers import stochastic as module
+from fastopt.solvers.stochastic import Epochs, auto_learning_rate, stochastic
+
+LAYOUTS = {"dense": np.asarray, "csr": scipy.sparse.csr_array}
+
+
+def data(n=200, d=7):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, d)) * np.logspace(0, -1.5, d)
+    X[rng.random((n, d)) < 0.3] = 0.0
+    return X, np.where(X.sum(axis=1) + 0.3 * rng.standard_normal(n) > 0, 1.0, -1.0)
+
+
+def fit(F, rule, *, max_iter, tol=0.0, batch_size="full"):
+    rng = np.random.default_rng(0)
+    optimizer = get(rule).with_learning_rate("auto")
+    return stochastic(F, F.zeros(), optimizer, batch_size=batch_size, tol=tol, max_iter=max_iter, rng=rng)
+
+
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.3])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradient_descent_takes_the_steps_of_barzilai_and_borwein(layout, l1_ratio):
+    X, y = data()
+    alpha, n_steps = 0.01, 25
+    F = Objective(Design.from_array(LAYOUTS[layout](X)), y, alpha=alpha, l1_ratio=l1_ratio)
+    result = fit(F, "gd", max_iter=n_steps)
+    rates = result.history["learning_rate"][1 : n_steps + 1]
+    terms = {"alpha": alpha * (1 - l1_ratio)}  # the smooth part
+    w, lr, before = np.zeros((8, 1)), rates[0], None
+    assert lr == pytest.approx(auto_learning_rate(F, get("gd"), len(y)))
+    for k in range(n_steps):
+        g = reference.gradient(X, y, w, **terms)
+        if before is not None:
+            s, change = w - before[0], g - before[1]
+            lr = (s * change).sum() / (change * change).sum()
+            unit = 2.0 ** (math.floor(math.log2(lr)) - 4)
+            lr = unit * round(lr / unit)
+        assert rates[k] == pytest.approx(lr, rel=1e-6), k
+        before = w, g
+        w = w - lr * g
+        w[:-1] = np.sign(w[:-1]) * np.maximum(abs(w[:-1]) - lr * alpha * l1_ratio, 0)
+        assert result.history["objective"][k + 1] == pytest.approx(
+            reference.objective(X, y, w, alpha=alpha, l1_ratio=l1_ratio), rel=1e-9
+        )
+    assert len(np.unique(rates)) > n_steps // 2
+
+
+@pytest.mark.parametrize("rule", ["gd", "sgd"])
+def test_gradient_descent_needs_no_rate(rule):
+    X, y = load_breast_cancer(return_X_y=True)
+    F = Objective(Design.from_array(scale(X)), 2.0 * y - 1, alpha=1 / len(y))
+    result = fit(F, rule, tol=1e-6, max_iter=200)
+    assert result.stop_reason == "tol"
+    assert np.linalg.norm(F.gradient(result.w)) <= 1e-6
+    constant = get(rule).with_learning_rate(auto_learning_rate(F, get(rule), len(y)))
+    rng = np.random.default_rng(0)
+    slow = stochastic(F, F.zeros(), constant, batch_size="full", tol=1e-6, max_iter=2000, rng=rng)
+    assert slow.stop_reason == "max_iter"
+
+
+def test_gradient_descent_goes_back_to_the_lowest(monkeypatch):
+    """Where F has not fallen for a while, by the step that is known to lower it; also with no patience at all."""
+    X, y = data()
+    F = Objective(Design.from_array(X), y, alpha=1e-4)
+    rates = {}
+    for patience in (1, 10):
+        monkeypatch.setattr(module, "MEMORY", patience)
+        result = fit(F, "gd", tol=1e-7, max_iter=2000)
+        assert result.stop_reason == "tol"
+        values, rates[patience] = result.history["objective"], result.history["learning_rate"]
+        lowest = np.minimum.accumulate(values)
+        assert all(values[k : k + patience + 2].min() < lowest[k] for k in range(len(values) - patience - 2))
+    assert (rates[1][2:] == rates[1][1]).any()
+    assert rates[1][:10].tolist() != rates[10][:10].tolist()
+
+
+@pytest.mark.parametrize("rule", ["gd", "momentum", "adam"])
+def test_steps_on_all_rows_read_them_once(rule, monkeypatch):
+    X, y = data()
+    F = Objective(Design.from_array(X), y, alpha=0.01)
+    passes, function = [], Objective.smooth_value_and_gradient
+    monkeypatch.setattr(Objective, "smooth_value_and_gradient", lambda self, w: passes.append(1) or function(self, w))
+    optimizer = get(rule).with_learning_rate(0.05)
+    result = stochastic(F, F.zeros(), optimizer, batch_size="full", tol=0.0, max_iter=9, rng=np.random.default_rng(0))
+    assert len(passes) == 10
+    epochs = Epochs(F, optimizer, "full")
+    for _ in range(9):
+        epochs.run()
+    np.testing.assert_array_equal(result.w, epochs.w)
+    # After a restart the gradient that was known is another point's.
+    epochs.gradient = np.full(F.shape, np.nan)
+    epochs.restart(F.zeros(), 1.0)
+    epochs.run()
+    assert np.isfinite(epochs.w).all()
+
+
+@pytest.mark.parametrize("rule", [name for name in OPTIMIZERS if name != "gd"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_rate_found_is_near_one_that_is_better_than_its_neighbours(rule, layout):
+    X, y = data(n=3000)
+    F = Objective(Design.from_array(LAYOUTS[layout](X)), y, alpha=1 / len(y))
+    rate = auto_learning_rate(F, get(rule), 32)
+    assert 1e-6 < rate < 1e4
+    order = np.random.default_rng(1).permutation(len(y))[: 32 * 64]
+    values = []
+    for factor in (1 / 30, 1, 30):
+        epochs = Epochs(F, get(rule).with_learning_rate(factor * rate), 32)
+        epochs.run(order)
+        values.append(F.value(epochs.solution))
+    assert values[1] < values[0]
+    assert values[1] < values[2] or math.isnan(values[2])
+    assert values[1] < math.log(2)
+
+
+@pytest.mark.parametrize("rule", ["schedule_free_sgd", "schedule_free_adamw"])
+def test_rules_that_average_are_never_left_with_a_rate_of_nothing(rule):
+    X, y = load_breast_cancer(return_X_y=True)
+    F = Objective(Design.from_array(scale(X)), 2.0 * y - 1, alpha=1 / len(y))
+    best = fit(F, "gd", tol=1e-9, max_iter=1000).objective
+    result = fit(F, rule, max_iter=150, batch_size="auto")
+    assert result.objective < best * (1 + 1e-3)
+    assert result.history["learning_rate"][1:].min() > 1e-5
+
+
+def test_the_guard_takes_the_step_back_that_is_too_long():
+    """Rows without noise but of one huge weight: the first step of two points is far too long there."""
+    X = np.array([[1e3], [-1e3], [1e-3], [2e-3]])
+    F = Objective(Design.from_array(X), np.array([1.0, -1.0, 1.0, -1.0]), alpha=1e-6, fit_intercept=False)
+    result = fit(F, "gd", tol=1e-8, max_iter=500)
+    assert result.stop_reason == "tol"
+    assert np.linalg.norm(F.gradient(result.w)) <= 1e-8
+    assert (result.history["objective"] <= result.history["objective"][0]).all()
