@@ -201,9 +201,12 @@ class Objective:
         """Gradient of F at w; with L1 the subgradient of least norm."""
         return self.value_and_gradient(w)[1]
 
-    def value_and_gradient(self, w: NDArray[Any]) -> tuple[float, Float64]:
-        """F and its gradient at w (with L1 the subgradient of least norm), in one pass over X."""
-        return self.with_l1(w, *self.smooth_value_and_gradient(w))
+    def value_and_gradient(self, w: NDArray[Any], raw: Float64 | None = None) -> tuple[float, Float64]:
+        """F and its gradient at w (with L1 the subgradient of least norm), in one pass over X.
+
+        `raw` are the raw predictions at w where they are known already, (n_samples, n_outputs).
+        """
+        return self.with_l1(w, *self.smooth_value_and_gradient(w, raw))
 
     def with_l1(self, w: NDArray[Any], value: float, g: Float64) -> tuple[float, Float64]:
         """F and its subgradient of least norm at w, from those of `smooth_value_and_gradient`; g is not written."""
@@ -214,9 +217,9 @@ class Objective:
             flat[: penalised.size] = self.penalty.subgradient(penalised, flat[: penalised.size])
         return value, g
 
-    def smooth_value_and_gradient(self, w: NDArray[Any]) -> tuple[float, Float64]:
-        """F without its L1 part, and its gradient, at w, in one pass over X."""
-        value, g = self._value(w)
+    def smooth_value_and_gradient(self, w: NDArray[Any], raw: Float64 | None = None) -> tuple[float, Float64]:
+        """F without its L1 part, and its gradient, at w, in one pass over X; `raw` as in `value_and_gradient`."""
+        value, g = self._value(w, raw=raw)
         g /= self.n_samples
         penalised = self._penalised(w)
         g[: penalised.size] += self.penalty.gradient(penalised)
@@ -352,10 +355,15 @@ class Objective:
         """Xw + b of every row, (n_samples, n_outputs)."""
         return _raw_prediction(self._terms, self.design, self._flat(w), self.n_outputs, self.n_jobs)
 
-    def _value(self, w: NDArray[Any], wanted: bool = True) -> tuple[float, Float64]:
+    def _value(self, w: NDArray[Any], wanted: bool = True, raw: Float64 | None = None) -> tuple[float, Float64]:
         """F without its L1 part, and if `wanted` the sum of the losses' gradients, flat."""
         kernel: Callable[..., float] = passes.sparse_loss if self.design.sparse else passes.dense_loss
-        total, sums = self._sum(kernel, self._packed(w), wanted=wanted)
+        width = self._terms.width
+        known = np.empty((0, width))
+        if raw is not None:
+            known = np.zeros((self.n_samples, width))
+            known[:, : self.n_outputs] = raw
+        total, sums = self._sum(kernel, self._packed(w), known, wanted=wanted)
         penalised = self._penalised(w)
         # Unlike @, vdot does not warn of infinity, which is for the solver to judge.
         return total / self.n_samples + 0.5 * self.l2 * float(np.vdot(penalised, penalised)), self._unpacked(sums)

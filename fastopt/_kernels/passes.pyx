@@ -5,15 +5,20 @@ parameters of a feature take `Terms.width` numbers, K and zeros. Rows go by bloc
 block is still in the first-level cache when it is read again; `work` is the caller's room for a block's raw predictions
 and losses, two rows of BLOCK width numbers.
 """
+from libc.string cimport memcpy
+
 from fastopt._kernels.exponential cimport exp, log1p
 from fastopt._kernels.portable cimport index, real
 from fastopt._kernels.terms cimport (MOST, Terms, curve, dense_add, dense_scores, height, losses, sparse_add,
                                      sparse_scores)
 
 
-def dense_loss(Terms t, const real[:, :] X, const double[::1] w, double[::1] g, double[:, ::1] work,
-               Py_ssize_t start, Py_ssize_t stop):
-    """Weighted sum of losses; the weighted sum of gradients is added to g unless g is empty."""
+def dense_loss(Terms t, const real[:, :] X, const double[::1] w, const double[:, ::1] known, double[::1] g,
+               double[:, ::1] work, Py_ssize_t start, Py_ssize_t stop):
+    """Weighted sum of losses; the weighted sum of gradients is added to g unless g is empty.
+
+    `known` has all rows' raw predictions at w, or is empty.
+    """
     cdef Py_ssize_t row = start, b, stride = X.strides[0] // <Py_ssize_t>sizeof(real)
     cdef double total = 0
     cdef const real *x = &X[0, 0]
@@ -21,7 +26,10 @@ def dense_loss(Terms t, const real[:, :] X, const double[::1] w, double[::1] g, 
     with nogil:
         while row < stop:
             b = min(block, stop - row)
-            dense_scores(t, x + row * stride, stride, b, &w[0], &work[0, 0])
+            if known.shape[0] > 0:
+                memcpy(&work[0, 0], &known[row, 0], b * t.width * sizeof(double))
+            else:
+                dense_scores(t, x + row * stride, stride, b, &w[0], &work[0, 0])
             total += losses(t, row, b, &work[0, 0], &work[1, 0], g.shape[0] > 0)
             if g.shape[0] > 0:
                 dense_add(t, x + row * stride, stride, b, &work[0, 0], &g[0])
@@ -30,14 +38,18 @@ def dense_loss(Terms t, const real[:, :] X, const double[::1] w, double[::1] g, 
 
 
 def sparse_loss(Terms t, const real[::1] values, const index[::1] columns, const index[::1] indptr,
-                const double[::1] w, double[::1] g, double[:, ::1] work, Py_ssize_t start, Py_ssize_t stop):
+                const double[::1] w, const double[:, ::1] known, double[::1] g, double[:, ::1] work,
+                Py_ssize_t start, Py_ssize_t stop):
     """`dense_loss` on CSR rows."""
     cdef Py_ssize_t row = start, b
     cdef double total = 0
     with nogil:
         while row < stop:
             b = min(MOST, stop - row)
-            sparse_scores(t, &values[0], &columns[0], &indptr[row], b, &w[0], &work[0, 0])
+            if known.shape[0] > 0:
+                memcpy(&work[0, 0], &known[row, 0], b * t.width * sizeof(double))
+            else:
+                sparse_scores(t, &values[0], &columns[0], &indptr[row], b, &w[0], &work[0, 0])
             total += losses(t, row, b, &work[0, 0], &work[1, 0], g.shape[0] > 0)
             if g.shape[0] > 0:
                 sparse_add(t, &values[0], &columns[0], &indptr[row], b, &work[0, 0], &g[0])

@@ -12,7 +12,7 @@ from fastopt._design import WORK
 from fastopt._kernels import dual
 from fastopt._order import ahead, epoch_order
 from fastopt._validation import fail
-from fastopt.objective import Objective, raw_prediction
+from fastopt.objective import Objective
 from fastopt.solvers.monitor import Checks, Monitor, Reporter, Result, norm
 from fastopt.solvers.resume import Course
 
@@ -106,11 +106,10 @@ class Epochs:
             return -y * inside, np.zeros_like(z)
         return -2.0 * (y - z) * inside, np.where(inside, 2.0, 0.0)
 
-    def best_intercept(self) -> float:
-        """The b that minimises F for this w, by Newton's steps that never raise the size of F's slope in b."""
+    def best_intercept(self, z: Float64) -> float:
+        """The b that minimises F for raw predictions z + b, by Newton's steps that never raise F's slope in b."""
         s: Any = self.objective.weights if len(self.objective.weights) else 1.0
         b = float(self.w[-1])
-        z = raw_prediction(self.design, np.append(self.w[:-1], 0.0), 1, True)[:, 0]
         first, second = self._slopes(z + b)
         slope, curve = float(np.mean(s * first)), float(np.mean(s * second))
         for _ in range(30):
@@ -207,15 +206,23 @@ def sdca(
     dtype, rows = objective.design.dtype, objective.shape[0]
     gaps: list[float] = []
 
-    def solution() -> NDArray[Any]:
-        w = epochs.w[:rows].astype(dtype).reshape(objective.shape)
+    def solution() -> tuple[NDArray[Any], Float64 | None]:
+        """w in X's dtype with the best intercept, which takes all raw predictions; and these."""
+        w, raw = epochs.w[:rows].astype(dtype).reshape(objective.shape), None
         if objective.fit_intercept:
-            w[-1] = b = epochs.best_intercept() if smooth else epochs.w[-1]
-            epochs.recenter(float(b))
-        return w
+            b = float(epochs.w[-1])
+            if smooth:
+                w[-1] = 0
+                raw = objective.raw_prediction(w)
+                b = epochs.best_intercept(raw[:, 0])
+            w[-1] = b
+            if raw is not None:
+                raw += float(w[-1, 0])
+            epochs.recenter(b)
+        return w, raw
 
-    def check(at: NDArray[Any], epoch: int) -> bool:
-        value, gradient = objective.value_and_gradient(at)
+    def check(at: NDArray[Any], epoch: int, raw: Float64 | None = None) -> bool:
+        value, gradient = objective.value_and_gradient(at, raw)
         gap = max(value - epochs.dual_value(), 0.0)
         gaps.append(gap)
         return monitor.record(value, norm(gradient) if smooth else (2 * objective.l2 * gap) ** 0.5, epoch, w=at)
@@ -272,14 +279,14 @@ def sdca(
                 reason = "diverged"
                 break
             if checks.wanted(done, estimate):
-                found = solution()
-                converged, kept = check(found, done), (found, done)
+                found, raw = solution()
+                converged, kept = check(found, done, raw), (found, done)
                 checks.measured(done, estimate, monitor.grad_norm)
                 reason = "tol" if converged else "stalled" if checks.stalled else reason
             course.keep(run, result, last=reason != "max_iter" or done == max_iter)
         if reason == "max_iter" and kept[1] < done:  # nothing follows: this moves the center
-            found = solution()
-            reason, kept = "tol" if check(found, done) else reason, (found, done)
+            found, raw = solution()
+            reason, kept = "tol" if check(found, done, raw) else reason, (found, done)
     except KeyboardInterrupt:
         reason = "interrupted"
         del monitor.rows[sum(row[0] <= kept[1] for row in monitor.rows) :]
