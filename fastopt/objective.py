@@ -201,12 +201,13 @@ class Objective:
         """Gradient of F at w; with L1 the subgradient of least norm."""
         return self.value_and_gradient(w)[1]
 
-    def value_and_gradient(self, w: NDArray[Any], raw: Float64 | None = None) -> tuple[float, Float64]:
-        """F and its gradient at w (with L1 the subgradient of least norm), in one pass over X.
+    def value_and_gradient(self, w: NDArray[Any]) -> tuple[float, Float64]:
+        """F and its gradient at w (with L1 the subgradient of least norm), in one pass over X."""
+        return self.with_l1(w, *self.smooth_value_and_gradient(w))
 
-        `raw` are the raw predictions at w where they are known already, (n_samples, n_outputs).
-        """
-        return self.with_l1(w, *self.smooth_value_and_gradient(w, raw))
+    def value_and_gradient_of(self, raw: Float64, w: NDArray[Any]) -> tuple[float, Float64]:
+        """`value_and_gradient` at w whose raw predictions are known, (n_samples, n_outputs)."""
+        return self.with_l1(w, *self._smooth(w, *self._value(w, raw=raw)))
 
     def with_l1(self, w: NDArray[Any], value: float, g: Float64) -> tuple[float, Float64]:
         """F and its subgradient of least norm at w, from those of `smooth_value_and_gradient`; g is not written."""
@@ -217,9 +218,12 @@ class Objective:
             flat[: penalised.size] = self.penalty.subgradient(penalised, flat[: penalised.size])
         return value, g
 
-    def smooth_value_and_gradient(self, w: NDArray[Any], raw: Float64 | None = None) -> tuple[float, Float64]:
-        """F without its L1 part, and its gradient, at w, in one pass over X; `raw` as in `value_and_gradient`."""
-        value, g = self._value(w, raw=raw)
+    def smooth_value_and_gradient(self, w: NDArray[Any]) -> tuple[float, Float64]:
+        """F without its L1 part, and its gradient, at w, in one pass over X."""
+        return self._smooth(w, *self._value(w))
+
+    def _smooth(self, w: NDArray[Any], value: float, g: Float64) -> tuple[float, Float64]:
+        """What `smooth_value_and_gradient` returns, from what `_value` does; g is used up."""
         g /= self.n_samples
         penalised = self._penalised(w)
         g[: penalised.size] += self.penalty.gradient(penalised)

@@ -222,7 +222,7 @@ def sdca(
         return w, raw
 
     def check(at: NDArray[Any], epoch: int, raw: Float64 | None = None) -> bool:
-        value, gradient = objective.value_and_gradient(at, raw)
+        value, gradient = objective.value_and_gradient(at) if raw is None else objective.value_and_gradient_of(raw, at)
         gap = max(value - epochs.dual_value(), 0.0)
         gaps.append(gap)
         return monitor.record(value, norm(gradient) if smooth else (2 * objective.l2 * gap) ** 0.5, epoch, w=at)
