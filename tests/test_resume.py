@@ -410,3 +410,32 @@ def test_iris_to_the_end():
         epochs += model.fit(X, y).n_iter_[0]
     assert epochs == whole.n_iter_[0]
     same(model, whole)
+
+
+@pytest.mark.parametrize("bits", [np.random.MT19937, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64])
+@pytest.mark.parametrize("n", [10, 3000, 20_000])
+def test_states_that_were_marked_are_found_again(bits, n):
+    for rng in (np.random.Generator(bits(0)), np.random.RandomState(bits(0))):
+        draws = resume.Draws(rng, lambda rng: rng.permutation(n), n)
+        states, marks, orders = [resume.random_numbers(rng)], [draws.mark()], []
+        for _ in range(25):
+            orders.append(draws.order())
+            states.append(resume.random_numbers(rng))
+            marks.append(draws.mark())
+        assert len({id(written) for written, _ in marks}) < 26 or n > 10_000
+        for mark, state in zip(marks, states, strict=True):
+            np.testing.assert_equal(draws.numbers(mark), state)
+        again = resume.generator({"run": {"random": draws.numbers(marks[13])}})
+        np.testing.assert_array_equal(again.permutation(n), orders[13])
+
+
+def test_states_of_an_unknown_kind_are_written_down_each_time():
+    class Unknown(np.random.PCG64):
+        pass
+
+    rng = np.random.Generator(Unknown(0))
+    draws = resume.Draws(rng, lambda rng: rng.permutation(10), 10)
+    before, order, after = draws.mark(), draws.order(), draws.mark()
+    assert len(order) == 10
+    assert draws.numbers(before) != draws.numbers(after)
+    assert draws.numbers(after) == resume.random_numbers(rng)

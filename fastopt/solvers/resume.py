@@ -21,12 +21,14 @@ from fastopt.optimizers import Optimizer
 from fastopt.schedules import Schedule
 
 __all__ = [
-    "Course", "Run", "epochs_of", "fitting", "generator", "left", "random_numbers", "same_problem", "settings", "since",
-    "told_of",
+    "Course", "Draws", "Run", "epochs_of", "fitting", "generator", "left", "random_numbers", "same_problem", "settings",
+    "since", "told_of",
 ]  # fmt: skip
 
 #: A measurement: epoch, seconds, F, the gradient's norm, the learning rate.
 Row = tuple[int, float, float, float, float]
+
+Random = np.random.RandomState | np.random.Generator
 
 #: Bit generators whose state is known, and the largest value of the position in it, which NumPy does not check.
 BIT_GENERATORS = {"MT19937": 624, "PCG64": 0, "PCG64DXSM": 0, "Philox": 4, "SFC64": 0}
@@ -290,6 +292,52 @@ def random_numbers(rng: np.random.RandomState | np.random.Generator) -> dict[str
     if isinstance(rng, np.random.RandomState):
         return {"kind": "RandomState", **rng.get_state(legacy=False)}
     return {"kind": "Generator", **rng.bit_generator.state}
+
+
+class Draws:
+    """A source of random numbers, and its state after any epoch that is marked.
+
+    Writing a state down takes as long as an epoch of a few hundred rows. So it is done once in `ROWS` rows; in between,
+    the state is made again, by the same draws.
+
+    Parameters
+    ----------
+    rng : RandomState or Generator
+    draw : callable
+        ``draw(rng)`` is the order of an epoch.
+    n_samples : int
+    """
+
+    #: Rows whose orders are quickly drawn again.
+    ROWS = 1 << 14
+
+    def __init__(self, rng: Random, draw: Callable[[Random], NDArray[np.intp]], n_samples: int) -> None:
+        self.rng, self.draw, self.n_samples = rng, draw, n_samples
+        self.written, self.since = random_numbers(rng), 0
+
+    def order(self) -> NDArray[np.intp]:
+        """The next epoch's order."""
+        self.since += 1
+        return self.draw(self.rng)
+
+    def mark(self) -> tuple[dict[str, Any], int]:
+        """The present state, for `numbers`."""
+        known = self.written.get("bit_generator") in BIT_GENERATORS
+        if self.since and (self.since * self.n_samples > self.ROWS or not known):
+            self.written, self.since = random_numbers(self.rng), 0
+        return self.written, self.since
+
+    def numbers(self, mark: tuple[dict[str, Any], int]) -> dict[str, Any]:
+        """The state that was marked."""
+        written, draws = mark
+        if written is self.written and draws == self.since:
+            return random_numbers(self.rng)
+        rng = generator({"run": {"random": written}}) if draws else None
+        if rng is None:
+            return written
+        for _ in range(draws):
+            self.draw(rng)
+        return random_numbers(rng)
 
 
 def generator(state: dict[str, Any] | None) -> np.random.RandomState | np.random.Generator | None:

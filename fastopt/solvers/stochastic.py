@@ -521,12 +521,13 @@ def stochastic(
         epochs.keep_start(run.scale)
     reason, done, failures = "tol" if converged else "max_iter", 0, 0
     # The last whole epoch: what goes on from it, its parameters and state, and how many measurements there were.
-    whole = (run, epochs.snapshot(), resume.random_numbers(rng), 1, 0)
+    draws = resume.Draws(rng, epochs.order, objective.n_samples)
+    whole = (run, epochs.snapshot(), draws.mark(), 1, 0)
     try:
         while not converged and done < max_iter:
             if auto and epochs.state["t"] and not failures:
                 run = adjusted(run, epochs, cycles, averages)
-            order = None if epochs.full else epochs.order(rng)
+            order = None if epochs.full else draws.order()
             steps = np.arange(epochs.n_steps) + float(epochs.state["t"])
             rate = run.scale * np.asarray(epochs.optimizer.rate(steps))
             if cycles:
@@ -544,7 +545,7 @@ def stochastic(
                 epochs.restart(run.best, run.scale)
                 if failures > RETRIES:
                     reason = "diverged"
-                    whole = (run, epochs.snapshot(), resume.random_numbers(rng), len(monitor.rows), done)
+                    whole = (run, epochs.snapshot(), draws.mark(), len(monitor.rows), done)
                     break
                 continue
             row, snapshot = monitor.rows[-1], epochs.snapshot()
@@ -554,12 +555,12 @@ def stochastic(
                 best = epochs.solution.copy() if averages else epochs.w.copy()
                 run.best, run.best_row = best, row
             done, failures = done + 1, 0
-            whole = (run, snapshot, resume.random_numbers(rng), len(monitor.rows), done)
+            whole = (run, snapshot, draws.mark(), len(monitor.rows), done)
         if converged:
             reason = "tol"
     except KeyboardInterrupt:
         reason = "interrupted"
-    run, snapshot, numbers, measurements, done = whole
+    run, snapshot, mark, measurements, done = whole
     epochs.restore(snapshot)
     del monitor.rows[measurements:]
     solution = epochs.solution
@@ -567,7 +568,7 @@ def stochastic(
         solution = run.best
         monitor.rows.append(run.best_row)
     kept = {key: a.copy() if isinstance(a, np.ndarray) else a for key, a in epochs.state.items()}
-    kept["run"] = run.as_dict(epochs.w, solution, numbers)
+    kept["run"] = run.as_dict(epochs.w, solution, draws.numbers(mark))
     return monitor.result(solution.copy(), done, reason, kept)
 
 
@@ -762,19 +763,18 @@ def _calibrated(objective: Objective, optimizer: Optimizer, batch_size: int) -> 
     n = objective.n_samples
     rows = np.linspace(0, n - 1, min(n, max(1024, batch_size))).astype(np.intp)
     sample = objective.rows(rows) if len(rows) < n else objective
-    epochs = Epochs(sample, optimizer.with_learning_rate(optimizer.first_rate), batch_size)
+    rate = optimizer.first_rate
+    epochs = Epochs(sample, optimizer.with_learning_rate(rate), batch_size)
     rng, wanted = np.random.default_rng(0), TRIAL_STEPS * epochs.batch_size
     turns = [rng.permutation(len(rows)) for _ in range(-(-wanted // len(rows)))]
     order, start = np.concatenate(turns)[:wanted], sample.zeros()
 
     def reached(rate: float) -> float:
-        epochs.optimizer = optimizer.with_learning_rate(rate)
         epochs.restart(start, 1.0)
-        epochs.run(order)
+        epochs.run(order, np.array(rate))
         value = sample.value(epochs.solution)
         return value if np.isfinite(value) else np.inf
 
-    rate = optimizer.first_rate
     with np.errstate(over="ignore", invalid="ignore"):
         best = reached(rate)
         for factor in (4.0, 0.25):
