@@ -12,8 +12,9 @@ from fastopt import reference
 from fastopt._design import Design
 from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, get
+from fastopt.solvers import resume
 from fastopt.solvers import stochastic as module
-from fastopt.solvers.stochastic import Epochs, auto_learning_rate, stochastic
+from fastopt.solvers.stochastic import Epochs, adjusted, auto_learning_rate, stochastic
 
 LAYOUTS = {"dense": np.asarray, "csr": scipy.sparse.csr_array}
 
@@ -134,6 +135,27 @@ def test_rules_that_average_are_never_left_with_a_rate_of_nothing(rule):
     result = fit(F, rule, max_iter=150, batch_size="auto")
     assert result.objective < best * (1 + 1e-3)
     assert result.history["learning_rate"][1:].min() > 1e-5
+
+
+@pytest.mark.parametrize("rule", ["schedule_free_sgd", "schedule_free_adamw", "ftrl"])
+def test_a_rate_without_cycles_is_halved_at_the_best_parameters_ever_later(rule):
+    X, y = data()
+    F = Objective(Design.from_array(X), y, alpha=0.01)
+    epochs = Epochs(F, get(rule).with_learning_rate(0.5), 10)
+    epochs.run(np.arange(len(y)))
+    best, row = epochs.solution.copy(), (1, 0.0, F.value(epochs.solution), 1.0, 0.5)
+    epochs.run(np.arange(len(y)))
+    run = resume.Run("", 0.5, 1.0, row, best, row, rising=False)
+    waited = []
+    for _ in range(4):
+        before = run
+        while run.scale == before.scale:
+            run.rises += 1
+            run = adjusted(run, epochs, False, rule != "ftrl")
+            waited.append(run.scale)
+        assert run.scale == before.scale / 2
+        np.testing.assert_array_equal(epochs.solution, best)
+    assert [waited.count(scale) for scale in (1.0, 0.5, 0.25, 0.125)] == [2, 4, 5, 7]
 
 
 def test_the_guard_takes_the_step_back_that_is_too_long():

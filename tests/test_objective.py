@@ -239,7 +239,7 @@ def test_several_outputs(loss, layout, l1_ratio, weighted, fit_intercept, dtype)
 @pytest.mark.parametrize("l1_ratio", [0.0, 0.4])
 @LAYOUT
 def test_raw_predictions_that_are_known_are_not_computed_again(loss, l1_ratio, layout):
-    p = problem(loss, layout, weighted=True)
+    p = problem(loss, layout, n=200, weighted=True)  # several blocks of rows
     F, w = p.objective(0.3, l1_ratio), start(p.shape)
     value, g = F.value_and_gradient(w)
     known_value, known_g = F.value_and_gradient_of(F.raw_prediction(w), w)
