@@ -137,6 +137,27 @@ def test_rules_that_average_are_never_left_with_a_rate_of_nothing(rule):
     assert result.history["learning_rate"][1:].min() > 1e-5
 
 
+def test_cycles_begin_higher_or_lower_by_where_the_last_one_was():
+    """As told by the history alone; all four factors come up."""
+    X, y = data()
+    seen = set()
+    for rule in ("sgd", "momentum", "adam", "lion", "adadelta"):
+        F = Objective(Design.from_array(X), y, alpha=1e-3)
+        history = fit(F, rule, max_iter=76, batch_size=10).history  # 1 + 2 + 3 + 5 + 8 + 12 + 18 + 27
+        values, rates = history["objective"][:77], history["learning_rate"][:77]
+        first, start, scale, factor = 1, values[0], None, math.nan
+        for length in (1, 2, 3, 5, 8, 12, 18, 27):
+            cycle = values[first : first + length]
+            now = rates[first] / (1 - 0.5 / (20 * length))  # 20 steps; the rate falls from step to step
+            if scale is not None:
+                assert now == pytest.approx(factor * scale, rel=1e-12), (rule, length)
+                seen.add(factor)
+            above = (cycle > start).mean()
+            factor = 0.5 if cycle.min() >= start else 1.3 if above <= 1 / 3 else 0.6 if above > 2 / 3 else 1.0
+            scale, start, first = now, min(start, cycle.min()), first + length
+    assert seen == {0.5, 0.6, 1.0, 1.3}
+
+
 @pytest.mark.parametrize("rule", ["schedule_free_sgd", "schedule_free_adamw", "ftrl"])
 def test_a_rate_without_cycles_is_halved_at_the_best_parameters_ever_later(rule):
     X, y = data()

@@ -59,8 +59,10 @@ class Run:
         Epochs that the cycle of an automatic rate has behind it, and how many it has.
     cycle_start : float
         Lowest F before the cycle.
+    above : int
+        Epochs of the cycle so far that ended with F above `cycle_start`.
     rising : bool
-        Whether an automatic rate may still be raised.
+        Whether the rate of a rule that averages may still be raised.
     before : ndarray (2, n_features + fit_intercept, n_outputs) of float64, or None
         Parameters and the gradient of F without L1 before the last step, for a rate that two points give.
     """
@@ -77,6 +79,7 @@ class Run:
     length: int = 1
     cycle_start: float = math.inf
     rising: bool = True
+    above: int = 0
     before: NDArray[np.float64] | None = None
 
     def as_dict(self, w: NDArray[Any], returned: NDArray[Any], random: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +106,8 @@ class Run:
         best_row = (epoch, seconds, *run["best_row"][2:])
         return cls(
             run["settings"], run["learning_rate"], run["start"], row, np.array(best), best_row, run["scale"],
-            run["rises"], run["at"], run["length"], run["cycle_start"], run["rising"], run.get("before"),
+            run["rises"], run["at"], run["length"], run["cycle_start"], run["rising"], run.get("above", 0),
+            run.get("before"),
         )  # fmt: skip
 
 
@@ -265,6 +269,8 @@ def fitting(
             and (run.get("before") is None or are_two_points(run["before"]))
             and (run["learning_rate"] is None or _is_number(run["learning_rate"]))
             and all(isinstance(n, int) and 0 <= n < 2**53 for n in (state["t"], run["rises"], run["at"], run["length"]))
+            and isinstance(run.get("above", 0), int)
+            and 0 <= run.get("above", 0) <= run["at"]
             and run["at"] <= run["length"]
             and isinstance(run["rising"], bool)
             and _is_number(run["cycle_start"])

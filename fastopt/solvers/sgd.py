@@ -99,8 +99,8 @@ class _Cycle:
 
     What is watched need not fall from epoch to epoch: steps on a loss with kinks zigzag, most of all where columns or
     weights differ by much, and a rate that is cut whenever F rises is soon too small to get anywhere. At the end of a
-    cycle the zigzag is gone. A cycle that lowered F is followed by one that begins higher, 1.3 times as long as all
-    did; one that did not, by one from the best parameters so far that begins at half the rate.
+    cycle the zigzag is gone. How high the next one begins is `next_cycle`'s; after one that did not lower F, it begins
+    from the best parameters so far.
 
     References
     ----------
@@ -113,7 +113,7 @@ class _Cycle:
     at: int = 0
     length: int = 1
     start: float = np.inf
-    rising: bool = True
+    above: int = 0
 
     @property
     def left(self) -> float:
@@ -123,14 +123,15 @@ class _Cycle:
     def after(self, value: float, w: Array) -> bool:
         """Takes note of an epoch; whether it was its cycle's last."""
         self.at += 1
+        self.above += value > self.start
         if value < self.best:
             self.best, self.w = value, w.copy()
         return self.at == self.length
 
     def next(self) -> float:
         """Begins the next cycle; what the rate is multiplied by."""
-        self.length, factor, self.rising = next_cycle(self.length, self.best < self.start, self.rising)
-        self.at, self.start = 0, self.best
+        self.length, factor = next_cycle(self.length, self.best < self.start, self.above)
+        self.at, self.above, self.start = 0, 0, self.best
         return factor
 
 
