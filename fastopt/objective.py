@@ -207,6 +207,9 @@ class Objective:
 
     def value_and_gradient_of(self, raw: Float64, w: NDArray[Any]) -> tuple[float, Float64]:
         """`value_and_gradient` at w whose raw predictions are known, (n_samples, n_outputs)."""
+        raw, shape = np.ascontiguousarray(raw, dtype=np.float64), (self.n_samples, self.n_outputs)
+        if raw.shape != shape:
+            raise ValueError(f"raw must have shape {shape}; got {raw.shape}.")
         return self.with_l1(w, *self._smooth(w, *self._value(w, raw=raw)))
 
     def with_l1(self, w: NDArray[Any], value: float, g: Float64) -> tuple[float, Float64]:
@@ -365,8 +368,8 @@ class Objective:
         width = self._terms.width
         known = np.empty((0, width))
         if raw is not None:
-            known = np.zeros((self.n_samples, width))
-            known[:, : self.n_outputs] = raw
+            known = raw if width == self.n_outputs else _packed(raw.reshape(-1), self.n_outputs, width)
+            known = known.reshape(-1, width)
         total, sums = self._sum(kernel, self._packed(w), known, wanted=wanted)
         penalised = self._penalised(w)
         # Unlike @, vdot does not warn of infinity, which is for the solver to judge.

@@ -252,6 +252,13 @@ def test_raw_predictions_that_are_known_are_not_computed_again(loss, l1_ratio, l
         expected = F.gradient(other)
         expected[: F.n_features] += F.l2 * (w - other)[: F.n_features]
         assert_close(mixed, expected, 1e-14)
+    raw = F.raw_prediction(w)
+    for wrong in (raw[:-1], raw[:1, :1], raw.reshape(-1)[:0], np.hstack([raw, raw])):
+        with pytest.raises(ValueError, match=r"raw must have shape \(200, "):
+            F.value_and_gradient_of(wrong, w)
+    fortran = np.asfortranarray(raw.astype(np.float32))  # read as the same numbers, whatever their layout and type
+    expected = F.value_and_gradient_of(fortran.astype(np.float64), w)[0]
+    assert F.value_and_gradient_of(fortran, w)[0] == pytest.approx(expected, rel=1e-14)
 
 
 @pytest.mark.parametrize("loss", ["log_loss", "multinomial", "huber"])

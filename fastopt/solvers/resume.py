@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastopt._order import Random
 from fastopt.objective import Objective
 from fastopt.optimizers import Optimizer
 from fastopt.schedules import Schedule
@@ -27,8 +28,6 @@ __all__ = [
 
 #: A measurement: epoch, seconds, F, the gradient's norm, the learning rate.
 Row = tuple[int, float, float, float, float]
-
-Random = np.random.RandomState | np.random.Generator
 
 #: Bit generators whose state is known, and the largest value of the position in it, which NumPy does not check.
 BIT_GENERATORS = {"MT19937": 624, "PCG64": 0, "PCG64DXSM": 0, "Philox": 4, "SFC64": 0}
@@ -269,9 +268,8 @@ def fitting(
             and (run.get("before") is None or are_two_points(run["before"]))
             and (run["learning_rate"] is None or _is_number(run["learning_rate"]))
             and all(isinstance(n, int) and 0 <= n < 2**53 for n in (state["t"], run["rises"], run["at"], run["length"]))
-            and isinstance(run.get("above", 0), int)
-            and 0 <= run.get("above", 0) <= run["at"]
-            and run["at"] <= run["length"]
+            and type(above := run.get("above", 0)) is int
+            and 0 <= above <= run["at"] <= run["length"]
             and isinstance(run["rising"], bool)
             and _is_number(run["cycle_start"])
             and _is_number(run["start"])

@@ -544,6 +544,7 @@ def stochastic(
             if not finite or monitor.value > run.start * (1 + 1e-12):
                 monitor.forget_last()
                 converged, failures = False, failures + 1
+                # What two points gave may be any number of times the first rate; back to that at least.
                 run = replace(run, scale=min(run.scale / 4, 1.0), rising=False, row=run.best_row)
                 epochs.restart(run.best, run.scale)
                 if failures > RETRIES:
@@ -649,7 +650,7 @@ def two_points(run: resume.Run, epochs: Epochs) -> None:
     of the curvature along it, so that ``lr y`` is as near to s as it can be. F may rise on the way; after `MEMORY`
     epochs without a new lowest F comes a step of 1 / L from the parameters that have it, which lowers F. The rate has
     five bits: with all of them, what sums in another order round differently would make each step differ by more than
-    the last (weights of two and rows given twice would end 1e-8 apart, in place of 1e-15).
+    the last (weights of two and rows given twice would end 1e-8 apart, in place of 1e-13).
 
     References
     ----------
@@ -657,11 +658,12 @@ def two_points(run: resume.Run, epochs: Epochs) -> None:
     Wright, Nowak, Figueiredo, "Sparse reconstruction by separable approximation", 2009, section 2.2 (with L1).
     """
     assert run.learning_rate is not None
-    if run.rises >= MEMORY:
-        run.rises, run.scale, run.before = 0, 1.0, None
+    back = run.rises >= MEMORY
+    if back:
+        run.rises, run.scale = 0, 1.0
         epochs.restart(run.best, run.scale)
     now = points(epochs)
-    if run.before is not None:
+    if run.before is not None and not back:
         s, y = now - run.before
         along, square = float(np.vdot(s, y)), float(np.vdot(y, y))
         if along > 0 and 0 < square < math.inf:
@@ -779,18 +781,19 @@ def _calibrated(objective: Objective, optimizer: Optimizer, batch_size: int) -> 
     n = objective.n_samples
     rows = np.linspace(0, n - 1, min(n, max(1024, batch_size))).astype(np.intp)
     sample = objective.rows(rows) if len(rows) < n else objective
-    rate = optimizer.first_rate
-    epochs = Epochs(sample, optimizer.with_learning_rate(rate), batch_size)
+    epochs = Epochs(sample, optimizer.with_learning_rate(1.0), batch_size)
+    course = np.asarray(epochs.optimizer.rate(np.arange(float(TRIAL_STEPS))))
     rng, wanted = np.random.default_rng(0), TRIAL_STEPS * epochs.batch_size
     turns = [rng.permutation(len(rows)) for _ in range(-(-wanted // len(rows)))]
     order, start = np.concatenate(turns)[:wanted], sample.zeros()
 
     def reached(rate: float) -> float:
         epochs.restart(start, 1.0)
-        epochs.run(order, np.array(rate))
+        epochs.run(order, rate * course)
         value = sample.value(epochs.solution)
         return value if np.isfinite(value) else np.inf
 
+    rate = optimizer.first_rate
     with np.errstate(over="ignore", invalid="ignore"):
         best = reached(rate)
         for factor in (4.0, 0.25):
