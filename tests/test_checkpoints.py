@@ -82,6 +82,10 @@ CASES = {
     "adaptive rates": SGDClassifier(learning_rate="adaptive", eta0=0.1, max_iter=40, random_state=0),
     "truncated L1": SGDClassifier(penalty="l1", random_state=np.random.RandomState(5)),
     "cycles": SGDClassifier("log_loss", optimizer="adam", learning_rate="auto", batch_size=7, random_state=0),
+    "halvings": SGDClassifier("log_loss", optimizer="ftrl", batch_size=7, max_iter=40, tol=None, random_state=0),
+    "halvings and means": SGDClassifier(
+        "log_loss", average=True, learning_rate="auto", max_iter=40, tol=1e-9, random_state=0
+    ),
     "ftrl": SGDClassifier(optimizer="ftrl", early_stopping=True, max_iter=30, random_state=0),
     "softmax": SGDClassifier("multinomial", optimizer="schedule_free_sgd", random_state=0),
     "class weights": SGDClassifier(class_weight={0: 2.0}, optimizer=Adam(0.01), max_iter=12, random_state=0),

@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import scipy.sparse
+from scipy.optimize import minimize
 from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import scale
 
-from fastopt import reference
+from fastopt import SGDClassifier, reference
 from fastopt._design import Design
 from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, get
@@ -136,6 +137,62 @@ def test_rules_that_average_are_never_left_with_a_rate_of_nothing(rule):
     result = fit(F, rule, max_iter=150, batch_size="auto")
     assert result.objective < best * (1 + 1e-3)
     assert result.history["learning_rate"][1:].min() > 1e-5
+
+
+def minimum(X, y, s=None, **terms):
+    """The lowest F, by SciPy and the reference's formulas."""
+    F = {"loss": "log_loss", "sample_weight": s, **terms}
+    start = np.zeros(X.shape[1] + 1)
+    found = minimize(
+        lambda w: reference.objective(X, y, w[:, None], **F), start, tol=1e-12, method="L-BFGS-B",
+        jac=lambda w: reference.gradient(X, y, w[:, None], **F).ravel(),
+    )  # fmt: skip
+    return found.fun
+
+
+AVERAGING = {
+    "schedule_free_sgd": {"optimizer": "schedule_free_sgd"}, "ftrl": {"optimizer": "ftrl"}, "mean": {"average": True},
+    "schedule_free_adamw": {"optimizer": "schedule_free_adamw"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", AVERAGING)
+def test_sgd_estimators_are_never_left_with_a_rate_of_nothing(rule):
+    X, y = load_breast_cancer(return_X_y=True)
+    X, alpha = scale(X), 1 / len(y)
+    best = minimum(X, 2.0 * y - 1, alpha=alpha)
+    options = {"alpha": alpha, "learning_rate": "auto", "random_state": 0} | AVERAGING[rule]
+    model = SGDClassifier("log_loss", max_iter=150, tol=None, **options).fit(X, y)
+    w = np.append(model.coef_, model.intercept_)[:, None]
+    reached = reference.objective(X, 2.0 * y - 1, w, loss="log_loss", alpha=alpha)
+    assert best * (1 - 1e-9) <= reached <= best * (1 + 1e-3)
+    assert reached == pytest.approx(model.objective_, rel=1e-9)
+    values, rates = model.history_["objective"], model.history_["learning_rate"]
+    assert reached == pytest.approx(values.min(), rel=1e-9)
+    # Halved, with none of the cycles' falls, after 3, 4, 5, 7, ... epochs that are not below the lowest.
+    waits, lowest, rises = [], np.inf, 0
+    for k in range(len(values) - 1):
+        lowest, rises = min(lowest, values[k]), 0 if values[k] < lowest else rises + 1
+        if rates[k + 1] != rates[k]:
+            assert rates[k + 1] == rates[k] / 2
+            waits.append(rises)
+            rises = 0
+    assert waits
+    assert waits == [3, 4, 5, 7, 10, 14, 20, 29][: len(waits)]
+    stops = SGDClassifier("log_loss", max_iter=1000, tol=1e-6, **options).fit(X, y)
+    assert stops.stop_reason_ == "no_change"
+    assert stops.objective_ < best * (1 + 2e-3)
+
+
+def test_means_of_iterates_at_automatic_rates_weigh_as_f_does():
+    """A weight of 2 is that row twice, and alpha does not depend on the weights."""
+    X, y = load_breast_cancer(return_X_y=True)
+    X, s = scale(X), np.random.default_rng(0).integers(1, 9, len(y)).astype(float)
+    model = SGDClassifier(
+        "log_loss", alpha=0.1, average=True, learning_rate="auto", max_iter=150, tol=None, random_state=0
+    ).fit(X, y, sample_weight=s)
+    best = minimum(X, 2.0 * y - 1, s, alpha=0.1)
+    assert best * (1 - 1e-9) <= model.objective_ <= best * (1 + 1e-3)
 
 
 def test_cycles_begin_higher_or_lower_by_where_the_last_one_was():

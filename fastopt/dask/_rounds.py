@@ -16,7 +16,7 @@ from fastopt.dask._parts import Share
 from fastopt.optimizers import Optimizer
 from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
 from fastopt.solvers.sdca import Epochs as DualEpochs
-from fastopt.solvers.stochastic import Around, Epochs, auto_batch_size, auto_learning_rate
+from fastopt.solvers.stochastic import Around, Epochs, auto_batch_size, auto_learning_rate, without_cycles
 
 __all__ = ["Averaging", "Until", "averaging", "cocoa", "rate_of"]
 
@@ -112,8 +112,11 @@ class Until:
         Of the gradient's norm; with `patience`, what an epoch must lower the lowest F by.
     patience : int or None
         scikit-learn's rule: so many epochs in a row without that. None: the gradient's norm, and rounds that are slow.
-    adapts, halves : bool
+    adapts : bool
         As in `fastopt.solvers.sgd.Settings`.
+    halves : bool
+        The learning rate is a first guess. Where F has not fallen for a while, rounds go on from its lowest at half the
+        rate (`fastopt.solvers.stochastic.without_cycles`); the lowest is the result.
     """
 
     tol: float | None
@@ -137,7 +140,7 @@ def _rate(share: Share | None, optimizer: Optimizer, rows: int | str) -> float |
     if share is None:
         return None
     objective = share.objective(share.task.alpha)
-    epochs = Epochs(objective, optimizer.with_learning_rate(0.0), rows_per_step(share, optimizer, rows))
+    epochs = Epochs(objective, optimizer.with_learning_rate(1.0), rows_per_step(share, optimizer, rows))
     return auto_learning_rate(objective, optimizer, epochs.batch_size)
 
 
@@ -176,12 +179,17 @@ class _Rounds:
         self.objective, self.until, self.keep = objective, until, keep
         self.monitor = Monitor(objective, until.tol if until.tol is not None and not until.patience else 0.0, reporter)
         self.w = np.asarray(w, dtype=np.float64)
-        # What goes on beside the rule's own state: F at the start, last and at its lowest, and rounds since that.
-        self.run_state = {"turn": 0, "seed": steps.seed, "scale": steps.scale, "stale": 0}
+        # What goes on beside the rule's own state: F at the start, last and at its lowest, and rounds since that; where
+        # the rate halves, the parameters of the lowest, `without_cycles`' counts, and steps before the last new start.
+        self.run_state: dict[str, Any] = {"turn": 0, "seed": steps.seed, "scale": steps.scale, "stale": 0}
         self.run_state |= dict.fromkeys(("first", "last", "best"), math.inf)
+        if until.halves:
+            self.run_state |= {"lowest": math.inf, "lowest_w": self.w, "rises": 0, "length": 1, "steps": 0}
         state = dict(state or {})
+        self.w = np.asarray(state.pop("iterates", self.w), dtype=np.float64)  # `w` is what they come to
         self.run_state = {key: state.pop(key, value) for key, value in self.run_state.items()}
         self.state: dict[str, Any] | None = state or None
+        self.restarts = False
         self.steps = replace(steps, scale=self.run_state["scale"], seed=int(self.run_state["seed"]))
         self.turn = int(self.run_state["turn"])
         self.done = 0
@@ -220,17 +228,30 @@ class _Rounds:
                 self.w, self.state = w, state
                 if self._ends(value, norm(gradient), at, turn) or not runs:
                     break
-                w, state = self._merged(epoch)
+                if self.restarts:
+                    w, state = self._merged(self._round(None, self.run_state["lowest_w"], None, True)[1])
+                else:
+                    w, state = self._merged(epoch)
                 self.done += 1
         except KeyboardInterrupt:
             if not self.monitor.rows:
                 raise
             self.reason = "interrupted"
-        result = self.monitor.rounded_result(
-            self.solution(self.w, self.state).reshape(-1), self.monitor.rows[-1][0], self.reason
-        )
+        if self.until.halves and self.run_state["lowest"] < self.monitor.value:
+            result = self._lowest()
+        else:
+            w = self.solution(self.w, self.state).reshape(-1)
+            result = self.monitor.rounded_result(w, self.monitor.rows[-1][0], self.reason)
         result.state = self.kept
         return result
+
+    def _lowest(self) -> Result:
+        """The result at the lowest F, which was not the last one."""
+        objective = self.objective
+        w = self.run_state["lowest_w"].reshape(objective.shape).astype(objective.design.dtype)
+        value, gradient = objective.value_and_gradient(w)
+        result = self.monitor.result(w, self.monitor.rows[-1][0], self.reason)
+        return replace(result, objective=value, grad_norm=norm(gradient))
 
     def _round(self, at: Float64 | None, w: Float64, state: dict[str, Any] | None, runs: bool) -> Any:
         """Measures at one point and runs the partitions' epochs from another."""
@@ -249,11 +270,26 @@ class _Rounds:
     def _scale_by(self, factor: float) -> None:
         self.steps = replace(self.steps, scale=self.steps.scale * factor)
 
+    def _halved(self, value: float, at: Float64) -> bool:
+        """Whether the rate was halved: the lowest goes on then, with a fresh state and all of `Until.patience`."""
+        run = self.run_state
+        run["rises"] += 1
+        if value < run["lowest"]:
+            run |= {"lowest": value, "lowest_w": at, "rises": 0}
+        factor, run["length"] = without_cycles(int(run["rises"]), int(run["length"]))
+        if factor == 1:
+            return False
+        self._scale_by(factor)
+        run |= {"rises": 0, "stale": 0, "steps": run["steps"] + (self.state or {}).get("t", 0)}
+        return True
+
     def _ends(self, value: float, norm: float, at: Float64, turn: int) -> bool:
         """Takes a measurement down, and tells whether it was the last."""
         run, until = self.run_state, self.until
         # As it was before: who goes on from here measures here again, and comes to the same.
         self.kept = (self.state or {}) | run | {"scale": self.steps.scale, "turn": turn}
+        if until.halves or at is not self.w:
+            self.kept["iterates"] = self.w
         if self.keep is not None:
             self.keep(self.kept)
         first, last = run["first"], run["last"]
@@ -264,12 +300,11 @@ class _Rounds:
             run["stale"] = 0 if value <= run["best"] - until.tol else run["stale"] + 1
             run["best"] = min(run["best"], value)
         rate = self.steps.scale * float(np.max(self.steps.optimizer.rate(float((self.state or {}).get("t", 0)))))
+        self.restarts = until.halves and self._halved(value, at)
         over = until.patience is not None and run["stale"] >= until.patience
         if over and until.adapts and rate > 1e-6:
             run["stale"], over = 0, False
             self._scale_by(0.2)
-        if until.halves and value >= last:
-            self._scale_by(0.5)
         run["last"] = value
         if self.monitor.record(value, norm, self.done, rate, at) and until.patience is None:
             self.reason = "tol"

@@ -159,8 +159,7 @@ class _DaskSGD(DaskModel, _SGD):
         for name, fitted in self._fitted(np.asarray(result.w)).items():
             setattr(self, name, fitted)
         self.n_iter_ = result.n_iter
-        steps = result.state.get("t", 0)
-        self.t_ = 1.0 + steps
+        self.t_ = 1.0 + result.state.get("t", 0) + result.state.get("steps", 0)
         self.loss_ = task.loss
         self.history_ = result.history
         self.objective_, self.grad_norm_ = result.objective, result.grad_norm
@@ -223,7 +222,8 @@ class SGDClassifier(_DaskSGD, linear_model.SGDClassifier):
     loss, penalty, alpha, l1_ratio, fit_intercept, max_iter, tol, shuffle, verbose, epsilon, random_state
         As in `fastopt.SGDClassifier`.
     learning_rate, eta0, power_t, n_iter_no_change, class_weight, warm_start, average, optimizer, batch_size
-        As there.
+        As there; "auto" is, for every rule, halved after 3, then 4, 5, 7, ... rounds without a new lowest F, from whose
+        parameters it goes on, and which are the result.
     n_jobs : int or None, default None
         Threads of a pass over one partition. None is one.
     early_stopping, validation_fraction

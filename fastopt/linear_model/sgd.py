@@ -180,10 +180,14 @@ class _SGD(LinearModel):
         return rule.with_learning_rate(rate), adapts, auto
 
     def _around(self) -> Around | None:
-        """What makes plain SGD steps scikit-learn's; None for the other rules, and for rates that F chooses."""
+        """What makes plain SGD steps scikit-learn's; None for the other rules.
+
+        Rates that F chooses need nothing of it but the average: weights count as in F, and F itself is watched.
+        """
         own = isinstance(self.optimizer, optimizers.Optimizer)
         rule = self.optimizer if own else optimizers.get(self.optimizer)
-        if (rule if own else self).learning_rate == "auto" and not self.average:
+        auto = (rule if own else self).learning_rate == "auto"
+        if auto and not self.average:
             return None
         bare = rule.clipnorm is None and rule.clipvalue is None and rule.ema_momentum is None
         if not (isinstance(rule, optimizers.SGD) and rule._kernel == "sgd" and bare and rule.weight_decay is None):
@@ -191,7 +195,7 @@ class _SGD(LinearModel):
         passive = self.learning_rate if self.learning_rate in ("pa1", "pa2") else None
         return Around(
             average=int(self.average), l1="truncated", passive=passive, bound=float(self.eta0), guarded=True,
-            raw_weights=True, measures=True,
+            raw_weights=not auto, measures=not auto,
         )  # fmt: skip
 
     def _rows_per_step(self, n_samples: int) -> int:
@@ -426,6 +430,7 @@ class _Problem:
         self.n_samples = design.shape[0]
         self.rows = np.arange(self.n_samples) if held_out is None else np.flatnonzero(~held_out)
         self.loss, self.around = model._loss(y.shape[1]), model._around()
+        self._raw = self.around is not None and self.around.raw_weights
         self.softmax = self.loss.targets == "multiclass"
         self.regression = isinstance(model, RegressorMixin)
         self.alpha = 0.0 if model.penalty is None else float(model.alpha)
@@ -436,7 +441,7 @@ class _Problem:
         #: Outputs that share their weights, and with them F's alpha.
         self.alike = [every] if weights is None or weights.ndim == 1 else list(every[:, None])
         #: Outputs that may take their steps together.
-        self.groups = self.alike if self.around is None else [every]
+        self.groups = [every] if self._raw else self.alike
         if held_out is not None:
             self._validation = design.rows(np.flatnonzero(held_out))
             self._validation_weights = None if sample_weight is None else sample_weight[held_out]
@@ -474,7 +479,7 @@ class _Problem:
             if self.held_out is not None:
                 s = np.where(self.held_out, 0.0, 1.0 if s is None else s)
             with np.errstate(over="ignore", invalid="ignore"):
-                mean_weight = 1.0 if s is None or self.around is None else float(s[self.rows].mean())
+                mean_weight = float(s[self.rows].mean()) if self._raw and s is not None else 1.0
                 one, gradient = self._objective(columns, s, mean_weight).value_and_gradient(w[:, columns])
                 value, squares = value + one, squares + float(np.sum(np.square(gradient)))
         return value, math.sqrt(squares)
@@ -562,9 +567,10 @@ class SGDClassifier(ClassifierMixin, _SGD):
         "constant": eta0. "invscaling": eta0 / t^power_t. "optimal": 1 / (alpha (t0 + t - 1)), t0 by Bottou's heuristic.
         "adaptive": eta0, divided by 5 each time that `n_iter_no_change` epochs brought no improvement, until it is
         1e-6. "pa1", "pa2": passive-aggressive steps, with the loss "hinge". "auto": from the data; falls to zero in
-        cycles of more and more epochs, at whose ends `tol` is looked at, and the best parameters are kept; that is also
-        what "optimal" means for an `optimizer` other than "sgd". A number, or a function of the number of steps taken.
-        An optimizer instance has its own.
+        cycles of more and more epochs, at whose ends `tol` is looked at, and the best parameters are kept; of Ftrl, the
+        schedule-free rules and under `average` it is halved instead after 3, then 4, 5, 7, ... epochs without a new
+        lowest F, from whose parameters it goes on. That is also what "optimal" means for an `optimizer` other than
+        "sgd". A number, or a function of the number of steps taken. An optimizer instance has its own.
     eta0 : float > 0, default 0.01
         See `learning_rate`; the aggressiveness C of "pa1" and "pa2".
     power_t : float, default 0.5
@@ -943,7 +949,8 @@ class SGDRegressor(RegressorMixin, _SGD):
         "adaptive": eta0, divided by 5 each time that `n_iter_no_change` epochs brought no improvement, until it is
         1e-6. "pa1", "pa2": passive-aggressive steps, with the loss "epsilon_insensitive". "auto": from the data;
         falls to zero in cycles of more and more epochs, at whose ends `tol` is looked at, and the best parameters are
-        kept; that is also what "optimal" means for an `optimizer` other than "sgd". A number, or a function of the
+        kept; of Ftrl, the schedule-free rules and under `average` as in `SGDClassifier`. That is also what "optimal"
+        means for an `optimizer` other than "sgd". A number, or a function of the
         number of steps taken. An optimizer instance has its own.
     eta0 : float > 0, default 0.01
         See `learning_rate`; the aggressiveness C of "pa1" and "pa2".

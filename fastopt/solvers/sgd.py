@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastopt.objective import Objective
 from fastopt.optimizers import Optimizer
 from fastopt.solvers.monitor import Reporter
-from fastopt.solvers.stochastic import Around, Epochs, next_cycle
+from fastopt.solvers.stochastic import Around, Epochs, next_cycle, without_cycles
 
 __all__ = ["Descent", "Settings", "sgd"]
 
@@ -39,10 +39,11 @@ class Settings:
         The learning rate of an output is divided by 5 instead, as long as it is above 1e-6.
     auto : bool
         The learning rate is a first guess: it falls to zero in cycles (`_Cycle`), at whose ends improvement is judged.
-        Where iterates are averaged, and of Ftrl, it is halved after an epoch that did not lower the objective.
+        Where iterates are averaged, and of Ftrl, it is halved where F has not fallen for a while (`_Course`).
     around : Around or None
-        What goes around the steps of plain SGD. It measures the objective of each output on the way; without it all
-        outputs of a group are watched by their F, at the price of a pass over the data after each epoch.
+        What goes around the steps of plain SGD. Where it measures the objective of each output on the way, it is that
+        which is watched; else all outputs of a group are watched by their F, at the price of a pass over the data after
+        each epoch.
     score : callable or None
         ``score(w, columns)``: scores of these outputs at parameters w, higher is better; what is watched instead of
         the objective.
@@ -94,13 +95,67 @@ class Descent:
 
 
 @dataclass
-class _Cycle:
-    """Where a learning rate is that falls to zero, linearly, in cycles of 1, 2, 3, 5, 8, 12, ... epochs.
+class _Course:
+    """An automatic learning rate, and the best parameters so far: halved as `without_cycles` has it.
+
+    Attributes
+    ----------
+    best : float
+        The lowest F so far.
+    w : ndarray or None
+        The parameters that have it.
+    at : int
+        Epochs since then.
+    length : int
+        Grows with each halving.
+    """
+
+    best: float = np.inf
+    w: Array | None = None
+    at: int = 0
+    length: int = 1
+
+    @property
+    def left(self) -> float:
+        """What this epoch's rates are multiplied by, all alike: columns of CSR data that wait need a constant rate."""
+        return 1.0
+
+    def begin(self, value: float, w: Array) -> None:
+        """Takes note of the start: no fit ends above it."""
+        self.best, self.w = value, w.copy()
+
+    def after(self, value: float, w: Array, long: int, tol: float) -> tuple[float, bool]:
+        """After an epoch: what the rate is multiplied by, and whether improvement may be judged now."""
+        self.at += 1
+        if value < self.best:
+            self.best, self.w, self.at = value, w.copy(), 0
+        factor, self.length = without_cycles(self.at, self.length)
+        if factor < 1:
+            self.at = 0
+        return factor, factor == 1
+
+    def parted(self) -> _Course:
+        """That of some of the outputs: what the others' values were is no measure for them."""
+        return replace(self, best=np.inf, w=None)
+
+
+@dataclass
+class _Cycle(_Course):
+    """A learning rate that falls to zero, linearly, in cycles of 1, 2, 3, 5, 8, 12, ... epochs.
 
     What is watched need not fall from epoch to epoch: steps on a loss with kinks zigzag, most of all where columns or
     weights differ by much, and a rate that is cut whenever F rises is soon too small to get anywhere. At the end of a
     cycle the zigzag is gone. How high the next one begins is `next_cycle`'s; after one that did not lower F, it begins
     from the best parameters so far.
+
+    Attributes
+    ----------
+    at, length : int
+        Epochs that the cycle has behind it, and how many it has.
+    start : float
+        Lowest F before the cycle.
+    above : int
+        Epochs of the cycle so far that ended with F above that.
 
     References
     ----------
@@ -108,31 +163,38 @@ class _Cycle:
     section 2.
     """
 
-    best: float = np.inf
-    w: Array | None = None
-    at: int = 0
-    length: int = 1
     start: float = np.inf
     above: int = 0
 
     @property
     def left(self) -> float:
-        """What this epoch's rates are multiplied by, all alike: columns of CSR data that wait need a constant rate."""
+        """That of the middle of the epoch."""
         return 1 - (self.at + 0.5) / self.length
 
-    def after(self, value: float, w: Array) -> bool:
-        """Takes note of an epoch; whether it was its cycle's last."""
+    def begin(self, value: float, w: Array) -> None:
+        """Takes note of the start: no fit ends above it."""
+        super().begin(value, w)
+        self.start = value
+
+    def after(self, value: float, w: Array, long: int, tol: float) -> tuple[float, bool]:
+        """After an epoch: what the rate is multiplied by, and whether improvement may be judged now.
+
+        A short cycle that ends higher than it began had too high a rate, and says nothing on whether to go on.
+        """
         self.at += 1
         self.above += value > self.start
         if value < self.best:
             self.best, self.w = value, w.copy()
-        return self.at == self.length
-
-    def next(self) -> float:
-        """Begins the next cycle; what the rate is multiplied by."""
+        if self.at < self.length:
+            return 1.0, False
+        judged = self.at >= long or value <= self.start + tol
         self.length, factor = next_cycle(self.length, self.best < self.start, self.above)
         self.at, self.above, self.start = 0, 0, self.best
-        return factor
+        return factor, judged
+
+    def parted(self) -> _Course:
+        """That of some of the outputs: what the others' values were is no measure for them."""
+        return replace(self, best=np.inf, start=np.inf, w=None)
 
 
 class _Group:
@@ -148,30 +210,31 @@ class _Group:
         # A falling rate means something else to rules that average, and to Ftrl, whose step depends on the last rate.
         averages = optimizer.averaged(self.epochs.w, self.epochs.state) is not self.epochs.w
         averages = averages or (settings.around is not None and settings.around.average > 0)
-        self.halves = settings.auto and (averages or optimizer._kernel.startswith("ftrl"))
-        self.cycle = _Cycle() if settings.auto and not self.halves else None
-        self.last, self.judged = np.inf, True
+        #: Whether the next steps go on from what is more than w.
+        self.remembers = averages or optimizer._kernel.startswith("ftrl")
+        self.course = (_Course() if self.remembers else _Cycle()) if settings.auto else None
+        self.judged = True
         if state is None:
             self.epochs.drop_unused()
             self.epochs.keep_start(scale)
-            if self.cycle is not None:  # no fit ends above where it began
-                self.cycle.start = self.cycle.best = objective.value(self.epochs.w)
-                self.cycle.w = self.epochs.w.copy()
+            if self.course is not None:
+                self.course.begin(objective.value(self.epochs.w), self.epochs.w)
 
     def as_dict(self) -> dict[str, Any]:
         """All that `from_dict` needs, copied."""
         return {
             "columns": self.columns.copy(), "w": self.epochs.w.copy(), "state": _copied(self.epochs.state),
-            "scale": self.scale, "last": self.last, "judged": self.judged,
-            "cycle": None if self.cycle is None else dict(vars(self.cycle)),  # whose w is replaced, never written
+            "scale": self.scale, "judged": self.judged,
+            "cycle": None if self.course is None else dict(vars(self.course)),  # whose w is replaced, never written
         }  # fmt: skip
 
     @classmethod
     def from_dict(cls, outputs: Outputs, settings: Settings, found: dict[str, Any]) -> _Group:
         """The group as it was."""
         group = cls(outputs, found["columns"], settings, found["w"], found["state"], found["scale"])
-        group.last, group.judged = found["last"], found["judged"]
-        group.cycle = None if found["cycle"] is None else _Cycle(**found["cycle"])
+        group.judged = found["judged"]
+        if group.course is not None and found["cycle"] is not None:  # files of before had none for rates without cycles
+            group.course = type(group.course)(**found["cycle"])
         return group
 
     def run(self, order: NDArray[np.intp]) -> tuple[Array, float]:
@@ -179,11 +242,12 @@ class _Group:
         epochs = self.epochs
         steps = np.arange(-(-len(order) // epochs.batch_size)) + float(epochs.state["t"])
         rates = self.scale * np.asarray(epochs.optimizer.rate(steps))
-        if self.cycle is not None:
-            rates = rates * self.cycle.left
-        epochs.run(order, None if self.scale == 1 and self.cycle is None else rates)
+        left = 1.0 if self.course is None else self.course.left
+        if left != 1:
+            rates = rates * left
+        epochs.run(order, None if self.scale == left == 1 else rates)
         largest = float(np.max(rates, initial=0.0))
-        if self.settings.around is None:
+        if self.settings.around is None or not self.settings.around.measures:
             return np.full(len(self.columns), epochs.objective.value(epochs.solution) / len(self.columns)), largest
         losses, penalties = epochs.sums / len(order)
         means = losses if self.settings.around.passive else losses + penalties
@@ -192,20 +256,13 @@ class _Group:
 
     def adjust(self, total: float) -> None:
         """After an epoch: the next one's course where the learning rate is automatic."""
-        if self.halves and total >= self.last:
-            self.cut(0.5)
-        self.last = total
-        if self.cycle is not None:
-            ended = self.cycle.after(total, self.epochs.solution)
-            # A short cycle that ends higher than it began had too high a rate, and says nothing on whether to go on.
-            long = self.cycle.at >= 4 * self.settings.n_iter_no_change
-            self.judged = ended and (long or total <= self.cycle.start + (self.settings.tol or 0.0))
-            if ended:
-                factor = self.cycle.next()
-                self.scale *= factor
-                if factor < 1:
-                    assert self.cycle.w is not None
-                    self.epochs.restart(self.cycle.w, self.scale)
+        if self.course is not None:
+            long, tol = 4 * self.settings.n_iter_no_change, self.settings.tol or 0.0
+            factor, self.judged = self.course.after(total, self.epochs.solution, long, tol)
+            self.scale *= factor
+            if factor < 1:
+                assert self.course.w is not None
+                self.epochs.restart(self.course.w, self.scale)
 
     def cut(self, factor: float) -> None:
         """Goes on at a smaller rate."""
@@ -221,8 +278,8 @@ class _Group:
             return []
         w, state = self.epochs.w[:, members], _columns(self.epochs.state, members)
         group = _Group(self.outputs, self.columns[members], self.settings, w, state, self.scale * factor)
-        if self.cycle is not None:  # what the others' values were is no measure for it
-            group.cycle = replace(self.cycle, best=np.inf, start=np.inf, w=None)
+        if self.course is not None:
+            group.course = self.course.parted()
         return [group]
 
     def keep(self, result: Descent) -> None:
@@ -238,9 +295,11 @@ class _Group:
                 result.state[key] = value
 
     def keep_best(self, result: Descent) -> None:
-        """The best parameters of the cycles into the result, once its epochs are over."""
-        if self.cycle is not None and self.cycle.w is not None and self.settings.score is None:
-            result.solution[:, self.columns] = result.w[:, self.columns] = self.cycle.w
+        """The best parameters so far into the result; an epoch more, without this rate, goes on from `result.w`."""
+        if self.course is not None and self.course.w is not None and self.settings.score is None:
+            result.solution[:, self.columns] = self.course.w
+            if not self.remembers:
+                result.w[:, self.columns] = self.course.w
 
 
 def sgd(
@@ -274,7 +333,7 @@ def sgd(
     epochs = active[0].epochs
     arrays = {k: np.zeros((len(v), n_outputs), v.dtype) for k, v in epochs.state.items() if isinstance(v, np.ndarray)}
     result = Descent(start.w.copy(), arrays)
-    if "average" in arrays or epochs.solution is not epochs.w:
+    if epochs.solution is not epochs.w or "average" in arrays or (settings.auto and active[0].remembers):
         result.solution = start.w.copy()
     for group in active:
         group.keep(result)
@@ -346,6 +405,8 @@ def _go_on(group: _Group, objective: Array, best: Array, stale: Array) -> list[_
     stale[c] = np.where(watched <= best[c] - settings.tol, 0, stale[c] + 1)
     best[c] = np.minimum(best[c], watched)
     if not group.judged:
+        if group.remembers:  # the rate was halved: as many epochs anew
+            stale[c] = 0
         return [group]
     over = stale[c] >= settings.n_iter_no_change
     if not over.any():

@@ -593,6 +593,20 @@ def next_cycle(length: int, improved: bool, above: int) -> tuple[int, float]:
     return longer(length), factor
 
 
+def without_cycles(rises: int, length: int, *, rising: bool = False) -> tuple[float, int]:
+    """After an epoch at a rate that has no cycles: what it is multiplied by, and the new `length`, 1 at first.
+
+    It is halved after 3, then 4, 5, 7, 10, ... epochs in a row without a new lowest F, of which `rises` counts those so
+    far; the parameters of the lowest F go on then. Without that growth it would fall to nothing far from the minimum:
+    F need not fall from epoch to epoch. A rate that is `rising` grows in each epoch that lowers F, and is halved by the
+    first that does not.
+    """
+    if rising and not rises:
+        return HIGHER, length
+    patience = 1 if rising else PATIENCE + length - 1
+    return (1.0, length) if rises < patience else (0.5, longer(length))
+
+
 def longer(length: int) -> int:
     """1, 2, 3, 5, 8, 12, ..."""
     return round(LONGER * length + 0.1)
@@ -615,13 +629,14 @@ def adjusted(run: resume.Run, epochs: Epochs, cycles: bool, averages: bool) -> r
     elif epochs.full and "u" in epochs.optimizer.slots:
         if run.rises:
             epochs.forget()
-    elif averages and run.rising and not run.rises:
-        run.scale *= HIGHER
-        epochs.keep_start(run.scale)
-    elif run.rises >= (1 if averages and run.rising else PATIENCE + run.length - 1):
-        run.rising, run.rises, run.scale = False, 0, run.scale / 2
-        run.length = longer(run.length)
-        epochs.restart(run.best, run.scale)
+    else:
+        factor, run.length = without_cycles(run.rises, run.length, rising=averages and run.rising)
+        run.scale *= factor
+        if factor > 1:
+            epochs.keep_start(run.scale)
+        elif factor < 1:
+            run.rising, run.rises = False, 0
+            epochs.restart(run.best, run.scale)
     return run
 
 
