@@ -11,13 +11,13 @@ cdef extern from *:
     #define FASTOPT_TILE(name, W, L, R) \\
     static inline void name(const W *a, const W *b, Py_ssize_t n, double *out, Py_ssize_t stride) { \\
         fastopt_##W##L t[R], v; Py_ssize_t row; int i, j; W sums[L]; \\
-        for (i = 0; i < R; i++) t[i] = (fastopt_##W##L){0}; \\
+        for (i = 0; i < R; i++) t[i] = FASTOPT_ZERO(W, L); \\
         for (row = 0; row < n; row++) { \\
             v = FASTOPT_LOAD(W, L, b + row * L); \\
-            for (i = 0; i < R; i++) t[i] += a[row * L + i] * v; \\
+            for (i = 0; i < R; i++) t[i] = FASTOPT_MORE_OF(W, L, t[i], a[row * L + i], v); \\
         } \\
         for (i = 0; i < R; i++) { \\
-            memcpy(sums, &t[i], sizeof sums); \\
+            FASTOPT_STORE(W, L, sums, t[i]); \\
             for (j = 0; j < L; j++) out[i * stride + j] += sums[j]; \\
         } \\
     }

@@ -6,6 +6,7 @@ Dense rows are not written as identity-indexed CSR rows: that makes the axpy 2-4
 from libc.stdint cimport int32_t
 
 from fastopt._kernels.portable cimport index, prefetch_l2, real, wide
+from fastopt._kernels.vector cimport HAS_VECTORS
 
 cdef enum:
     # Rows of look-ahead; the order of an epoch is known, so a row's lines are asked for this long before their use.
@@ -18,68 +19,46 @@ cdef enum:
 
 cdef extern from *:
     """
-    #include <string.h>
-    /* The dot product by vectors of 64 bytes whatever the level (the compiler cuts them where registers are narrower),
-       so that every level adds in the same order; the rest by halves. A plain loop would be added up one by one, since
+    /* The dot product by vectors of 64 bytes, the rest by halves. A plain loop would be added up one by one, since
        sums must not be reordered, and "omp simd" is 1.3 times slower on rows of 50. */
-    #if defined(__has_builtin)
-    #if __has_builtin(__builtin_shufflevector) && __has_builtin(__builtin_convertvector)
-    #define FASTOPT_HAS_VECTORS
-    #endif
-    #endif
     #ifdef FASTOPT_HAS_VECTORS
-    #define FASTOPT_VECTOR(T, n) T __attribute__((vector_size(n * sizeof(T))))
-    typedef FASTOPT_VECTOR(float, 1) fastopt_float1;
-    typedef FASTOPT_VECTOR(float, 2) fastopt_float2;
-    typedef FASTOPT_VECTOR(float, 4) fastopt_float4;
-    typedef FASTOPT_VECTOR(float, 8) fastopt_float8;
-    typedef FASTOPT_VECTOR(float, 16) fastopt_float16;
-    typedef FASTOPT_VECTOR(double, 1) fastopt_double1;
-    typedef FASTOPT_VECTOR(double, 2) fastopt_double2;
-    typedef FASTOPT_VECTOR(double, 4) fastopt_double4;
-    typedef FASTOPT_VECTOR(double, 8) fastopt_double8;
-    /* The product of n elements of x and w at j, as a vector of w's type. */
-    #define FASTOPT_TIMES(X, W, n, x, w) __extension__ ({ \\
-        fastopt_##X##n x_; fastopt_##W##n w_; \\
-        memcpy(&x_, x, sizeof x_); memcpy(&w_, w, sizeof w_); \\
-        __builtin_convertvector(x_, fastopt_##W##n) * w_; })
-    #define FASTOPT_LOAD(W, n, w) __extension__ ({ fastopt_##W##n w_; memcpy(&w_, w, sizeof w_); w_; })
+    /* t + the product of the n elements of x and w at j. */
+    #define FASTOPT_AT(X, W, n, t) FASTOPT_MORE(W, n, t, FASTOPT_READ(X, W, n, x + j), FASTOPT_LOAD(W, n, w + j))
     /* What is left from j on of a dot product whose sums so far are t: a vector's halves, and so on. */
-    static inline float fastopt_rest_ff(const fastopt_float16 *sums, const float *x, const float *w, Py_ssize_t j,
-                                        Py_ssize_t n) {
-        fastopt_float16 t = *sums; fastopt_float8 c; fastopt_float4 d; float e;
-        if (j + 16 <= n) { t += FASTOPT_TIMES(float, float, 16, x + j, w + j); j += 16; }
-        c = __builtin_shufflevector(t, t, 0, 1, 2, 3, 4, 5, 6, 7)
-          + __builtin_shufflevector(t, t, 8, 9, 10, 11, 12, 13, 14, 15);
-        if (j + 8 <= n) { c += FASTOPT_TIMES(float, float, 8, x + j, w + j); j += 8; }
-        d = __builtin_shufflevector(c, c, 0, 1, 2, 3) + __builtin_shufflevector(c, c, 4, 5, 6, 7);
-        if (j + 4 <= n) { d += FASTOPT_TIMES(float, float, 4, x + j, w + j); j += 4; }
-        e = (d[0] + d[1]) + (d[2] + d[3]);
-        for (; j < n; j++) e += x[j] * w[j];
-        return e;
+    FASTOPT_INLINE float fastopt_rest_ff(fastopt_float16 t, const float *x, const float *w, Py_ssize_t j, Py_ssize_t n) {
+        fastopt_float8 c; fastopt_float4 d; float e[4];
+        if (j + 16 <= n) { t = FASTOPT_AT(float, float, 16, t); j += 16; }
+        c = FASTOPT_HALVES(float, 16, t);
+        if (j + 8 <= n) { c = FASTOPT_AT(float, float, 8, c); j += 8; }
+        d = FASTOPT_HALVES(float, 8, c);
+        if (j + 4 <= n) { d = FASTOPT_AT(float, float, 4, d); j += 4; }
+        FASTOPT_STORE(float, 4, e, d);
+        e[0] = (e[0] + e[1]) + (e[2] + e[3]);
+        for (; j < n; j++) e[0] += x[j] * w[j];
+        return e[0];
     }
     #define FASTOPT_REST_DOUBLE(name, X) \\
-    static inline double name(const fastopt_double8 *sums, const X *x, const double *w, Py_ssize_t j, Py_ssize_t n) { \\
-        fastopt_double8 t = *sums; fastopt_double4 d; double e; \\
-        if (j + 8 <= n) { t += FASTOPT_TIMES(X, double, 8, x + j, w + j); j += 8; } \\
-        d = __builtin_shufflevector(t, t, 0, 1, 2, 3) + __builtin_shufflevector(t, t, 4, 5, 6, 7); \\
-        if (j + 4 <= n) { d += FASTOPT_TIMES(X, double, 4, x + j, w + j); j += 4; } \\
-        e = (d[0] + d[1]) + (d[2] + d[3]); \\
-        for (; j < n; j++) e += x[j] * w[j]; \\
-        return e; \\
+    FASTOPT_INLINE double name(fastopt_double8 t, const X *x, const double *w, Py_ssize_t j, Py_ssize_t n) { \\
+        fastopt_double4 d; double e[4]; \\
+        if (j + 8 <= n) { t = FASTOPT_AT(X, double, 8, t); j += 8; } \\
+        d = FASTOPT_HALVES(double, 8, t); \\
+        if (j + 4 <= n) { d = FASTOPT_AT(X, double, 4, d); j += 4; } \\
+        FASTOPT_STORE(double, 4, e, d); \\
+        e[0] = (e[0] + e[1]) + (e[2] + e[3]); \\
+        for (; j < n; j++) e[0] += x[j] * w[j]; \\
+        return e[0]; \\
     }
     FASTOPT_REST_DOUBLE(fastopt_rest_fd, float)
     FASTOPT_REST_DOUBLE(fastopt_rest_dd, double)
     #define FASTOPT_DOT(name, rest, X, W, L) \\
     static inline W name(const X *x, const W *w, Py_ssize_t n) { \\
-        fastopt_##W##L a = {0}, b = {0}; \\
+        fastopt_##W##L a = FASTOPT_ZERO(W, L), b = FASTOPT_ZERO(W, L); \\
         Py_ssize_t j = 0; \\
         for (; j + 2 * L <= n; j += 2 * L) { \\
-            a += FASTOPT_TIMES(X, W, L, x + j, w + j); \\
-            b += FASTOPT_TIMES(X, W, L, x + j + L, w + j + L); \\
+            a = FASTOPT_AT(X, W, L, a); \\
+            b = FASTOPT_MORE(W, L, b, FASTOPT_READ(X, W, L, x + j + L), FASTOPT_LOAD(W, L, w + j + L)); \\
         } \\
-        a += b; \\
-        return rest(&a, x, w, j, n); \\
+        return rest(FASTOPT_PLUS(W, L, a, b), x, w, j, n); \\
     }
     #else
     #define FASTOPT_DOT(name, rest, X, W, L) \\
