@@ -29,10 +29,10 @@ cdef extern from *:
     /* Asks for what lies in the rows `next` where x's loop is, a line or two at a time: where many lines are asked for
        at once, the processor waits for all of them before it goes on. Half of them here, the others in the axpys. */
     #define FASTOPT_ASK(X, next, j, size) \\
-        for (r = 0; r < (FASTOPT_ROWS + 1) / 2; r++) for (k = 0; k < (int)(size); k += 64) \\
+        FASTOPT_EACH(r, (FASTOPT_ROWS + 1) / 2) for (k = 0; k < (int)(size); k += 64) \\
             FASTOPT_PREFETCH_L2((const char *)(next[r] + (j)) + k);
     #define FASTOPT_ASK_REST(X, next, j, n) \\
-        for (r = 0; r < (FASTOPT_ROWS + 1) / 2; r++) { \\
+        FASTOPT_EACH(r, (FASTOPT_ROWS + 1) / 2) { \\
             for (k = 0; k < (int)((n - (j)) * sizeof(X)); k += 64) \\
                 FASTOPT_PREFETCH_L2((const char *)(next[r] + (j)) + k); \\
             FASTOPT_PREFETCH_L2((const char *)(next[r] + n) - 1); \\
@@ -45,7 +45,7 @@ cdef extern from *:
     FASTOPT_INLINE void name##_4(fastopt_##W##4 *d, const X *const *x, const W *w, Py_ssize_t j, Py_ssize_t n, \\
                                  W *out) { \\
         fastopt_##W##4 p, q, e; int r; \\
-        if (j + 4 <= n) { for (r = 0; r < 4; r++) d[r] = FASTOPT_ROWS_AT(X, W, 4, d[r]); j += 4; } \\
+        if (j + 4 <= n) { FASTOPT_EACH(r, 4) d[r] = FASTOPT_ROWS_AT(X, W, 4, d[r]); j += 4; } \\
         p = __builtin_shufflevector(d[0], d[1], 0, 2, 4, 6) + __builtin_shufflevector(d[0], d[1], 1, 3, 5, 7); \\
         q = __builtin_shufflevector(d[2], d[3], 0, 2, 4, 6) + __builtin_shufflevector(d[2], d[3], 1, 3, 5, 7); \\
         e = __builtin_shufflevector(p, q, 0, 2, 4, 6) + __builtin_shufflevector(p, q, 1, 3, 5, 7); \\
@@ -55,8 +55,8 @@ cdef extern from *:
     FASTOPT_INLINE void name##_8(fastopt_##W##8 *c, const X *const *x, const W *w, Py_ssize_t j, Py_ssize_t n, \\
                                  W *out) { \\
         fastopt_##W##4 d[4]; int r; \\
-        if (j + 8 <= n) { for (r = 0; r < 4; r++) c[r] = FASTOPT_ROWS_AT(X, W, 8, c[r]); j += 8; } \\
-        for (r = 0; r < 4; r++) d[r] = FASTOPT_HALVES(W, 8, c[r]); \\
+        if (j + 8 <= n) { FASTOPT_EACH(r, 4) c[r] = FASTOPT_ROWS_AT(X, W, 8, c[r]); j += 8; } \\
+        FASTOPT_EACH(r, 4) d[r] = FASTOPT_HALVES(W, 8, c[r]); \\
         name##_4(d, x, w, j, n, out); \\
     }
     FASTOPT_RESTS(fastopt_rests_ff, float, float)
@@ -65,42 +65,46 @@ cdef extern from *:
     FASTOPT_INLINE void fastopt_rests_ff_16(fastopt_float16 *t, const float *const *x, const float *w, Py_ssize_t j,
                                             Py_ssize_t n, float *out) {
         fastopt_float8 c[4]; int r;
-        if (j + 16 <= n) { for (r = 0; r < 4; r++) t[r] = FASTOPT_ROWS_AT(float, float, 16, t[r]); j += 16; }
-        for (r = 0; r < 4; r++) c[r] = FASTOPT_HALVES(float, 16, t[r]);
+        if (j + 16 <= n) { FASTOPT_EACH(r, 4) t[r] = FASTOPT_ROWS_AT(float, float, 16, t[r]); j += 16; }
+        FASTOPT_EACH(r, 4) c[r] = FASTOPT_HALVES(float, 16, t[r]);
         fastopt_rests_ff_8(c, x, w, j, n, out);
     }
     #define FASTOPT_REST(kind, t, L) fastopt_rests_##kind##_##L(t, x, w, j, n, out)
     #else
     #define FASTOPT_REST(kind, t, L) \\
-        for (r = 0; r < FASTOPT_ROWS; r++) out[r] = fastopt_rest_##kind(t[r], x[r], w, j, n)
+        FASTOPT_EACH(r, FASTOPT_ROWS) out[r] = fastopt_rest_##kind(t[r], x[r], w, j, n)
     #endif
     #define FASTOPT_DOTS(name, kind, X, W, L) \\
-    FASTOPT_INLINE void name(const X *const *x, const X *const *next, const W *w, Py_ssize_t n, W *out) { \\
+    FASTOPT_INLINE void name(const X *const *rows, const X *const *next, const W *w, Py_ssize_t n, W *out) { \\
         fastopt_##W##L a[FASTOPT_ROWS], b[FASTOPT_ROWS], u, v; \\
-        Py_ssize_t j = 0; int r, k; \\
-        for (r = 0; r < FASTOPT_ROWS; r++) { a[r] = FASTOPT_ZERO(W, L); b[r] = FASTOPT_ZERO(W, L); } \\
+        const X *x[FASTOPT_ROWS]; Py_ssize_t j = 0; int r, k; \\
+        FASTOPT_EACH(r, FASTOPT_ROWS) x[r] = rows[r]; \\
+        FASTOPT_EACH(r, FASTOPT_ROWS) { a[r] = FASTOPT_ZERO(W, L); b[r] = FASTOPT_ZERO(W, L); } \\
         for (; j + 2 * L <= n; j += 2 * L) { \\
             if (next != NULL) FASTOPT_ASK(X, next, j, 2 * L * sizeof(X)) \\
             u = FASTOPT_LOAD(W, L, w + j); v = FASTOPT_LOAD(W, L, w + j + L); \\
-            for (r = 0; r < FASTOPT_ROWS; r++) { \\
+            FASTOPT_EACH(r, FASTOPT_ROWS) { \\
                 a[r] = FASTOPT_MORE(W, L, a[r], FASTOPT_READ(X, W, L, x[r] + j), u); \\
                 b[r] = FASTOPT_MORE(W, L, b[r], FASTOPT_READ(X, W, L, x[r] + j + L), v); \\
             } \\
         } \\
         if (next != NULL) FASTOPT_ASK_REST(X, next, j, n) \\
-        for (r = 0; r < FASTOPT_ROWS; r++) a[r] = FASTOPT_PLUS(W, L, a[r], b[r]); \\
+        FASTOPT_EACH(r, FASTOPT_ROWS) a[r] = FASTOPT_PLUS(W, L, a[r], b[r]); \\
         FASTOPT_REST(kind, a, L); \\
     }
     /* w + sum over r of a[r] x[r], for the L coordinates from j on. */
     #define FASTOPT_AXPYS_AT(X, W, L, j) __extension__ ({ \\
         fastopt_##W##L v_ = FASTOPT_LOAD(W, L, w + (j)); \\
-        for (r = 0; r < FASTOPT_ROWS; r++) \\
+        FASTOPT_EACH(r, FASTOPT_ROWS) \\
             v_ = FASTOPT_MORE_OF(W, L, v_, a[r], FASTOPT_READ(X, W, L, x[r] + (j))); \\
         v_; })
-    /* The last L coordinates are added up before any is stored, so that no loop over single ones is left. */
+    /* The last L coordinates are added up before any is stored, so that no loop over single ones is left. Rows and factors
+       are copied: for all that the compiler knows, what is stored in w could change them. */
     #define FASTOPT_AXPYS(name, X, W, L) \\
-    FASTOPT_INLINE void name(const W *a, const X *const *x, const X *const *next, W *w, Py_ssize_t n) { \\
+    FASTOPT_INLINE void name(const W *factors, const X *const *rows, const X *const *next, W *w, Py_ssize_t n) { \\
         fastopt_##W##L u, v, last = FASTOPT_ZERO(W, L); Py_ssize_t j = 0; int r, k; \\
+        const X *x[FASTOPT_ROWS]; W a[FASTOPT_ROWS]; \\
+        FASTOPT_EACH(r, FASTOPT_ROWS) { x[r] = rows[r]; a[r] = factors[r]; } \\
         if (n >= L) last = FASTOPT_AXPYS_AT(X, W, L, n - L); \\
         for (; j + 2 * L <= n; j += 2 * L) { \\
             if (next != NULL) FASTOPT_ASK(X, next, j, 2 * L * sizeof(X)) \\
@@ -110,33 +114,34 @@ cdef extern from *:
         if (next != NULL) FASTOPT_ASK_REST(X, next, j, n) \\
         if (j + L <= n) { u = FASTOPT_AXPYS_AT(X, W, L, j); FASTOPT_STORE(W, L, w + j, u); j += L; } \\
         if (n >= L) { if (j < n) FASTOPT_STORE(W, L, w + n - L, last); return; } \\
-        for (; j < n; j++) for (r = 0; r < FASTOPT_ROWS; r++) w[j] += a[r] * (W)x[r][j]; \\
+        for (; j < n; j++) FASTOPT_EACH(r, FASTOPT_ROWS) w[j] += a[r] * (W)x[r][j]; \\
     }
     /* z[r] += a x[r]' W and W += a sum over r of x[r] z[r]', for R rows and the G vectors of L outputs from z on. */
     #define FASTOPT_OUTPUTS(name, X, W, L, R, G) \\
     FASTOPT_INLINE void name##_dot(const X *const *x, const W *w, Py_ssize_t n, Py_ssize_t width, W a, W *z) { \\
         enum { U = FASTOPT_CHAINS(G) }; \\
         fastopt_##W##L t[U][R][G], v[G]; Py_ssize_t j; int u, r, g; \\
-        for (u = 0; u < U; u++) for (r = 0; r < R; r++) for (g = 0; g < G; g++) t[u][r][g] = FASTOPT_ZERO(W, L); \\
-        for (j = 0; j + U <= n; j += U) for (u = 0; u < U; u++) { \\
-            for (g = 0; g < G; g++) v[g] = FASTOPT_LOAD(W, L, w + (j + u) * width + g * L); \\
-            for (r = 0; r < R; r++) for (g = 0; g < G; g++) t[u][r][g] = FASTOPT_MORE_OF(W, L, t[u][r][g], (W)x[r][j + u], v[g]); \\
+        FASTOPT_EACH(u, U) FASTOPT_EACH(r, R) FASTOPT_EACH(g, G) t[u][r][g] = FASTOPT_ZERO(W, L); \\
+        for (j = 0; j + U <= n; j += U) FASTOPT_EACH(u, U) { \\
+            FASTOPT_EACH(g, G) v[g] = FASTOPT_LOAD(W, L, w + (j + u) * width + g * L); \\
+            FASTOPT_EACH(r, R) FASTOPT_EACH(g, G) t[u][r][g] = FASTOPT_MORE_OF(W, L, t[u][r][g], (W)x[r][j + u], v[g]); \\
         } \\
         for (; j < n; j++) { \\
-            for (g = 0; g < G; g++) v[g] = FASTOPT_LOAD(W, L, w + j * width + g * L); \\
-            for (r = 0; r < R; r++) for (g = 0; g < G; g++) t[0][r][g] = FASTOPT_MORE_OF(W, L, t[0][r][g], (W)x[r][j], v[g]); \\
+            FASTOPT_EACH(g, G) v[g] = FASTOPT_LOAD(W, L, w + j * width + g * L); \\
+            FASTOPT_EACH(r, R) FASTOPT_EACH(g, G) t[0][r][g] = FASTOPT_MORE_OF(W, L, t[0][r][g], (W)x[r][j], v[g]); \\
         } \\
-        for (r = 0; r < R; r++) for (g = 0; g < G; g++) { \\
-            for (u = 1; u < U; u++) t[0][r][g] = FASTOPT_PLUS(W, L, t[0][r][g], t[u][r][g]); \\
+        FASTOPT_EACH(r, R) FASTOPT_EACH(g, G) { \\
+            FASTOPT_EACH(u, U) if (u > 0) t[0][r][g] = FASTOPT_PLUS(W, L, t[0][r][g], t[u][r][g]); \\
             FASTOPT_ADD(W, L, z + r * width + g * L, a, t[0][r][g]); \\
         } \\
     } \\
-    FASTOPT_INLINE void name##_axpy(const X *const *x, W *w, Py_ssize_t n, Py_ssize_t width, W a, const W *z) { \\
-        fastopt_##W##L t[R][G], v; Py_ssize_t j; int r, g; \\
-        for (r = 0; r < R; r++) for (g = 0; g < G; g++) t[r][g] = FASTOPT_TIMES(W, L, a, FASTOPT_LOAD(W, L, z + r * width + g * L)); \\
-        for (j = 0; j < n; j++) for (g = 0; g < G; g++) { \\
+    FASTOPT_INLINE void name##_axpy(const X *const *rows, W *w, Py_ssize_t n, Py_ssize_t width, W a, const W *z) { \\
+        fastopt_##W##L t[R][G], v; const X *x[R]; Py_ssize_t j; int r, g; \\
+        FASTOPT_EACH(r, R) x[r] = rows[r]; \\
+        FASTOPT_EACH(r, R) FASTOPT_EACH(g, G) t[r][g] = FASTOPT_TIMES(W, L, a, FASTOPT_LOAD(W, L, z + r * width + g * L)); \\
+        for (j = 0; j < n; j++) FASTOPT_EACH(g, G) { \\
             v = FASTOPT_LOAD(W, L, w + j * width + g * L); \\
-            for (r = 0; r < R; r++) v = FASTOPT_MORE_OF(W, L, v, (W)x[r][j], t[r][g]); \\
+            FASTOPT_EACH(r, R) v = FASTOPT_MORE_OF(W, L, v, (W)x[r][j], t[r][g]); \\
             FASTOPT_STORE(W, L, w + j * width + g * L, v); \\
         } \\
     }
@@ -166,27 +171,27 @@ cdef extern from *:
                                    W *z) { \\
         enum { U = FASTOPT_CHAINS(G) }; \\
         fastopt_##W##L t[U][G]; Py_ssize_t k; const W *v; int u, g; \\
-        for (u = 0; u < U; u++) for (g = 0; g < G; g++) t[u][g] = FASTOPT_ZERO(W, L); \\
-        for (k = 0; k + U <= n; k += U) for (u = 0; u < U; u++) { \\
+        FASTOPT_EACH(u, U) FASTOPT_EACH(g, G) t[u][g] = FASTOPT_ZERO(W, L); \\
+        for (k = 0; k + U <= n; k += U) FASTOPT_EACH(u, U) { \\
             v = w + (Py_ssize_t)columns[k + u] * width; \\
-            for (g = 0; g < G; g++) t[u][g] = FASTOPT_MORE_OF(W, L, t[u][g], (W)x[k + u], FASTOPT_LOAD(W, L, v + g * L)); \\
+            FASTOPT_EACH(g, G) t[u][g] = FASTOPT_MORE_OF(W, L, t[u][g], (W)x[k + u], FASTOPT_LOAD(W, L, v + g * L)); \\
         } \\
         for (; k < n; k++) { \\
             v = w + (Py_ssize_t)columns[k] * width; \\
-            for (g = 0; g < G; g++) t[0][g] = FASTOPT_MORE_OF(W, L, t[0][g], (W)x[k], FASTOPT_LOAD(W, L, v + g * L)); \\
+            FASTOPT_EACH(g, G) t[0][g] = FASTOPT_MORE_OF(W, L, t[0][g], (W)x[k], FASTOPT_LOAD(W, L, v + g * L)); \\
         } \\
-        for (g = 0; g < G; g++) { \\
-            for (u = 1; u < U; u++) t[0][g] = FASTOPT_PLUS(W, L, t[0][g], t[u][g]); \\
+        FASTOPT_EACH(g, G) { \\
+            FASTOPT_EACH(u, U) if (u > 0) t[0][g] = FASTOPT_PLUS(W, L, t[0][g], t[u][g]); \\
             FASTOPT_ADD(W, L, z + g * L, a, t[0][g]); \\
         } \\
     } \\
     FASTOPT_INLINE void name##_axpy(const X *x, const I *columns, Py_ssize_t n, W *w, Py_ssize_t width, W a, \\
                                     const W *z) { \\
         fastopt_##W##L t[G]; Py_ssize_t k; W *v; int g; \\
-        for (g = 0; g < G; g++) t[g] = FASTOPT_TIMES(W, L, a, FASTOPT_LOAD(W, L, z + g * L)); \\
+        FASTOPT_EACH(g, G) t[g] = FASTOPT_TIMES(W, L, a, FASTOPT_LOAD(W, L, z + g * L)); \\
         for (k = 0; k < n; k++) { \\
             v = w + (Py_ssize_t)columns[k] * width; \\
-            for (g = 0; g < G; g++) FASTOPT_ADD(W, L, v + g * L, (W)x[k], t[g]); \\
+            FASTOPT_EACH(g, G) FASTOPT_ADD(W, L, v + g * L, (W)x[k], t[g]); \\
         } \\
     }
     #define FASTOPT_ENTRY_WIDTHS(name, X, W, I, L, H, Q, E) \\

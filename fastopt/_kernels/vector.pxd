@@ -12,6 +12,14 @@ cdef extern from *:
     #else
     #define FASTOPT_INLINE static inline
     #endif
+    /* A loop of a few turns, unrolled: only then does an array of sums stay in registers, and gcc has its own mind. */
+    #if defined(__clang__)
+    #define FASTOPT_EACH(i, n) _Pragma("unroll") for (i = 0; i < (n); i++)
+    #elif defined(__GNUC__)
+    #define FASTOPT_EACH(i, n) _Pragma("GCC unroll 8") for (i = 0; i < (n); i++)
+    #else
+    #define FASTOPT_EACH(i, n) for (i = 0; i < (n); i++)
+    #endif
     #if defined(__has_builtin)
     #if __has_builtin(__builtin_shufflevector)
     #define FASTOPT_HAS_VECTORS
