@@ -11,10 +11,11 @@ ctypedef fused word:
 cdef enum:
     SOUND, FIRST, FALLS, BEYOND, COLUMN, FINITE
 
-# Rows whose starts are looked at together, and entries that stay in the first-level cache between loops.
+# Rows whose starts are looked at together, and entries of each array that are read in turn: short turns, so that memory
+# delivers both at once (2,048 took 1.15 times as long; several parts of the rows in turns were no faster).
 cdef enum:
-    ROWS = 256
-    BLOCK = 2048
+    ROWS = 1024
+    BLOCK = 512
 
 
 def csr(const word[::1] values, const index[::1] columns, const offset[::1] indptr, Py_ssize_t n_columns,
