@@ -8,6 +8,7 @@ from libc.stdint cimport int32_t, int64_t
 
 from fastopt._kernels.portable cimport index, real, wide
 from fastopt._kernels.row cimport dot_dd, dot_fd, dot_ff
+from fastopt._kernels.vector cimport VECTOR
 
 cdef extern from *:
     """
@@ -98,8 +99,8 @@ cdef extern from *:
         FASTOPT_EACH(r, FASTOPT_ROWS) \\
             v_ = FASTOPT_MORE_OF(W, L, v_, a[r], FASTOPT_READ(X, W, L, x[r] + (j))); \\
         v_; })
-    /* The last L coordinates are added up before any is stored, so that no loop over single ones is left. Rows and factors
-       are copied: for all that the compiler knows, what is stored in w could change them. */
+    /* The last L coordinates are added up before any is stored, so that no loop over single ones is left. Rows and
+       factors are copied: for all that the compiler knows, what is stored in w could change them. */
     #define FASTOPT_AXPYS(name, X, W, L) \\
     FASTOPT_INLINE void name(const W *factors, const X *const *rows, const X *const *next, W *w, Py_ssize_t n) { \\
         fastopt_##W##L u, v, last = FASTOPT_ZERO(W, L); Py_ssize_t j = 0; int r, k; \\
@@ -124,11 +125,13 @@ cdef extern from *:
         FASTOPT_EACH(u, U) FASTOPT_EACH(r, R) FASTOPT_EACH(g, G) t[u][r][g] = FASTOPT_ZERO(W, L); \\
         for (j = 0; j + U <= n; j += U) FASTOPT_EACH(u, U) { \\
             FASTOPT_EACH(g, G) v[g] = FASTOPT_LOAD(W, L, w + (j + u) * width + g * L); \\
-            FASTOPT_EACH(r, R) FASTOPT_EACH(g, G) t[u][r][g] = FASTOPT_MORE_OF(W, L, t[u][r][g], (W)x[r][j + u], v[g]); \\
+            FASTOPT_EACH(r, R) FASTOPT_EACH(g, G) \\
+                t[u][r][g] = FASTOPT_MORE_OF(W, L, t[u][r][g], (W)x[r][j + u], v[g]); \\
         } \\
         for (; j < n; j++) { \\
             FASTOPT_EACH(g, G) v[g] = FASTOPT_LOAD(W, L, w + j * width + g * L); \\
-            FASTOPT_EACH(r, R) FASTOPT_EACH(g, G) t[0][r][g] = FASTOPT_MORE_OF(W, L, t[0][r][g], (W)x[r][j], v[g]); \\
+            FASTOPT_EACH(r, R) FASTOPT_EACH(g, G) \\
+                t[0][r][g] = FASTOPT_MORE_OF(W, L, t[0][r][g], (W)x[r][j], v[g]); \\
         } \\
         FASTOPT_EACH(r, R) FASTOPT_EACH(g, G) { \\
             FASTOPT_EACH(u, U) if (u > 0) t[0][r][g] = FASTOPT_PLUS(W, L, t[0][r][g], t[u][r][g]); \\
@@ -138,7 +141,8 @@ cdef extern from *:
     FASTOPT_INLINE void name##_axpy(const X *const *rows, W *w, Py_ssize_t n, Py_ssize_t width, W a, const W *z) { \\
         fastopt_##W##L t[R][G], v; const X *x[R]; Py_ssize_t j; int r, g; \\
         FASTOPT_EACH(r, R) x[r] = rows[r]; \\
-        FASTOPT_EACH(r, R) FASTOPT_EACH(g, G) t[r][g] = FASTOPT_TIMES(W, L, a, FASTOPT_LOAD(W, L, z + r * width + g * L)); \\
+        FASTOPT_EACH(r, R) FASTOPT_EACH(g, G) \\
+            t[r][g] = FASTOPT_TIMES(W, L, a, FASTOPT_LOAD(W, L, z + r * width + g * L)); \\
         for (j = 0; j < n; j++) FASTOPT_EACH(g, G) { \\
             v = FASTOPT_LOAD(W, L, w + j * width + g * L); \\
             FASTOPT_EACH(r, R) v = FASTOPT_MORE_OF(W, L, v, (W)x[r][j], t[r][g]); \\
@@ -353,8 +357,8 @@ cdef extern from *:
 
 
 cdef inline Py_ssize_t packed_width(Py_ssize_t n_outputs, Py_ssize_t itemsize) noexcept nogil:
-    """Numbers that a feature's outputs take when packed: a quarter, a half, or several whole vectors of 64 bytes."""
-    cdef Py_ssize_t lanes = 64 // itemsize
+    """Numbers that a feature's outputs take when packed: a quarter, a half, or several whole vectors."""
+    cdef Py_ssize_t lanes = VECTOR // itemsize
     if n_outputs <= lanes // 4:
         return lanes // 4
     return lanes // 2 if n_outputs <= lanes // 2 else (n_outputs + lanes - 1) // lanes * lanes

@@ -3,6 +3,7 @@ from fastopt._kernels.block cimport ROWS
 from fastopt._kernels.loss cimport MULTINOMIAL, curvatures_of, softmax
 from fastopt._kernels.portable cimport real
 from fastopt._kernels.terms cimport MOST, Terms, curve, slopes, sum_of, weigh, weighted_sum
+from fastopt._kernels.vector cimport VECTOR
 
 cdef extern from *:
     """
@@ -38,10 +39,6 @@ cdef extern from *:
     void tile_d "fastopt_tile_d"(const double *a, const double *b, Py_ssize_t n, double *out,
                                  Py_ssize_t stride) noexcept nogil
 
-cdef enum:
-    # Bytes of a panel's row.
-    LINE = 64
-
 
 def gram(const real[:, :] X, const double[::1] factors, double[:, ::1] sums, real[::1] work,
          Py_ssize_t start, Py_ssize_t stop):
@@ -52,11 +49,11 @@ def gram(const real[:, :] X, const double[::1] factors, double[:, ::1] sums, rea
     them, are of the data's type.
     """
     cdef Py_ssize_t d = X.shape[1], width = sums.shape[1], stride = X.strides[0] // <Py_ssize_t>sizeof(real)
-    cdef Py_ssize_t L = LINE // sizeof(real), row = start, b, i, j, k
+    cdef Py_ssize_t L = VECTOR // sizeof(real), row = start, b, i, j, k
     # One line more than the rows: panels a power of two apart would share their places in the cache.
     cdef Py_ssize_t panel = (MOST + 1) * L
     cdef const real *x
-    cdef real *rows = <real *>((<size_t>&work[0] + LINE - 1) // LINE * LINE)
+    cdef real *rows = <real *>((<size_t>&work[0] + VECTOR - 1) // VECTOR * VECTOR)
     cdef real *out
     cdef real s
     with nogil:

@@ -6,7 +6,7 @@ Dense rows are not written as identity-indexed CSR rows: that makes the axpy 2-4
 from libc.stdint cimport int32_t
 
 from fastopt._kernels.portable cimport index, prefetch_l2, real, wide
-from fastopt._kernels.vector cimport HAS_VECTORS
+from fastopt._kernels.vector cimport VECTOR  # and its macros
 
 cdef enum:
     # Rows of look-ahead; the order of an epoch is known, so a row's lines are asked for this long before their use.
@@ -25,7 +25,8 @@ cdef extern from *:
     /* t + the product of the n elements of x and w at j. */
     #define FASTOPT_AT(X, W, n, t) FASTOPT_MORE(W, n, t, FASTOPT_READ(X, W, n, x + j), FASTOPT_LOAD(W, n, w + j))
     /* What is left from j on of a dot product whose sums so far are t: a vector's halves, and so on. */
-    FASTOPT_INLINE float fastopt_rest_ff(fastopt_float16 t, const float *x, const float *w, Py_ssize_t j, Py_ssize_t n) {
+    FASTOPT_INLINE float fastopt_rest_ff(fastopt_float16 t, const float *x, const float *w, Py_ssize_t j,
+                                         Py_ssize_t n) {
         fastopt_float8 c; fastopt_float4 d; float e[4];
         if (j + 16 <= n) { t = FASTOPT_AT(float, float, 16, t); j += 16; }
         c = FASTOPT_HALVES(float, 16, t);

@@ -1,7 +1,7 @@
 """Vectors of up to 64 bytes, in C, the same on every level: what row.pxd and block.pxd are written with.
 
-Every level adds in the same order, since all cut a row into the same vectors. Where registers are narrower a vector is a
-pair of halves: gcc keeps a type wider than its registers in memory, which made these loops 3 to 8 times as slow.
+Every level adds in the same order, since all cut a row into the same vectors. Where registers are narrower a vector is
+a pair of halves: gcc keeps a type wider than its registers in memory, which made these loops 2 to 15 times as slow.
 """
 
 cdef extern from *:
@@ -133,4 +133,5 @@ cdef extern from *:
     #endif
     #endif
     """
-    enum: HAS_VECTORS "defined(FASTOPT_HAS_VECTORS)"
+    # Bytes of the longest.
+    enum: VECTOR "64"
