@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 from scipy.optimize import minimize
-from sklearn.datasets import load_breast_cancer
-from sklearn.preprocessing import scale
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.preprocessing import OneHotEncoder, scale
 
 from fastopt import SGDClassifier, reference
 from fastopt._design import Design
@@ -15,6 +15,7 @@ from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, get
 from fastopt.solvers import resume
 from fastopt.solvers import stochastic as module
+from fastopt.solvers.lbfgs import lbfgs
 from fastopt.solvers.monitor import Monitor
 from fastopt.solvers.stochastic import Epochs, adjusted, auto_learning_rate, stochastic
 
@@ -137,6 +138,83 @@ def test_rules_that_average_are_never_left_with_a_rate_of_nothing(rule):
     result = fit(F, rule, max_iter=150, batch_size="auto")
     assert result.objective < best * (1 + 1e-3)
     assert result.history["learning_rate"][1:].min() > 1e-5
+
+
+def watched(monkeypatch):
+    """The batch sizes of all epochs from now on."""
+    sizes, run = [], Epochs.run
+    monkeypatch.setattr(Epochs, "run", lambda self, *a: sizes.append(self.batch_size) or run(self, *a))
+    return sizes
+
+
+@pytest.mark.parametrize(("rule", "levels"), [("rmsprop", True), ("adadelta", False)])
+def test_rules_that_rest_away_from_the_minimum_take_larger_batches(rule, levels, monkeypatch):
+    """After each cycle of 5 epochs or more that lowered F by less than 1 %, as told by the history."""
+    X, y = load_digits(return_X_y=True)
+    X = OneHotEncoder().fit_transform(np.digitize(X, [1, 6, 11])) if levels else X / 16
+    F = Objective(Design.from_array(X), y.astype(float), loss="multinomial", n_outputs=10, alpha=1 / len(y))
+    best = lbfgs(F, F.zeros(), tol=1e-7, max_iter=1000).objective
+    first = 64 if rule == "rmsprop" else 32
+    fixed = fit(F, rule, max_iter=200, batch_size=first)
+    sizes = watched(monkeypatch)
+    result = fit(F, rule, max_iter=200, batch_size="auto")
+    assert best <= result.objective < best * 1.01 < fixed.objective
+    sizes, values = sizes[-200:], result.history["objective"]
+    size, length, expected = first, 1, []
+    while len(expected) < 200:
+        expected += [size] * length
+        end = min(len(expected), 200)
+        lowest = values[: end - length + 1].min()
+        if length >= 5 and lowest - values[: end + 1].min() < 0.01 * lowest and size < len(y):
+            size, length = min(2 * size, len(y)), max(5, round(length / 1.5))
+        else:
+            length = round(1.5 * length + 0.1)
+    assert sizes == expected[:200]
+    assert sizes[-1] >= 4 * first
+
+
+def test_batches_grow_up_to_all_rows_and_where_they_were_not_given(monkeypatch):
+    X, y = data()
+    F = Objective(Design.from_array(X), y, alpha=0.01)
+    best = fit(F, "gd", tol=1e-9, max_iter=1000).objective
+    sizes = watched(monkeypatch)
+    for rule, growing in (("rmsprop", True), ("adadelta", True), ("adam", False), ("lion", False)):
+        result = fit(F, rule, max_iter=187, batch_size="auto")
+        assert (sizes[-1] == 200) == growing
+        assert result.objective < best * (1 + (1e-5 if growing else 1e-2))
+        assert result.state["run"]["batch_size"] == (200 if growing else None)
+        del sizes[:]
+        fit(F, rule, max_iter=187, batch_size=32)
+        assert set(sizes) == {32}
+        del sizes[:]
+    # A rate that is given does not fall, and its batch does not grow; nor where a run that grew goes on.
+    optimizer, rng = get("rmsprop").with_learning_rate(0.01), np.random.default_rng(0)
+    stochastic(F, F.zeros(), optimizer, batch_size="auto", tol=0.0, max_iter=50, rng=rng)
+    grown = fit(F, "rmsprop", max_iter=187, batch_size="auto")
+    del sizes[:]
+    optimizer = get("rmsprop").with_learning_rate("auto")
+    stochastic(F, grown.w, optimizer, batch_size=64, tol=0.0, max_iter=3, rng=rng, state=grown.state)
+    assert sizes[-3:] == [64] * 3
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("rule", ["rmsprop", "adadelta"])
+def test_batches_that_grew_go_on(rule, layout):
+    """To the same bits, from any epoch: before and after each growth, and with all rows."""
+    X, y = data()
+    F = Objective(Design.from_array(LAYOUTS[layout](X)), y, alpha=0.01)
+    optimizer, whole = get(rule).with_learning_rate("auto"), fit(F, rule, max_iter=90, batch_size="auto")
+    assert whole.state["run"]["batch_size"] == len(y)
+    for parts in ([30, 1, 1, 1, 16, 1, 25, 15], [11, 8, 12, 18, 27, 14]):
+        w, state = F.zeros(), None
+        for epochs in parts:
+            result = stochastic(
+                F, w, optimizer, batch_size="auto", tol=0.0, max_iter=epochs, rng=np.random.default_rng(0), state=state
+            )
+            w, state = result.w, result.state
+        np.testing.assert_array_equal(w, whole.w)
+        assert state["run"]["scale"] == whole.state["run"]["scale"]
+        assert (state["t"], state["run"]["batch_size"]) == (whole.state["t"], len(y))
 
 
 def minimum(X, y, s=None, **terms):

@@ -167,7 +167,9 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     batch_size : int, "full" or "auto", default "auto"
         Rows per step. "auto" is about where larger ones would not make an epoch faster: 32, but 4 for plain SGD on
         more than 1,000 rows of CSR data, up to 128 for other rules there, and less for very long dense rows; twice as
-        many for "rmsprop". "gd" always takes all rows.
+        many for "rmsprop". With automatic rates those of "rmsprop" and "adadelta" are doubled after each cycle that
+        does not pay: steps on few rows would come to rest away from the minimum, as they would with a number of rows
+        given here. "gd" always takes all rows.
     max_iter : int >= 0, default 100
         Epochs, or iterations of "lbfgs" and "newton".
     verbose : int, default 0

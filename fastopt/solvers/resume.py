@@ -64,6 +64,8 @@ class Run:
         Whether the rate of a rule that averages may still be raised.
     before : ndarray (2, n_features + fit_intercept, n_outputs) of float64, or None
         Parameters and the gradient of F without L1 before the last step, for a rate that two points give.
+    batch_size : int or None
+        Rows per step, where they have grown since the start.
     """
 
     settings: str
@@ -80,6 +82,7 @@ class Run:
     rising: bool = True
     above: int = 0
     before: NDArray[np.float64] | None = None
+    batch_size: int | None = None
 
     def as_dict(self, w: NDArray[Any], returned: NDArray[Any], random: dict[str, Any]) -> dict[str, Any]:
         """The state's "run": w the parameters to go on from, `returned` those that the caller gets."""
@@ -106,7 +109,7 @@ class Run:
         return cls(
             run["settings"], run["learning_rate"], run["start"], row, np.array(best), best_row, run["scale"],
             run["rises"], run["at"], run["length"], run["cycle_start"], run["rising"], run.get("above", 0),
-            run.get("before"),
+            run.get("before"), run.get("batch_size"),
         )  # fmt: skip
 
 
@@ -270,6 +273,7 @@ def fitting(
             and all(isinstance(n, int) and 0 <= n < 2**53 for n in (state["t"], run["rises"], run["at"], run["length"]))
             and type(above := run.get("above", 0)) is int
             and 0 <= above <= run["at"] <= run["length"]
+            and ((size := run.get("batch_size")) is None or (type(size) is int and 0 < size < 2**53))
             and isinstance(run["rising"], bool)
             and _is_number(run["cycle_start"])
             and _is_number(run["start"])

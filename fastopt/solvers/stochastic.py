@@ -478,7 +478,14 @@ def stochastic(
     epochs (geometric means) to relative gaps of 1e-2, 1e-3 and 1e-4 that cycles take which rise as long as each lowers
     F; those took 1.15 times the epochs of the best constant rate to 1e-2.
 
-    ``batch_size="auto"`` is that of `auto_batch_size`.
+    ``batch_size="auto"`` is that of `auto_batch_size`. Rules that divide by the root of a short mean of squared
+    gradients (`rests_away`) come to rest where the mean of ``g / sqrt(mean g^2)`` is zero, and that is not the minimum,
+    however small the rate: where the rate is automatic too, their batch is doubled, up to all rows, after a cycle of at
+    least 5 epochs that lowered F by less than a hundredth, and the next cycle is as long as the one before that.
+    Within 200 epochs, three seeds, both rules, five problems of the bench and digits with one column for each of four
+    levels of a pixel: 0.63, 0.87 and 0.66 of the epochs to relative gaps of 1e-2, 1e-3 and 1e-4, and 1e-2 was missed by
+    2 of 36 fits in place of 15 (1e-3 takes longer on digits_parity). For the other rules 1e-3 took 1.3 times the
+    epochs.
 
     With the `state` that an earlier run returned beside w it goes on where that run ended, as if it had not: k epochs
     and k more are 2k epochs, bit for bit, the order of the rows included (`rng` is not used then). See `resume`.
@@ -488,7 +495,11 @@ def stochastic(
     Defazio, Cutkosky, Mehta, Mishchenko, "Optimal linear decay learning rate schedules and further refinements", 2023,
     section 2 (linear decay).
     O'Donoghue, Candès, "Adaptive restart for accelerated gradient schemes", 2015, section 3.2 (the momentum's restart).
+    Zaheer, Reddi, Sachan, Kale, Kumar, "Adaptive methods for nonconvex optimization", NeurIPS 2018 (such rules converge
+    as batches grow).
     """
+    auto = optimizer.learning_rate == "auto"
+    grows = auto and batch_size == "auto" and rests_away(optimizer)
     if batch_size == "auto":
         batch_size = auto_batch_size(objective.design, optimizer)
     before = resume.fitting(state, objective, optimizer, w)
@@ -497,7 +508,6 @@ def stochastic(
     if before is None:
         epochs.drop_unused()
     averages = optimizer.averaged(epochs.w, epochs.state) is not epochs.w
-    auto = optimizer.learning_rate == "auto"
     monitor = Monitor(objective, tol, verbose)
 
     def check(epoch: int, learning_rate: float = math.nan) -> bool:
@@ -511,7 +521,7 @@ def stochastic(
     # A rate that falls means something else to rules that average, and to Ftrl, whose step depends on the last rate.
     cycles = auto and not epochs.full and not averages and not optimizer._kernel.startswith("ftrl")
     run = resume.Run.of(before, optimizer, epochs.batch_size, w, monitor.rows[0])
-    if run is None:
+    if run is None or (run.batch_size is not None and not grows):
         first = auto_learning_rate(objective.rated, optimizer, epochs.batch_size) if auto and not converged else None
         best, row = epochs.solution.copy(), monitor.rows[0]
         run = resume.Run(
@@ -522,14 +532,23 @@ def stochastic(
         epochs.optimizer = optimizer.with_learning_rate(run.learning_rate)
     if before is None and not converged:
         epochs.keep_start(run.scale)
+
+    def sized(size: int | None) -> Epochs:
+        """The epochs that go on, with that many rows per step."""
+        if size is None or size == epochs.batch_size:
+            return epochs
+        return epochs_of(objective, epochs.optimizer, size, w=epochs.w, state=epochs.state)
+
     reason, done, failures = "tol" if converged else "max_iter", 0, 0
     # The last whole epoch: what goes on from it, its parameters and state, and how many measurements there were.
-    draws = resume.Draws(rng, epochs.order, objective.n_samples)
+    draws = resume.Draws(rng, lambda rng: epochs.order(rng), objective.n_samples)
+    epochs = sized(run.batch_size)
     whole = (run, epochs.snapshot(), draws.mark(), 1, 0)
     try:
         while not converged and done < max_iter:
             if auto and epochs.state["t"] and not failures:
-                run = adjusted(run, epochs, cycles, averages)
+                run = adjusted(run, epochs, cycles, averages, grows)
+                epochs = sized(run.batch_size)
             order = None if epochs.full else draws.order()
             steps = np.arange(epochs.n_steps) + float(epochs.state["t"])
             rate = run.scale * np.asarray(epochs.optimizer.rate(steps))
@@ -612,13 +631,17 @@ def longer(length: int) -> int:
     return round(LONGER * length + 0.1)
 
 
-def adjusted(run: resume.Run, epochs: Epochs, cycles: bool, averages: bool) -> resume.Run:
+def adjusted(run: resume.Run, epochs: Epochs, cycles: bool, averages: bool, grows: bool = False) -> resume.Run:
     """After an epoch with an automatic rate: the next one's course; starts anew where that is due."""
     run = replace(run)
     if cycles and run.at == run.length:
-        improved = run.best_row[2] < run.cycle_start
+        improved, length = run.best_row[2] < run.cycle_start, run.length
+        grown = grows and length >= TELLING and run.cycle_start - run.best_row[2] < PAYS * abs(run.cycle_start)
         run.at, run.cycle_start = 0, run.best_row[2]
-        run.length, factor = next_cycle(run.length, improved, run.above)
+        run.length, factor = next_cycle(length, improved, run.above)
+        if grown and epochs.batch_size < epochs.objective.n_samples:
+            run.batch_size = min(2 * epochs.batch_size, epochs.objective.n_samples)
+            run.length = max(TELLING, round(length / LONGER))
         run.above, run.scale = 0, run.scale * factor
         if not improved:
             epochs.restart(run.best, run.scale)
@@ -690,6 +713,8 @@ def two_points(run: resume.Run, epochs: Epochs) -> None:
 LONGER, HIGHER, LOWER = 1.5, 1.3, 0.6
 #: Epochs of a cycle from which on its share above its start says something.
 TELLING = 5
+#: What a cycle must lower F by, as a part of it, for a batch that may grow to stay as it is.
+PAYS = 0.01
 #: Epochs without a new lowest F after which a rate that has no cycles is halved for the first time.
 PATIENCE = 3
 #: Steps in which a learning rate is tried.
@@ -711,7 +736,7 @@ def auto_batch_size(design: Design, optimizer: Optimizer) -> int:
     - CSR, rules with memory: 32 where columns wait for their rows. Where steps of all columns pay within 256 rows
       (3 b rows' nonzeros are as many as the columns), up to 128: three times as fast on text_like.
     - RMSprop: twice as many, on dense rows too. Its memory of squared gradients is ten steps long, and what single rows
-      add to it moves the point where the steps come to rest; no rate mends that.
+      add to it moves the point where the steps come to rest; no rate mends that (`rests_away`).
     - dense: 32, of at most 1 MB, so that a batch read twice is in cache the second time; but 8, over which the
       coordinates' own work is spread.
 
@@ -750,6 +775,11 @@ def is_plain(optimizer: Optimizer) -> bool:
     """Whether steps are those of SGD without anything: gradients go straight into w."""
     clips = optimizer.clipnorm is not None or optimizer.clipvalue is not None
     return optimizer._kernel == "sgd" and not clips and optimizer.ema_momentum is None
+
+
+def rests_away(optimizer: Optimizer) -> bool:
+    """Whether steps of small batches come to rest away from the minimum, whatever the rate, and larger ones do not."""
+    return optimizer._kernel.startswith(("rmsprop", "adadelta"))
 
 
 def auto_learning_rate(objective: Objective, optimizer: Optimizer, batch_size: int) -> float:
