@@ -13,6 +13,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNet, Lasso, Ridge
 from sklearn.metrics import accuracy_score
+from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.preprocessing import scale
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -208,6 +209,26 @@ def test_rules_of_our_own_weigh_rows_as_repeated_ones(optimizer, class_weight):
     rows = np.repeat(np.arange(len(y)), s.astype(int))
     repeated = clone(model).fit(X[rows], y[rows])
     assert_close(repeated.coef_, model.coef_, 1e-6)
+
+
+@IGNORE
+@pytest.mark.parametrize("weights", [None, "by class"])
+@pytest.mark.parametrize("options", [{"optimizer": "gd"}, {"optimizer": "adam", "batch_size": "full"}], ids=str)
+def test_steps_of_all_rows_leave_out_those_that_are_held_out(options, weights):
+    """Which these are tell scikit-learn's splitter and draws; their labels and values mean nothing."""
+    X, y = problem("multiclass")
+    options = options | {"learning_rate": "constant", "eta0": 0.1, "max_iter": 9, "tol": None, "random_state": 0}
+    if weights:
+        options["class_weight"] = dict(zip(np.unique(y), (1.0, 2.0, 0.5), strict=True))
+    model = SGDClassifier("log_loss", early_stopping=True, validation_fraction=0.3, **options).fit(X, y)
+    splitter = StratifiedShuffleSplit(test_size=0.3, random_state=np.random.RandomState(0))
+    kept, held_out = next(splitter.split(X, y))
+    other = X.copy()
+    other[held_out] *= -3
+    np.testing.assert_array_equal(clone(model).fit(other, y).coef_, model.coef_)
+    if not weights:
+        alone = SGDClassifier("log_loss", **options).fit(X[kept], y[kept])
+        assert_close(alone.coef_, model.coef_, 1e-12)
 
 
 @IGNORE

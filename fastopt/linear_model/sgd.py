@@ -431,6 +431,8 @@ class _Problem:
         self.rows = np.arange(self.n_samples) if held_out is None else np.flatnonzero(~held_out)
         self.loss, self.around = model._loss(y.shape[1]), model._around()
         self._raw = self.around is not None and self.around.raw_weights
+        #: Whether steps take all rows at once, whatever their order: weights leave out those that are held out.
+        self._full = self.around is None and model._rows_per_step(self.n_samples) == self.n_samples
         self.softmax = self.loss.targets == "multiclass"
         self.regression = isinstance(model, RegressorMixin)
         self.alpha = 0.0 if model.penalty is None else float(model.alpha)
@@ -449,7 +451,16 @@ class _Problem:
 
     def objective(self, columns: Array) -> Objective:
         """What the steps on these outputs minimise."""
-        return self._objective(columns, self._weights_of(columns), 1.0)
+        s = self._trained(columns) if self._full else self._weights_of(columns)
+        return self._objective(columns, s, 1.0)
+
+    def _trained(self, columns: Array) -> Array | None:
+        """Weights of these outputs, zero for the rows that are held out."""
+        s = self._weights_of(columns)
+        if self.held_out is None:
+            return s
+        kept = ~self.held_out if s is None or s.ndim == 1 else ~self.held_out[:, None]
+        return np.where(kept, 1.0 if s is None else s, 0.0)
 
     def _weights_of(self, columns: Array) -> Array | None:
         """Weights of these outputs: (n_samples,) where they are the same for all."""
@@ -475,9 +486,7 @@ class _Problem:
         """F and its gradient's norm over the rows that are trained on."""
         value, squares = 0.0, 0.0
         for columns in self.alike:
-            s = self._weights_of(columns)
-            if self.held_out is not None:
-                s = np.where(self.held_out, 0.0, 1.0 if s is None else s)
+            s = self._trained(columns)
             with np.errstate(over="ignore", invalid="ignore"):
                 mean_weight = float(s[self.rows].mean()) if self._raw and s is not None else 1.0
                 one, gradient = self._objective(columns, s, mean_weight).value_and_gradient(w[:, columns])
