@@ -86,6 +86,8 @@ CASES = {
     "halvings and means": SGDClassifier(
         "log_loss", average=True, learning_rate="auto", max_iter=40, tol=1e-9, random_state=0
     ),
+    "two points": SGDClassifier("log_loss", optimizer="gd", max_iter=40, tol=1e-5, random_state=0),
+    "two points of all": SGDClassifier("multinomial", optimizer="gd", max_iter=20, tol=None, random_state=0),
     "ftrl": SGDClassifier(optimizer="ftrl", early_stopping=True, max_iter=30, random_state=0),
     "softmax": SGDClassifier("multinomial", optimizer="schedule_free_sgd", random_state=0),
     "class weights": SGDClassifier(class_weight={0: 2.0}, optimizer=Adam(0.01), max_iter=12, random_state=0),

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import scipy.sparse
 from scipy.optimize import minimize
-from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 from sklearn.preprocessing import OneHotEncoder, scale
 
-from fastopt import SGDClassifier, reference
+from fastopt import SGDClassifier, SGDRegressor, reference
 from fastopt._design import Design
 from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, get
@@ -110,6 +110,19 @@ def test_steps_on_all_rows_read_them_once(rule, monkeypatch):
     epochs.restart(F.zeros(), 1.0)
     epochs.run()
     assert np.isfinite(epochs.w).all()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("loss", ["squared_error", "huber", "squared_epsilon_insensitive"])
+def test_rates_of_regressions_are_those_of_the_largest_curvature(loss, layout):
+    """Also where F is flat at zero: the inverse of the largest eigenvalue, within a tenth."""
+    X, y = data()
+    X[:, 0] *= 3
+    targets = {"squared_error": y, "huber": 1e3 * y, "squared_epsilon_insensitive": 1e-3 * y}[loss]
+    F = Objective(Design.from_array(LAYOUTS[layout](X)), targets, loss=loss, alpha=0.01)
+    A = np.column_stack([X, np.ones(len(X))])
+    L = np.linalg.eigvalsh(A.T @ A / len(A))[-1] * (2 if loss.startswith("squared_eps") else 1) + 0.01
+    assert 0.85 / L < auto_learning_rate(F, get("gd"), len(X)) < 1.02 / L
 
 
 @pytest.mark.parametrize("rule", [name for name in OPTIMIZERS if name != "gd"])
@@ -219,7 +232,7 @@ def test_batches_that_grew_go_on(rule, layout):
 
 def minimum(X, y, s=None, **terms):
     """The lowest F, by SciPy and the reference's formulas."""
-    F = {"loss": "log_loss", "sample_weight": s, **terms}
+    F = {"loss": "log_loss", "sample_weight": s} | terms
     start = np.zeros(X.shape[1] + 1)
     found = minimize(
         lambda w: reference.objective(X, y, w[:, None], **F), start, tol=1e-12, method="L-BFGS-B",
@@ -260,6 +273,55 @@ def test_sgd_estimators_are_never_left_with_a_rate_of_nothing(rule):
     stops = SGDClassifier("log_loss", max_iter=1000, tol=1e-6, **options).fit(X, y)
     assert stops.stop_reason_ == "no_change"
     assert stops.objective_ < best * (1 + 2e-3)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("options", [{"optimizer": "gd"}, {"optimizer": "sgd", "batch_size": "full"}], ids=str)
+def test_sgd_estimators_descend_by_two_points(options, layout):
+    """Class by class: the way of `stochastic` on that class alone, whose steps are those of a transcript in NumPy."""
+    X, y = load_iris(return_X_y=True)
+    X = LAYOUTS[layout](scale(X))
+    options = {"alpha": 0.01, "learning_rate": "auto", "tol": None, "max_iter": 30, "random_state": 0} | options
+    model = SGDClassifier("log_loss", **options).fit(X, y)
+    total = 0.0
+    for c in range(3):
+        result = fit(Objective(Design.from_array(X), np.where(y == c, 1.0, -1.0), alpha=0.01), "gd", max_iter=30)
+        w = np.append(model.coef_[c], model.intercept_[c])
+        np.testing.assert_allclose(w, result.w[:, 0], rtol=1e-6)  # the first step's rate is that of all classes
+        total += result.history["objective"][:31]
+    np.testing.assert_allclose(model.history_["objective"], total[1:], rtol=1e-3)
+
+
+def test_two_points_stop_where_nothing_improves():
+    """By scikit-learn's rule, looked at where F has a new lowest; in tens of epochs, by every smooth loss."""
+    X, y = load_breast_cancer(return_X_y=True)
+    X, alpha = scale(X), 1 / len(y)
+    best = minimum(X, 2.0 * y - 1, alpha=alpha)
+    model = SGDClassifier("log_loss", alpha=alpha, optimizer="gd", tol=1e-6, random_state=0).fit(X, y)
+    assert model.stop_reason_ == "no_change"
+    assert model.n_iter_ < 60
+    assert best * (1 - 1e-9) <= model.objective_ < best * (1 + 1e-4)
+    values = model.history_["objective"]
+    assert (np.diff(values) > 0).any()
+    assert values[-1] == model.objective_ == values.min()
+    X, target = X[:, 1:], X[:, 0]
+    alpha = 0.01
+    ridge = SGDRegressor(alpha=alpha, optimizer="gd", learning_rate="auto", tol=1e-8, random_state=0).fit(X, target)
+    assert ridge.n_iter_ < 200
+    A = X.T @ X / len(X) + alpha * np.eye(X.shape[1])
+    solution = np.linalg.solve(A, X.T @ target / len(X))
+    lowest = reference.objective(X, target, np.append(solution, 0.0)[:, None], loss="squared_error", alpha=alpha)
+    assert lowest * (1 - 1e-9) <= ridge.objective_ < lowest * (1 + 1e-3)
+    # Flat far from the target, where all rows are at first: the rate may grow there, not without bound.
+    D, progress = load_diabetes(return_X_y=True)
+    D = scale(D)
+    huber = SGDRegressor("huber", alpha=1e-4, optimizer="gd", learning_rate="auto", random_state=0)
+    huber.set_params(tol=1e-5, max_iter=300).fit(D, progress)
+    lowest = minimum(D, progress, loss="huber", alpha=1e-4)
+    assert lowest * (1 - 1e-9) <= huber.objective_ < lowest * (1 + 1e-3)
+    hinge = SGDClassifier(alpha=0.01, optimizer="gd", tol=None, max_iter=117, random_state=0).fit(X, y)
+    rates = hinge.history_["learning_rate"]
+    assert rates[116] < rates[76] / 10  # no curvature, no two points: the cycle's end
 
 
 def test_means_of_iterates_at_automatic_rates_weigh_as_f_does():

@@ -222,8 +222,8 @@ class SGDClassifier(_DaskSGD, linear_model.SGDClassifier):
     loss, penalty, alpha, l1_ratio, fit_intercept, max_iter, tol, shuffle, verbose, epsilon, random_state
         As in `fastopt.SGDClassifier`.
     learning_rate, eta0, power_t, n_iter_no_change, class_weight, warm_start, average, optimizer, batch_size
-        As there; "auto" is, for every rule, halved after 3, then 4, 5, 7, ... rounds without a new lowest F, from whose
-        parameters it goes on, and which are the result.
+        As there; "auto" is, for every rule, "gd" included, halved after 3, then 4, 5, 7, ... rounds without a new
+        lowest F, from whose parameters it goes on, and which are the result.
     n_jobs : int or None, default None
         Threads of a pass over one partition. None is one.
     early_stopping, validation_fraction

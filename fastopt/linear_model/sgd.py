@@ -578,8 +578,10 @@ class SGDClassifier(ClassifierMixin, _SGD):
         1e-6. "pa1", "pa2": passive-aggressive steps, with the loss "hinge". "auto": from the data; falls to zero in
         cycles of more and more epochs, at whose ends `tol` is looked at, and the best parameters are kept; of Ftrl, the
         schedule-free rules and under `average` it is halved instead after 3, then 4, 5, 7, ... epochs without a new
-        lowest F, from whose parameters it goes on. That is also what "optimal" means for an `optimizer` other than
-        "sgd". A number, or a function of the number of steps taken. An optimizer instance has its own.
+        lowest F, from whose parameters it goes on; gradient descent ("gd", or "sgd" with ``batch_size="full"``) on a
+        loss without kinks takes each step's from the last two points (Barzilai and Borwein), each output by itself.
+        That is also what "optimal" means for an `optimizer` other than "sgd". A number, or a function of the number of
+        steps taken. An optimizer instance has its own.
     eta0 : float > 0, default 0.01
         See `learning_rate`; the aggressiveness C of "pa1" and "pa2".
     power_t : float, default 0.5
@@ -958,8 +960,8 @@ class SGDRegressor(RegressorMixin, _SGD):
         "adaptive": eta0, divided by 5 each time that `n_iter_no_change` epochs brought no improvement, until it is
         1e-6. "pa1", "pa2": passive-aggressive steps, with the loss "epsilon_insensitive". "auto": from the data;
         falls to zero in cycles of more and more epochs, at whose ends `tol` is looked at, and the best parameters are
-        kept; of Ftrl, the schedule-free rules and under `average` as in `SGDClassifier`. That is also what "optimal"
-        means for an `optimizer` other than "sgd". A number, or a function of the
+        kept; of Ftrl, the schedule-free rules, gradient descent and under `average` as in `SGDClassifier`. That is
+        also what "optimal" means for an `optimizer` other than "sgd". A number, or a function of the
         number of steps taken. An optimizer instance has its own.
     eta0 : float > 0, default 0.01
         See `learning_rate`; the aggressiveness C of "pa1" and "pa2".

@@ -13,12 +13,24 @@ from numpy.typing import NDArray
 from fastopt.objective import Objective
 from fastopt.optimizers import Optimizer
 from fastopt.solvers.monitor import Reporter
-from fastopt.solvers.stochastic import Around, Epochs, next_cycle, without_cycles
+from fastopt.solvers.stochastic import (
+    MEMORY,
+    Around,
+    Epochs,
+    descends,
+    next_cycle,
+    points,
+    two_point_rate,
+    without_cycles,
+)  # fmt: skip
 
 __all__ = ["Descent", "Settings", "sgd"]
 
 Array = NDArray[Any]
 Outputs = Callable[[NDArray[np.intp]], tuple[Objective, Optimizer]]
+
+#: How many times the last rate two points may give: where a loss is flat, they know of no curvature.
+MOST_AT_ONCE = 100
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,8 @@ class Settings:
         The learning rate of an output is divided by 5 instead, as long as it is above 1e-6.
     auto : bool
         The learning rate is a first guess: it falls to zero in cycles (`_Cycle`), at whose ends improvement is judged.
-        Where iterates are averaged, and of Ftrl, it is halved where F has not fallen for a while (`_Course`).
+        Where iterates are averaged, and of Ftrl, it is halved where F has not fallen for a while (`_Course`); gradient
+        descent on a smooth loss takes it from the last two points, for each output by itself (`_TwoPoints`).
     around : Around or None
         What goes around the steps of plain SGD. Where it measures the objective of each output on the way, it is that
         which is watched; else all outputs of a group are watched by their F, at the price of a pass over the data after
@@ -120,19 +133,29 @@ class _Course:
         """What this epoch's rates are multiplied by, all alike: columns of CSR data that wait need a constant rate."""
         return 1.0
 
-    def begin(self, value: float, w: Array) -> None:
+    def begin(self, value: float, epochs: Epochs, scale: float) -> None:
         """Takes note of the start: no fit ends above it."""
-        self.best, self.w = value, w.copy()
+        self.best, self.w = value, epochs.w.copy()
 
-    def after(self, value: float, w: Array, long: int, tol: float) -> tuple[float, bool]:
-        """After an epoch: what the rate is multiplied by, and whether improvement may be judged now."""
+    def after(self, value: float, epochs: Epochs, scale: float, settings: Settings) -> tuple[float, bool]:
+        """After an epoch that ended at F = value: the rates' scale from now on, and whether improvement may be judged.
+
+        The epochs start anew where that is due.
+        """
         self.at += 1
         if value < self.best:
-            self.best, self.w, self.at = value, w.copy(), 0
+            self.best, self.w, self.at = value, epochs.solution.copy(), 0
         factor, self.length = without_cycles(self.at, self.length)
-        if factor < 1:
-            self.at = 0
-        return factor, factor == 1
+        if factor == 1:
+            return scale, True
+        self.at = 0
+        return self.anew(epochs, factor * scale), False
+
+    def anew(self, epochs: Epochs, scale: float) -> float:
+        """The epochs go on from the best parameters."""
+        assert self.w is not None
+        epochs.restart(self.w, scale)
+        return scale
 
     def parted(self) -> _Course:
         """That of some of the outputs: what the others' values were is no measure for them."""
@@ -171,30 +194,71 @@ class _Cycle(_Course):
         """That of the middle of the epoch."""
         return 1 - (self.at + 0.5) / self.length
 
-    def begin(self, value: float, w: Array) -> None:
+    def begin(self, value: float, epochs: Epochs, scale: float) -> None:
         """Takes note of the start: no fit ends above it."""
-        super().begin(value, w)
+        super().begin(value, epochs, scale)
         self.start = value
 
-    def after(self, value: float, w: Array, long: int, tol: float) -> tuple[float, bool]:
-        """After an epoch: what the rate is multiplied by, and whether improvement may be judged now.
+    def after(self, value: float, epochs: Epochs, scale: float, settings: Settings) -> tuple[float, bool]:
+        """As in `_Course`.
 
         A short cycle that ends higher than it began had too high a rate, and says nothing on whether to go on.
         """
         self.at += 1
         self.above += value > self.start
         if value < self.best:
-            self.best, self.w = value, w.copy()
+            self.best, self.w = value, epochs.solution.copy()
         if self.at < self.length:
-            return 1.0, False
-        judged = self.at >= long or value <= self.start + tol
+            return scale, False
+        judged = self.at >= 4 * settings.n_iter_no_change or value <= self.start + (settings.tol or 0.0)
         self.length, factor = next_cycle(self.length, self.best < self.start, self.above)
         self.at, self.above, self.start = 0, 0, self.best
-        return factor, judged
+        return (self.anew(epochs, factor * scale) if factor < 1 else factor * scale), judged
 
     def parted(self) -> _Course:
         """That of some of the outputs: what the others' values were is no measure for them."""
         return replace(self, best=np.inf, start=np.inf, w=None)
+
+
+@dataclass
+class _TwoPoints(_Course):
+    """The rate of gradient descent that the last two points give, as in `fastopt.solvers.stochastic.two_points`.
+
+    F may rise on the way: improvement is judged where it is at a new lowest, and where the lowest goes on after
+    `MEMORY` epochs without one.
+
+    Attributes
+    ----------
+    first : float
+        The scale of the first step, and of those from the lowest on.
+    start : float
+        F before the first step: the lowest goes on at once where F is above it.
+    before : ndarray (2, n_features + fit_intercept, n_outputs) or None
+        Parameters and gradient before the last step.
+    """
+
+    first: float = 1.0
+    start: float = np.inf
+    before: Array | None = None
+
+    def begin(self, value: float, epochs: Epochs, scale: float) -> None:
+        """Takes note of the start: no fit ends above it."""
+        super().begin(value, epochs, scale)
+        self.first, self.start, self.before = scale, value, points(epochs)
+
+    def after(self, value: float, epochs: Epochs, scale: float, settings: Settings) -> tuple[float, bool]:
+        """As in `_Course`."""
+        self.at += 1
+        if value < self.best:
+            self.best, self.w, self.at = value, epochs.w.copy(), 0
+        judged, back = self.at in (0, MEMORY), self.at >= MEMORY or value > self.start
+        if back:
+            self.at, scale = 0, self.anew(epochs, self.first)
+        now = points(epochs)
+        if self.before is not None and not back and (rate := two_point_rate(self.before, now)) is not None:
+            scale = min(rate / float(epochs.optimizer.rate(0.0)), MOST_AT_ONCE * scale)
+        self.before = now
+        return scale, judged
 
 
 class _Group:
@@ -212,13 +276,32 @@ class _Group:
         averages = averages or (settings.around is not None and settings.around.average > 0)
         #: Whether the next steps go on from what is more than w.
         self.remembers = averages or optimizer._kernel.startswith("ftrl")
-        self.course = (_Course() if self.remembers else _Cycle()) if settings.auto else None
+        self.course = self._course() if settings.auto else None
         self.judged = True
         if state is None:
             self.epochs.drop_unused()
             self.epochs.keep_start(scale)
             if self.course is not None:
-                self.course.begin(objective.value(self.epochs.w), self.epochs.w)
+                self.course.begin(self._value(), self.epochs, scale)
+
+    def _course(self) -> _Course:
+        if self.remembers:
+            return _Course()
+        smooth = np.isfinite(self.epochs.objective.loss.max_curvature)
+        return _TwoPoints() if smooth and descends(self.epochs) else _Cycle()
+
+    @property
+    def joint(self) -> bool:
+        """Whether one loss has all outputs: they stop together."""
+        return self.epochs.objective.loss.targets == "multiclass"
+
+    def _value(self) -> float:
+        """F at the parameters to use; the gradient serves the next step too, if that is one on all rows."""
+        epochs, objective = self.epochs, self.epochs.objective
+        if not epochs.full or self.remembers:
+            return objective.value(epochs.solution)
+        value, epochs.gradient = objective.smooth_value_and_gradient(epochs.w)
+        return objective.with_l1(epochs.w, value, epochs.gradient)[0]
 
     def as_dict(self) -> dict[str, Any]:
         """All that `from_dict` needs, copied."""
@@ -233,8 +316,9 @@ class _Group:
         """The group as it was."""
         group = cls(outputs, found["columns"], settings, found["w"], found["state"], found["scale"])
         group.judged = found["judged"]
-        if group.course is not None and found["cycle"] is not None:  # files of before had none for rates without cycles
-            group.course = type(group.course)(**found["cycle"])
+        course = found["cycle"]
+        if group.course is not None and course is not None and course.keys() == vars(group.course).keys():
+            group.course = type(group.course)(**course)  # files of before may have none, or another kind
         return group
 
     def run(self, order: NDArray[np.intp]) -> tuple[Array, float]:
@@ -248,21 +332,15 @@ class _Group:
         epochs.run(order, None if self.scale == left == 1 else rates)
         largest = float(np.max(rates, initial=0.0))
         if self.settings.around is None or not self.settings.around.measures:
-            return np.full(len(self.columns), epochs.objective.value(epochs.solution) / len(self.columns)), largest
+            return np.full(len(self.columns), self._value() / len(self.columns)), largest
         losses, penalties = epochs.sums / len(order)
         means = losses if self.settings.around.passive else losses + penalties
-        joint = epochs.objective.loss.targets == "multiclass"  # one loss for all outputs: they stop together
-        return np.full_like(means, means.mean()) if joint else means, largest
+        return np.full_like(means, means.mean()) if self.joint else means, largest
 
     def adjust(self, total: float) -> None:
         """After an epoch: the next one's course where the learning rate is automatic."""
         if self.course is not None:
-            long, tol = 4 * self.settings.n_iter_no_change, self.settings.tol or 0.0
-            factor, self.judged = self.course.after(total, self.epochs.solution, long, tol)
-            self.scale *= factor
-            if factor < 1:
-                assert self.course.w is not None
-                self.epochs.restart(self.course.w, self.scale)
+            self.scale, self.judged = self.course.after(total, self.epochs, self.scale, self.settings)
 
     def cut(self, factor: float) -> None:
         """Goes on at a smaller rate."""
@@ -329,7 +407,13 @@ def sgd(
         ``told(descent, course)`` after each epoch: how far it has come, and a copy of all it would need to go on.
     """
     began, n_outputs = time.perf_counter(), start.w.shape[1]
-    active = [_Group(outputs, c, settings, start.w[:, c], _columns(start.state, c), start.scale) for c in groups]
+
+    def begin(c: NDArray[np.intp]) -> _Group:
+        return _Group(outputs, c, settings, start.w[:, c], _columns(start.state, c), start.scale)
+
+    active = [begin(c) for c in groups]
+    if isinstance(active[0].course, _TwoPoints) and not active[0].joint:  # each output has its own two points
+        active = [begin(c) for group in groups for c in group[:, None]]
     epochs = active[0].epochs
     arrays = {k: np.zeros((len(v), n_outputs), v.dtype) for k, v in epochs.state.items() if isinstance(v, np.ndarray)}
     result = Descent(start.w.copy(), arrays)

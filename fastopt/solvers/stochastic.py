@@ -681,19 +681,29 @@ def five_bits(number: float) -> float:
     return math.ldexp(round(32 * digits), exponent - 5)
 
 
-def two_points(run: resume.Run, epochs: Epochs) -> None:
-    """The next step of gradient descent with an automatic rate: Barzilai and Borwein's.
+def two_point_rate(before: NDArray[np.float64], now: NDArray[np.float64]) -> float | None:
+    """The rate of gradient descent that parameters and gradients at the last two points give; None if they give none.
 
     ``lr = s'y / y'y``, s and y being what the last step changed in w and in the gradient of F without L1: the inverse
-    of the curvature along it, so that ``lr y`` is as near to s as it can be. F may rise on the way; after `MEMORY`
-    epochs without a new lowest F comes a step of 1 / L from the parameters that have it, which lowers F. The rate has
-    five bits: with all of them, what sums in another order round differently would make each step differ by more than
-    the last (weights of two and rows given twice would end 1e-8 apart, in place of 1e-13).
+    of the curvature along it, so that ``lr y`` is as near to s as it can be. The rate has five bits: with all of them,
+    what sums in another order round differently would make each step differ by more than the last (weights of two and
+    rows given twice would end 1e-8 apart, in place of 1e-13).
 
     References
     ----------
     Barzilai, Borwein, "Two-point step size gradient methods", IMA J. Numerical Analysis 8, 1988, eq. (5).
     Wright, Nowak, Figueiredo, "Sparse reconstruction by separable approximation", 2009, section 2.2 (with L1).
+    """
+    s, y = now - before
+    along, square = float(np.vdot(s, y)), float(np.vdot(y, y))
+    return five_bits(along / square) if along > 0 and 0 < square < math.inf else None
+
+
+def two_points(run: resume.Run, epochs: Epochs) -> None:
+    """The next step of gradient descent with an automatic rate: that of `two_point_rate`.
+
+    F may rise on the way; after `MEMORY` epochs without a new lowest F comes a step of 1 / L from the parameters that
+    have it, which lowers F.
     """
     assert run.learning_rate is not None
     back = run.rises >= MEMORY
@@ -701,11 +711,8 @@ def two_points(run: resume.Run, epochs: Epochs) -> None:
         run.rises, run.scale = 0, 1.0
         epochs.restart(run.best, run.scale)
     now = points(epochs)
-    if run.before is not None and not back:
-        s, y = now - run.before
-        along, square = float(np.vdot(s, y)), float(np.vdot(y, y))
-        if along > 0 and 0 < square < math.inf:
-            run.scale = five_bits(along / square) / run.learning_rate
+    if run.before is not None and not back and (rate := two_point_rate(run.before, now)) is not None:
+        run.scale = rate / run.learning_rate
     run.before = now
 
 
@@ -853,10 +860,18 @@ def _calibrated(objective: Objective, optimizer: Optimizer, batch_size: int) -> 
 def _largest_curvature(objective: Objective, iterations: int = 8) -> float:
     """Upper estimate of the largest eigenvalue of the data's Hessian anywhere.
 
-    Power iteration at w = 0, where the logistic losses curve most, with a tenth added for what it has not found yet;
-    on a sample of the rows, whose largest eigenvalue is on average above that of all.
+    Power iteration at w = 0, where losses of classes curve most, with a tenth added for what it has not found yet; on a
+    sample of the rows, whose largest eigenvalue is on average above that of all. Losses of regression may be flat there
+    (Huber's far from the target): it is that of the squared error, times their largest curvature.
     """
-    objective = objective.sample(4096)
+    objective, factor = objective.sample(4096), 1.0
+    if objective.loss.targets == "regression":
+        factor = objective.loss.max_curvature
+        objective = Objective(
+            objective.design, objective.y, alpha=objective.l2 / factor, loss="squared_error",
+            sample_weight=objective.sample_weight if len(objective.weights) else None,
+            fit_intercept=objective.fit_intercept, n_outputs=objective.n_outputs, n_jobs=objective.n_jobs,
+        )  # fmt: skip
     zeros = np.zeros(objective.shape)
     v = np.random.default_rng(0).standard_normal(objective.shape)
     value = 0.0
@@ -865,4 +880,4 @@ def _largest_curvature(objective: Objective, iterations: int = 8) -> float:
             v /= max(float(np.linalg.norm(v)), 1e-300)
             v = objective.hessian_product(zeros, v)
             value = float(np.linalg.norm(v))
-    return 1.1 * value
+    return 1.1 * factor * value
