@@ -22,7 +22,7 @@ from fastopt.solvers.stochastic import (
     points,
     two_point_rate,
     without_cycles,
-)  # fmt: skip
+)
 
 __all__ = ["Descent", "Settings", "sgd"]
 
