@@ -26,6 +26,18 @@ def targets(X, n_classes):
     return np.array(["ham", "jam", "spam"])[np.argmax(dense[:, :n_classes] + noise, axis=1)]
 
 
+def test_batches_grow_up_to_the_largest_chunk():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((300, 5))
+    y = X.sum(axis=1) + rng.standard_normal(300) > 0
+    parts = [(X[i:j], y[i:j]) for i, j in ((0, 20), (20, 240), (240, 300))]
+    model = LogisticRegression(solver="rmsprop", tol=0.0, max_iter=100, random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(Chunks(parts))
+    assert model.optimizer_state_["run"]["batch_size"] == 220
+    assert model.objective_ < LogisticRegression(tol=1e-8).fit(X, y).objective_ * (1 + 1e-3)
+
+
 def cut(X, y, s=None):
     parts = [(X[i : i + SIZE], y[i : i + SIZE], None if s is None else s[i : i + SIZE]) for i in range(0, N, SIZE)]
     return Chunks(parts if s is not None else [part[:2] for part in parts])

@@ -125,6 +125,11 @@ class ChunkedEpochs(Epochs):
         return shuffled(rng, self.chunked.n_samples)
 
     @property
+    def most_rows(self) -> int:
+        """Those of the largest chunk."""
+        return self.chunked.n_samples if self.full else max(self.chunked.sizes)
+
+    @property
     def n_steps(self) -> int:
         """Steps of one epoch."""
         return 1 if self.full else sum(-(-size // self.batch_size) for size in self.chunked.sizes)

@@ -256,6 +256,11 @@ class Epochs:
         return epoch_order(rng, self.objective.design)
 
     @property
+    def most_rows(self) -> int:
+        """The largest batch size that there may be."""
+        return self.objective.n_samples
+
+    @property
     def n_steps(self) -> int:
         """Steps of one epoch."""
         return -(-self.objective.n_samples // self.batch_size)
@@ -639,8 +644,8 @@ def adjusted(run: resume.Run, epochs: Epochs, cycles: bool, averages: bool, grow
         grown = grows and length >= TELLING and run.cycle_start - run.best_row[2] < PAYS * abs(run.cycle_start)
         run.at, run.cycle_start = 0, run.best_row[2]
         run.length, factor = next_cycle(length, improved, run.above)
-        if grown and epochs.batch_size < epochs.objective.n_samples:
-            run.batch_size = min(2 * epochs.batch_size, epochs.objective.n_samples)
+        if grown and epochs.batch_size < epochs.most_rows:
+            run.batch_size = min(2 * epochs.batch_size, epochs.most_rows)
             run.length = max(TELLING, round(length / LONGER))
         run.above, run.scale = 0, run.scale * factor
         if not improved:
