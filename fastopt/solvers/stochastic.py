@@ -489,8 +489,8 @@ def stochastic(
     least 5 epochs that lowered F by less than a hundredth, and the next cycle is as long as the one before that.
     Within 200 epochs, three seeds, both rules, five problems of the bench and digits with one column for each of four
     levels of a pixel: 0.63, 0.87 and 0.66 of the epochs to relative gaps of 1e-2, 1e-3 and 1e-4, and 1e-2 was missed by
-    2 of 36 fits in place of 15 (1e-3 takes longer on digits_parity). For the other rules 1e-3 took 1.3 times the
-    epochs.
+    2 of 36 fits in place of 15 (1e-3 takes longer on digits_parity). For the other rules that have
+    cycles it would be 1.04, 1.45 and 1.14 of the epochs.
 
     With the `state` that an earlier run returned beside w it goes on where that run ended, as if it had not: k epochs
     and k more are 2k epochs, bit for bit, the order of the rows included (`rng` is not used then). See `resume`.
