@@ -15,8 +15,9 @@ more than one of them `history` has for every step of the epoch what a column th
 from libc.math cimport fabs
 from libc.stdint cimport int32_t
 
-from fastopt._kernels.loss cimport HINGE, MULTINOMIAL, PERCEPTRON, slope_of, softmax, value_of
-from fastopt._kernels.plan cimport Plan, scalars, shrink
+from fastopt._kernels.loss cimport (HINGE, LOG_LOSS, MULTINOMIAL, PERCEPTRON, Logistic, slope, slope_of, softmax, value_of,
+                                    values_of)
+from fastopt._kernels.plan cimport Plan, begin_scores, scalars, shrink
 from fastopt._kernels.portable cimport index, real
 
 cdef enum:
@@ -24,6 +25,8 @@ cdef enum:
     ASKED, SUM, SUM_ASKED, SCALE, OWED, COLUMNS
     PA1 = 1                             # `passive`
     PA2 = 2
+    # Rows whose losses are computed together, which vectorises.
+    TOGETHER = 64
 
 
 cdef class Extras:
@@ -106,6 +109,73 @@ cdef inline void move_intercept(Plan plan, Extras e, Py_ssize_t step, Py_ssize_t
             params[0, first + c] += z[i * plan.n_outputs + c]
         if e.average_row > 0 and step >= e.first_averaged:
             params[e.average_row, first + c] += params[0, first + c]
+
+
+# --- steps of one row and one output, with nothing around them but what is measured ----------------------------------
+
+cdef struct Lone:
+    double losses, penalties, squares   # of the epoch; ||v||^2
+    Py_ssize_t waiting                  # rows whose losses are not yet in the sum
+    double z[TOGETHER]
+    double y[TOGETHER]
+    double values[TOGETHER]
+
+
+cdef inline bint alone(Plan plan, Extras e) noexcept nogil:
+    return (plan.batch_size == 1 and plan.n_outputs == 1 and plan.loss != MULTINOMIAL and e.passive == 0 and e.l1 == 0
+            and e.average_row == 0)
+
+
+cdef inline void lone_begin(Extras e, Lone *s) noexcept nogil:
+    s.losses, s.penalties, s.squares, s.waiting = e.sums[0, 0], e.sums[1, 0], e.sums[2, 0], 0
+
+
+cdef inline void lone_end(Plan plan, Extras e, Lone *s) noexcept nogil:
+    add_losses(plan, s)
+    if e.measures:
+        e.sums[0, 0], e.sums[1, 0], e.sums[2, 0] = s.losses, s.penalties, s.squares
+
+
+cdef inline void add_losses(Plan plan, Lone *s) noexcept nogil:
+    cdef Py_ssize_t i
+    values_of(plan.loss, plan.loss_parameter, s.waiting, s.y, s.z, s.values)
+    for i in range(s.waiting):
+        s.losses += s.values[i]
+    s.waiting = 0
+
+
+cdef inline real lone_step(Plan plan, Extras e, Lone *s, Py_ssize_t step, real *product, real *w) noexcept nogil:
+    """A step but for the row's axpy, whose factor it returns; `product`, the row's with v, stays that where v changes."""
+    cdef Py_ssize_t row = plan.order[step], d = plan.n_features
+    cdef double lr = scalars(plan, step)[1], before = plan.scale, share = 1.0, factor, y = plan.y[row], slope_
+    cdef real z, a
+    begin_scores(plan, w, &z)
+    z += <real>before * product[0]
+    if plan.loss == LOG_LOSS:           # not by the ladder, which is a call through memory
+        slope_ = slope(Logistic(plan.loss_parameter), y, z)
+    else:
+        slope_ = slope_of(plan.loss, plan.loss_parameter, y, z)
+    if e.guarded:
+        slope_ = -1e12 if slope_ < -1e12 else (1e12 if slope_ > 1e12 else slope_)
+    if plan.n_weights > 0:
+        share = plan.weights[row]
+    a = <real>(-lr * share * slope_)
+    if e.measures:
+        s.penalties += 0.5 * plan.alpha * before * before * s.squares
+        s.z[s.waiting], s.y[s.waiting] = z, y
+        s.waiting += 1
+        if s.waiting == TOGETHER:
+            add_losses(plan, s)
+    factor = scalars(plan, step)[0] - lr * plan.alpha
+    if e.guarded and factor < 0:
+        factor = 0
+    shrink(plan, factor, w)
+    if plan.scale == 1:                 # multiplied out: the sums are v's
+        product[0] *= <real>(before * factor)
+        s.squares *= before * before * factor * factor
+    if plan.intercept:
+        w[d] += a
+    return <real>(a / plan.scale)
 
 
 # --- L1 and averages --------------------------------------------------------------------------------------------------
@@ -298,15 +368,51 @@ cdef inline void measure_norms(Plan plan, Extras e, Py_ssize_t b, const real *z,
 
 cdef inline void measured_axpy(Plan plan, Extras e, const real *z, const real *x, const index *columns, Py_ssize_t n,
                                real *w) noexcept nogil:
+    """The axpys of a row, and what they change: of sums in registers, which the many entries of a row need."""
     cdef Py_ssize_t k, c, K = plan.n_outputs
-    cdef real before
-    cdef real *v
-    for k in range(n):
-        v = w + <Py_ssize_t>columns[k] * K
-        for c in range(K):
-            before = v[c]
-            v[c] += <real>(z[c] / plan.scale) * x[k]
-            changed(e, c, before, v[c])
+    cdef double squares, sizes
+    cdef real a, before, after
+    cdef bint both = e.l1 > 0
+    for c in range(K):
+        a = <real>(z[c] / plan.scale)
+        squares = sizes = 0
+        if a == 0:
+            continue
+        if not both and K == 1:
+            squares = squared_axpy(a, x, columns, n, w)
+        else:
+            for k in range(n):
+                before = w[columns[k] * K + c]
+                after = before + a * x[k]
+                w[columns[k] * K + c] = after
+                squares += <double>(after - before) * (after + before)
+                sizes += (after if after > 0 else -after) - (before if before > 0 else -before)
+        e.sums[2, c] += squares
+        e.sums[3, c] += sizes
+
+
+cdef inline double squared_axpy(real a, const real *x, const index *columns, Py_ssize_t n, real *w) noexcept nogil:
+    """w += a x; what it adds to ||w||^2."""
+    cdef Py_ssize_t k = 0, i, j
+    cdef real u, v, p, q
+    cdef double first = 0, second = 0
+    while k + 2 <= n:
+        i, j = columns[k], columns[k + 1]
+        u = w[i]
+        p = u + a * x[k]
+        w[i] = p
+        v = w[j]
+        q = v + a * x[k + 1]
+        w[j] = q
+        first += <double>(p - u) * (p + u)
+        second += <double>(q - v) * (q + v)
+        k += 2
+    if k < n:
+        u = w[columns[k]]
+        p = u + a * x[k]
+        w[columns[k]] = p
+        first += <double>(p - u) * (p + u)
+    return first + second
 
 
 cdef inline void changed(Extras e, Py_ssize_t c, double before, double after) noexcept nogil:

@@ -1,8 +1,8 @@
 """Epochs of plain SGD steps with L1, averaged iterates, passive-aggressive steps or sums of losses (see plain.pxd)."""
 from fastopt._kernels.block cimport outputs_axpy, outputs_dot, sparse_outputs_axpy, sparse_outputs_dot
-from fastopt._kernels.plan cimport Plan, begin_scores, scalars
-from fastopt._kernels.portable cimport index, prefetch, real
-from fastopt._kernels.row cimport AHEAD, axpy, dot, prefetch_row, prefetch_sparse_row, sparse_axpy, sparse_dot
+from fastopt._kernels.plan cimport Plan, begin_scores, prefetch_coming, scalars
+from fastopt._kernels.portable cimport index, prefetch, prefetch_l2, real
+from fastopt._kernels.row cimport AHEAD, axpy, dot, prefetch_row, sparse_axpy, sparse_dot
 
 HISTORY = COLUMNS
 
@@ -36,6 +36,10 @@ def dense_epoch(Plan plan, Extras e, const real[:, :] X, real[:, ::1] params, re
     cdef const real *x
     cdef real *w = &params[0, 0]
     cdef double lr
+    if alone(plan, e):
+        with nogil:
+            dense_lone(plan, e, x0, stride, w, start, stop)
+        return
     with nogil:
         for step in range(start, stop):
             lo = step * plan.batch_size
@@ -74,6 +78,10 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
     cdef real *w = &params[0, 0]
     cdef double lr
     cdef bint waits = e.l1 > 0 or e.average_row > 0
+    if alone(plan, e):
+        with nogil:
+            sparse_lone(plan, e, x, j, &indptr[0], w, start, stop)
+        return
     with nogil:
         for step in range(start, stop):
             lo = step * plan.batch_size
@@ -116,6 +124,52 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
                     pay_row(plan, e, j + indptr[row], indptr[row + 1] - indptr[row], step + 1, params)
 
 
+cdef void dense_lone(Plan plan, Extras e, const real *x0, Py_ssize_t stride, real *w, Py_ssize_t start,
+                     Py_ssize_t stop) noexcept nogil:
+    """`dense_epoch` of single rows: ||v||^2 changes by a (2 x'v + a x'x), of which x'v is known."""
+    cdef Py_ssize_t step, row, d = plan.n_features, n = plan.order.shape[0]
+    cdef const real *x
+    cdef real a, product
+    cdef Lone s
+    lone_begin(e, &s)
+    for step in range(start, stop):
+        row = plan.order[min(step + AHEAD, n - 1)]
+        prefetch_l2(&plan.y[row])
+        prefetch_row(x0 + row * stride, d)
+        x = x0 + plan.order[step] * stride
+        product = dot(x, w, d)
+        a = lone_step(plan, e, &s, step, &product, w)
+        if a != 0:
+            axpy(a, x, w, d)
+            if plan.alpha != 0:
+                s.squares += a * (2 * <double>product + a * <double>dot(x, x, d))
+    lone_end(plan, e, &s)
+
+
+cdef void sparse_lone(Plan plan, Extras e, const real *x, const index *j, const index *rows, real *w, Py_ssize_t start,
+                      Py_ssize_t stop) noexcept nogil:
+    """`sparse_epoch` of single rows; one that names a column twice changes ||v||^2 by another amount."""
+    cdef Py_ssize_t step, k, n
+    cdef real a, product
+    cdef Lone s
+    lone_begin(e, &s)
+    for step in range(start, stop):
+        prefetch_coming(plan, step, x, j, rows)
+        k = rows[plan.order[step]]
+        n = rows[plan.order[step] + 1] - k
+        product = sparse_dot(x + k, j + k, n, w)
+        a = lone_step(plan, e, &s, step, &product, w)
+        if a == 0:
+            continue
+        if plan.alpha != 0 and not plan.distinct:
+            s.squares += squared_axpy(a, x + k, j + k, n, w)
+            continue
+        sparse_axpy(a, x + k, j + k, n, w)
+        if plan.alpha != 0:
+            s.squares += a * (2 * <double>product + a * <double>dot(x + k, x + k, n))
+    lone_end(plan, e, &s)
+
+
 def finish(Plan plan, Extras e, real[:, ::1] params, Py_ssize_t steps):
     """The end of an epoch on CSR rows: every column is brought up to date."""
     with nogil:
@@ -125,10 +179,7 @@ def finish(Plan plan, Extras e, real[:, ::1] params, Py_ssize_t steps):
 cdef inline void look_ahead(Plan plan, Extras e, Py_ssize_t i, const real *x, const index *columns, const index *rows,
                             real[:, ::1] params) noexcept nogil:
     cdef Py_ssize_t row, k
-    if i + AHEAD < plan.order.shape[0]:
-        row = plan.order[i + AHEAD]
-        prefetch(&plan.y[row * plan.n_targets])
-        prefetch_sparse_row(x + rows[row], columns + rows[row], rows[row + 1] - rows[row])
+    prefetch_coming(plan, i, x, columns, rows)
     if i + 2 < plan.order.shape[0]:
         row = plan.order[i + 2]
         for k in range(rows[row], rows[row + 1]):

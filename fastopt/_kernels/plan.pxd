@@ -2,7 +2,8 @@
 from libc.stdint cimport int32_t
 
 from fastopt._kernels.loss cimport LOG_LOSS, MULTINOMIAL, Logistic, slope, slope_of, slopes_of, softmax
-from fastopt._kernels.portable cimport real
+from fastopt._kernels.portable cimport index, prefetch, real
+from fastopt._kernels.row cimport AHEAD, FAR_AHEAD, prefetch_sparse_row
 from fastopt._kernels.rule cimport MAX_SLOTS
 from fastopt._kernels.update cimport average_all, clip_all, update_all
 
@@ -25,6 +26,19 @@ cdef class Plan:
 cdef inline const double *scalars(Plan plan, Py_ssize_t step) noexcept nogil:
     """The table's row for a step."""
     return &plan.table[0, 0] + plan.width * (step + 1)
+
+
+cdef inline void prefetch_coming(Plan plan, Py_ssize_t i, const real *x, const index *columns,
+                                 const index *rows) noexcept nogil:
+    """Asks for the CSR row that comes some rows after the i-th of the order, and long before for where it begins."""
+    cdef Py_ssize_t row
+    if i + FAR_AHEAD < plan.order.shape[0]:
+        row = plan.order[i + FAR_AHEAD]
+        prefetch(rows + row)
+        prefetch(&plan.y[row * plan.n_targets])
+    if i + AHEAD < plan.order.shape[0]:
+        row = plan.order[i + AHEAD]
+        prefetch_sparse_row(x + rows[row], columns + rows[row], rows[row + 1] - rows[row])
 
 
 cdef inline void slopes(Plan plan, Py_ssize_t start, Py_ssize_t m, Py_ssize_t b, real *z) noexcept nogil:

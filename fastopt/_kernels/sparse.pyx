@@ -7,9 +7,9 @@ from libc.string cimport memset
 
 from fastopt._kernels.block cimport sparse_outputs_axpy, sparse_outputs_dot
 from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, lone_slope, plain_intercept, point,
-                                    scalars, shrink, slopes, step_all)
-from fastopt._kernels.portable cimport index, prefetch, real
-from fastopt._kernels.row cimport AHEAD, FAR_AHEAD, prefetch_sparse_row, sparse_axpy, sparse_dot
+                                    prefetch_coming, scalars, shrink, slopes, step_all)
+from fastopt._kernels.portable cimport index, real
+from fastopt._kernels.row cimport sparse_axpy, sparse_dot
 from fastopt._kernels.rule cimport MAX_SLOTS, SGD
 
 
@@ -49,7 +49,7 @@ cdef void plain_steps(Plan plan, const real *x, const index *j, const index *row
         b = min(plan.batch_size, plan.order.shape[0] - lo)
         lr = scalars(plan, step)[1]
         if b == 1 and plan.n_outputs == 1:
-            look_ahead(plan, lo, x, j, rows)
+            prefetch_coming(plan, lo, x, j, rows)
             k = rows[plan.order[lo]]
             n = rows[plan.order[lo] + 1] - k
             begin_scores(plan, p[0], &s)
@@ -84,7 +84,7 @@ cdef inline void predict(Plan plan, const real *x, const index *j, const index *
     cdef Py_ssize_t i, k, n, K = plan.n_outputs
     cdef real scale = <real>plan.scale
     for i in range(lo, lo + b):
-        look_ahead(plan, i, x, j, rows)
+        prefetch_coming(plan, i, x, j, rows)
         k = rows[plan.order[i]]
         n = rows[plan.order[i] + 1] - k
         begin_scores(plan, w, z)
@@ -107,15 +107,3 @@ cdef inline void scatter(Plan plan, const real *x, const index *j, const index *
         else:
             sparse_outputs_axpy(x + k, j + k, n, target, K, rate, z)
         z += K
-
-
-cdef inline void look_ahead(Plan plan, Py_ssize_t i, const real *x, const index *j,
-                            const index *rows) noexcept nogil:
-    cdef Py_ssize_t row
-    if i + FAR_AHEAD < plan.order.shape[0]:
-        row = plan.order[i + FAR_AHEAD]
-        prefetch(rows + row)
-        prefetch(&plan.y[row * plan.n_targets])
-    if i + AHEAD < plan.order.shape[0]:
-        row = plan.order[i + AHEAD]
-        prefetch_sparse_row(x + rows[row], j + rows[row], rows[row + 1] - rows[row])
