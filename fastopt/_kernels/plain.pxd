@@ -15,9 +15,8 @@ more than one of them `history` has for every step of the epoch what a column th
 from libc.math cimport fabs
 from libc.stdint cimport int32_t
 
-from fastopt._kernels.loss cimport (HINGE, LOG_LOSS, MULTINOMIAL, PERCEPTRON, Logistic, slope, slope_of, softmax, value_of,
-                                    values_of)
-from fastopt._kernels.plan cimport Plan, begin_scores, scalars, shrink
+from fastopt._kernels.loss cimport HINGE, MULTINOMIAL, PERCEPTRON, slope_of, softmax, value_of, values_of
+from fastopt._kernels.plan cimport Plan, begin_scores, bare_slope, scalars, shrink
 from fastopt._kernels.portable cimport index, real
 
 cdef enum:
@@ -97,6 +96,7 @@ cdef inline void contract(Plan plan, Extras e, Py_ssize_t step, double lr, real[
         for c in range(plan.n_outputs):
             e.sums[2, c] *= before * before * factor * factor
             e.sums[3, c] *= before * fabs(factor)
+            e.sums[4, c] *= before * factor
 
 
 cdef inline void move_intercept(Plan plan, Extras e, Py_ssize_t step, Py_ssize_t b, const real *z,
@@ -145,21 +145,18 @@ cdef inline void add_losses(Plan plan, Lone *s) noexcept nogil:
 
 
 cdef inline real lone_step(Plan plan, Extras e, Lone *s, Py_ssize_t step, real *product, real *w) noexcept nogil:
-    """A step but for the row's axpy, whose factor it returns; `product`, the row's with v, stays that where v changes."""
+    """A step but for the row's axpy, whose factor is returned. `product`, the row's with v, stays that if v changes."""
     cdef Py_ssize_t row = plan.order[step], d = plan.n_features
-    cdef double lr = scalars(plan, step)[1], before = plan.scale, share = 1.0, factor, y = plan.y[row], slope_
+    cdef double lr = scalars(plan, step)[1], before = plan.scale, share = 1.0, factor, y = plan.y[row], slope
     cdef real z, a
     begin_scores(plan, w, &z)
     z += <real>before * product[0]
-    if plan.loss == LOG_LOSS:           # not by the ladder, which is a call through memory
-        slope_ = slope(Logistic(plan.loss_parameter), y, z)
-    else:
-        slope_ = slope_of(plan.loss, plan.loss_parameter, y, z)
+    slope = bare_slope(plan, y, z)
     if e.guarded:
-        slope_ = -1e12 if slope_ < -1e12 else (1e12 if slope_ > 1e12 else slope_)
+        slope = -1e12 if slope < -1e12 else (1e12 if slope > 1e12 else slope)
     if plan.n_weights > 0:
         share = plan.weights[row]
-    a = <real>(-lr * share * slope_)
+    a = <real>(-lr * share * slope)
     if e.measures:
         s.penalties += 0.5 * plan.alpha * before * before * s.squares
         s.z[s.waiting], s.y[s.waiting] = z, y
@@ -335,7 +332,26 @@ cdef inline const double *last_before(const double *then, const double *now, dou
     return then + COLUMNS * low
 
 
-# --- what is measured on the way: losses, penalties, ||v||^2 and |v|_1 of each output ---------------------------------
+# --- what is measured on the way: losses, penalties, ||v||^2 and |v|_1 of each output, x'v of a lone row --------------
+
+
+cdef inline bint follows(Plan plan, Extras e, Py_ssize_t b) noexcept nogil:
+    """Whether ||v||^2 is followed by what a step changes: a (2 x'v + a x'x), of a row that names no column twice."""
+    return e.measures and b == 1 and e.l1 == 0 and plan.distinct
+
+
+cdef inline void keep_products(Plan plan, Extras e, const real *w, const real *z) noexcept nogil:
+    cdef Py_ssize_t c, first = plan.n_features * plan.n_outputs
+    for c in range(plan.n_outputs):
+        e.sums[4, c] = (z[c] - (w[first + c] if plan.intercept else <real>0)) / plan.scale
+
+
+cdef inline void follow(Plan plan, Extras e, const real *z, double norm) noexcept nogil:
+    cdef Py_ssize_t c
+    cdef double a
+    for c in range(plan.n_outputs):
+        a = z[c] / plan.scale
+        e.sums[2, c] += a * (2 * e.sums[4, c] + a * norm)
 
 
 cdef inline void measure_penalty(Plan plan, Extras e, Py_ssize_t b) noexcept nogil:

@@ -6,6 +6,10 @@ from fastopt._kernels.row cimport AHEAD, axpy, dot, prefetch_row, sparse_axpy, s
 
 HISTORY = COLUMNS
 
+cdef enum:
+    # Bytes of parameters that stay in the second-level cache beside what rows need: they are not asked for.
+    NEAR = 524288
+
 
 cdef class Extras:
     """What goes around the plain steps. Rows of params: `average_row` sums of iterates, `paid_row`; 0 where off."""
@@ -52,6 +56,8 @@ def dense_epoch(Plan plan, Extras e, const real[:, :] X, real[:, ::1] params, re
                     z[i, 0] += <real>plan.scale * dot(x, w, d)
                 else:
                     outputs_dot(x, w, d, K, <real>plan.scale, &z[i, 0])
+            if follows(plan, e, b):
+                keep_products(plan, e, w, &z[0, 0])
             lr = scalars(plan, step)[1]
             measure_penalty(plan, e, b)
             coefficients(plan, e, lo, b, lr, &z[0, 0])
@@ -62,7 +68,9 @@ def dense_epoch(Plan plan, Extras e, const real[:, :] X, real[:, ::1] params, re
                     axpy(<real>(z[i, 0] / plan.scale), x, w, d)
                 else:
                     outputs_axpy(x, w, d, K, <real>(1 / plan.scale), &z[i, 0])
-            if e.measures:
+            if follows(plan, e, b):
+                follow(plan, e, &z[0, 0], dot(x, x, d) if plan.alpha != 0 else 0.0)
+            elif e.measures:
                 measure_norms(plan, e, b, &z[0, 0], w)
             move_intercept(plan, e, step, b, &z[0, 0], params)
             e.owed += lr * e.l1
@@ -98,6 +106,8 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
                     z[i, 0] += <real>plan.scale * sparse_dot(x + k, j + k, n, w)
                 else:
                     sparse_outputs_dot(x + k, j + k, n, w, K, <real>plan.scale, &z[i, 0])
+            if follows(plan, e, b):
+                keep_products(plan, e, w, &z[0, 0])
             lr = scalars(plan, step)[1]
             measure_penalty(plan, e, b)
             coefficients(plan, e, lo, b, lr, &z[0, 0])
@@ -109,9 +119,12 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
                 if e.scales > 0 and e.stamp.shape[0] == 0:  # the iterates so far are to be without this step
                     sparse_outputs_axpy(x + k, j + k, n, &params[e.average_row, 0], K,
                                         <real>(-e.scales / plan.scale), &z[i, 0])
-                if e.measures:
+                if follows(plan, e, b):
+                    follow(plan, e, &z[0, 0], dot(x + k, x + k, n) if plan.alpha != 0 else 0.0)
+                elif e.measures:
                     measured_axpy(plan, e, &z[i, 0], x + k, j + k, n, w)
-                elif K == 1:
+                    continue
+                if K == 1:
                     sparse_axpy(<real>(z[i, 0] / plan.scale), x + k, j + k, n, w)
                 else:
                     sparse_outputs_axpy(x + k, j + k, n, w, K, <real>(1 / plan.scale), &z[i, 0])
@@ -180,7 +193,7 @@ cdef inline void look_ahead(Plan plan, Extras e, Py_ssize_t i, const real *x, co
                             real[:, ::1] params) noexcept nogil:
     cdef Py_ssize_t row, k
     prefetch_coming(plan, i, x, columns, rows)
-    if i + 2 < plan.order.shape[0]:
+    if plan.n_features * plan.n_outputs * <Py_ssize_t>sizeof(real) > NEAR and i + 2 < plan.order.shape[0]:
         row = plan.order[i + 2]
         for k in range(rows[row], rows[row + 1]):
             prefetch(&params[0, 0] + columns[k] * plan.n_outputs)

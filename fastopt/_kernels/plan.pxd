@@ -81,13 +81,16 @@ cdef inline void output_slopes(Plan plan, Py_ssize_t row, double share, real *z)
 cdef inline double lone_slope(Plan plan, Py_ssize_t row, double z) noexcept nogil:
     """`slopes` of a batch of one row and one output, in registers: the next row waits for it."""
     cdef double s
-    if plan.loss == LOG_LOSS:           # not by the ladder, which is a call through memory
-        s = slope(Logistic(plan.loss_parameter), plan.y[row], z)
-    elif plan.loss == MULTINOMIAL:      # of one class: constant
+    if plan.loss == MULTINOMIAL:        # of one class: constant
         return 0
-    else:
-        s = slope_of(plan.loss, plan.loss_parameter, plan.y[row], z)
+    s = bare_slope(plan, plan.y[row], z)
     return plan.weights[row] * s if plan.n_weights > 0 else s
+
+
+cdef inline double bare_slope(Plan plan, double y, double z) noexcept nogil:
+    if plan.loss == LOG_LOSS:           # not by the ladder, which is a call through memory
+        return slope(Logistic(plan.loss_parameter), y, z)
+    return slope_of(plan.loss, plan.loss_parameter, y, z)
 
 
 cdef inline void point(Plan plan, real[:, ::1] params, real **p) noexcept nogil:

@@ -222,11 +222,11 @@ class Epochs:
         d, several = self.objective.n_features, l1 > 0 and (around.average > 0 or truncated)
         self._keeps_history = design.sparse and several
         seen = np.zeros(d if design.sparse and l1 > 0 and not several else 0)
-        self._sums = np.zeros((4, self.objective.n_outputs))  # losses, penalties, and v's squares and sizes
+        self._sums = np.zeros((5, self.objective.n_outputs))  # losses, penalties, v's squares and sizes, a row's x'v
         if around.measures and l1 > 0 and not design.sparse:
             # scikit-learn's norms know nothing of what L1 took since an output last moved, also over epochs.
-            self._sums[2:] = self._norms() if norms is None else norms
-            self.state["norms"] = self._sums[2:]
+            self._sums[2:4] = self._norms() if norms is None else norms
+            self.state["norms"] = self._sums[2:4]
         squares = design.row_norms_squared if around.passive is not None else np.empty(0)
         self._extras = plain.Extras(
             l1, truncated, PASSIVE.get(around.passive or "", 0), float(around.bound), around.guarded, around.measures,
@@ -335,7 +335,7 @@ class Epochs:
         objective, t0 = self.objective, int(self.state["t"])
         self._sums[:2] = 0
         if "norms" not in self.state:
-            self._sums[2:] = self._norms()
+            self._sums[2:4] = self._norms()
         if around.average:
             self.state["average"] *= max(0, t0 - around.average + 1)
         call: Callable[..., None] = plain.sparse_epoch if objective.design.sparse else plain.dense_epoch
