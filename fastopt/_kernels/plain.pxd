@@ -12,7 +12,7 @@ alone that sum when it was last touched is all that a column needs (`seen`). For
 of iterates only what it takes from those before it (Xu 2011; Bottou 2012). For
 more than one of them `history` has for every step of the epoch what a column that waited needs.
 """
-from libc.math cimport fabs
+from libc.math cimport copysign, fabs
 from libc.stdint cimport int32_t
 
 from fastopt._kernels.loss cimport HINGE, MULTINOMIAL, PERCEPTRON, slope_of, softmax, value_of, values_of
@@ -278,6 +278,10 @@ cdef inline void threshold(Plan plan, Extras e, Py_ssize_t j, double by, real *w
 cdef inline void settle_all(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] params) noexcept nogil:
     """Every column is brought up to date; dense ones always are."""
     cdef Py_ssize_t j
+    if bare_l1(plan, e):
+        for j in range(plan.n_features):
+            pay(plan, e, &params[0, j], &params[e.paid_row, j])
+        return
     for j in range(e.stamp.shape[0]):
         settle(plan, e, j, step, params)
     for j in range(e.seen.shape[0]):
@@ -321,15 +325,97 @@ cdef inline void settle(Plan plan, Extras e, Py_ssize_t j, Py_ssize_t step, real
 
 
 cdef inline const double *last_before(const double *then, const double *now, double size) noexcept nogil:
-    """The last step before what was asked since `then` reached `size`, by bisection; at `now` it has."""
-    cdef Py_ssize_t low = 0, high = (now - then) // COLUMNS, middle
+    """The last step before what was asked since `then` reached `size`; at `now` it has.
+
+    Steps ask for nearly the same each: it is looked for near where it were if they did, and by bisection of what is
+    left.
+    """
+    cdef Py_ssize_t n = (now - then) // COLUMNS, low = 0, high = n, gap = 1, middle
+    cdef double asked = then[ASKED] + size
+    middle = max(<Py_ssize_t>1, min(<Py_ssize_t>(size / (now[ASKED] - then[ASKED]) * n), n - 1))
+    if n > 1 and then[COLUMNS * middle + ASKED] >= asked:
+        high = middle
+        while high - gap > 0 and then[COLUMNS * (high - gap) + ASKED] >= asked:
+            high -= gap
+            gap *= 2
+        low = max(<Py_ssize_t>0, high - gap)
+    elif n > 1:
+        low = middle
+        while low + gap < n and then[COLUMNS * (low + gap) + ASKED] < asked:
+            low += gap
+            gap *= 2
+        high = min(n, low + gap)
     while high - low > 1:
         middle = (low + high) // 2
-        if then[COLUMNS * middle + ASKED] - then[ASKED] >= size:
+        if then[COLUMNS * middle + ASKED] >= asked:
             high = middle
         else:
             low = middle
     return then + COLUMNS * low
+
+
+# --- the truncated L1 of lone rows -----------------------------------------------------------------------------------
+
+
+cdef inline bint alone_truncated(Plan plan, Extras e) noexcept nogil:
+    return (e.truncated and plan.batch_size == 1 and plan.n_outputs == 1 and plan.loss != MULTINOMIAL and plan.distinct
+            and e.passive == 0 and e.average_row == 0)
+
+
+cdef inline void settle_lone(Plan plan, Extras e, const index *columns, Py_ssize_t n, Py_ssize_t step,
+                             real[:, ::1] params) noexcept nogil:
+    """`settle` of a row's columns, without branches but for those that L1 has brought to zero while they waited."""
+    cdef Py_ssize_t k, j
+    cdef real *w = &params[0, 0]
+    cdef real *paid = &params[e.paid_row, 0]
+    cdef int32_t *stamp = &e.stamp[0]
+    cdef const double *history = &e.history[0, 0]
+    cdef double asked = history[COLUMNS * step + ASKED], squares = 0, sizes = 0, size, left
+    cdef real owed = <real>history[COLUMNS * step + OWED]
+    for k in range(n):
+        j = columns[k]
+        size = fabs(w[j])
+        left = size - (asked - history[COLUMNS * stamp[j] + ASKED])
+        if left <= 0 and size > 0:
+            settle(plan, e, j, step, params)
+            continue
+        stamp[j] = <int32_t>step
+        left = max(left, 0.0)
+        squares += (left - size) * (left + size)
+        sizes += left - size
+        paid[j] = copysign(owed, -w[j]) if size > 0 else paid[j]
+        w[j] = copysign(<real>left, w[j])
+    e.sums[2, 0] += squares
+    e.sums[3, 0] += sizes
+
+
+cdef inline real pay_each(Extras e, double scale, real a, const real *x, const index *columns, Py_ssize_t n,
+                          real *w, real *paid) noexcept nogil:
+    """w += a x on a row's columns, then `pay` of each, without branches: L1 takes what w has not paid, at most w. Their
+    sum with x is returned; it and what the sums gain are kept in registers."""
+    cdef Py_ssize_t k, j
+    cdef double squares = 0, sizes = 0, owed = e.owed, before, left
+    cdef real first, last, total = 0
+    for k in range(n):
+        j = columns[k]
+        first = w[j]
+        before = scale * (first + a * x[k])
+        left = max(fabs(before) - max(owed + copysign(1.0, before) * paid[j], 0.0), 0.0)
+        left = copysign(left, before)
+        paid[j] += <real>(left - before)
+        last = <real>(left / scale)
+        w[j] = last
+        total += last * x[k]
+        squares += <double>(last - first) * (last + first)
+        sizes += fabs(last) - fabs(first)
+    e.sums[2, 0] += squares
+    e.sums[3, 0] += sizes
+    return total
+
+
+cdef inline bint bare_l1(Plan plan, Extras e) noexcept nogil:
+    """Whether w is v: what a column that waits still owes shows in what it has paid, and there is nothing to record."""
+    return alone_truncated(plan, e) and plan.alpha == 0 and plan.scale == 1
 
 
 # --- what is measured on the way: losses, penalties, ||v||^2 and |v|_1 of each output, x'v of a lone row --------------

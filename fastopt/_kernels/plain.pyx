@@ -1,4 +1,6 @@
 """Epochs of plain SGD steps with L1, averaged iterates, passive-aggressive steps or sums of losses (see plain.pxd)."""
+from libc.stdint cimport int32_t
+
 from fastopt._kernels.block cimport outputs_axpy, outputs_dot, sparse_outputs_axpy, sparse_outputs_dot
 from fastopt._kernels.plan cimport Plan, begin_scores, prefetch_coming, scalars
 from fastopt._kernels.portable cimport index, prefetch, prefetch_l2, real
@@ -89,6 +91,10 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
     if alone(plan, e):
         with nogil:
             sparse_lone(plan, e, x, j, &indptr[0], w, start, stop)
+        return
+    if alone_truncated(plan, e):
+        with nogil:
+            sparse_truncated(plan, e, x, j, &indptr[0], params, start, stop)
         return
     with nogil:
         for step in range(start, stop):
@@ -181,6 +187,42 @@ cdef void sparse_lone(Plan plan, Extras e, const real *x, const index *j, const 
         if plan.alpha != 0:
             s.squares += a * (2 * <double>product + a * <double>dot(x + k, x + k, n))
     lone_end(plan, e, &s)
+
+
+cdef void sparse_truncated(Plan plan, Extras e, const real *x, const index *j, const index *rows,
+                           real[:, ::1] params, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    """`sparse_epoch` of single rows with truncated L1; columns of a row that moves nothing go on waiting."""
+    cdef Py_ssize_t step, k, n, i
+    cdef double lr
+    cdef bint bare = bare_l1(plan, e)
+    cdef real z
+    cdef real *w = &params[0, 0]
+    cdef real *paid = &params[e.paid_row, 0]
+    for step in range(start, stop):
+        look_ahead(plan, e, step, x, j, rows, params)
+        k = rows[plan.order[step]]
+        n = rows[plan.order[step] + 1] - k
+        begin_scores(plan, w, &z)
+        if bare:
+            z += pay_each(e, 1.0, <real>0, x + k, j + k, n, w, paid)
+        else:
+            settle_lone(plan, e, j + k, n, step, params)
+            z += <real>plan.scale * sparse_dot(x + k, j + k, n, w)
+        lr = scalars(plan, step)[1]
+        measure_penalty(plan, e, 1)
+        coefficients(plan, e, step, 1, lr, &z)
+        contract(plan, e, step, lr, params)
+        move_intercept(plan, e, step, 1, &z, params)
+        if bare:
+            e.owed += lr * e.l1
+            if z != 0:
+                pay_each(e, 1.0, z, x + k, j + k, n, w, paid)
+            continue
+        record(plan, e, step, lr)
+        if z != 0:
+            pay_each(e, plan.scale, <real>(z / plan.scale), x + k, j + k, n, w, paid)
+            for i in range(k, k + n):
+                e.stamp[j[i]] = <int32_t>(step + 1)
 
 
 def finish(Plan plan, Extras e, real[:, ::1] params, Py_ssize_t steps):
