@@ -161,8 +161,8 @@ def test_one_output_equals_one_of_two(sparse, weighted, loss, alpha, l1_ratio, r
     found = []
     for outputs in (1, 2):
         F = Objective(
-            Design.from_array(X), y if outputs == 1 else np.stack([y, y], axis=1), loss=loss, alpha=alpha, l1_ratio=l1_ratio,
-            n_outputs=outputs, sample_weight=weights,
+            Design.from_array(X), y if outputs == 1 else np.stack([y, y], axis=1), loss=loss, alpha=alpha,
+            l1_ratio=l1_ratio, n_outputs=outputs, sample_weight=weights,
         )  # fmt: skip
         around = Around(l1="truncated", guarded=True, measures=True, raw_weights=True)
         fast = Epochs(F, SGD(0.3, decay=0.01), w=np.ones((d + 1, outputs)), around=around)
