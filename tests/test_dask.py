@@ -243,6 +243,18 @@ def test_one_against_the_rest_is_one_fit_for_each_class(client, class_weight):
         assert np.linalg.norm(F.gradient(np.append(model.coef_[c], model.intercept_[c]))) < 1e-6
 
 
+@pytest.mark.parametrize(("more", "divided"), [({}, True), ({"learning_rate": "auto"}, False),
+                                              ({"optimizer": "adam", "eta0": 0.01}, False)])  # fmt: skip
+def test_alpha_weighs_against_the_weights_as_on_one_machine(client, more, divided):
+    X, y = problem("dense")
+    s = np.random.default_rng(0).random(len(y)) * 3 + 1
+    settings = {"loss": "log_loss", "alpha": 0.01, "solver": "lbfgs", "tol": 1e-7, "n_iter_no_change": 1}
+    model = on_dask.SGDClassifier(random_state=0, **settings, **more).fit(cut(X), cut(y), cut(s))
+    targets = np.where(y == model.classes_[1], 1.0, -1.0)
+    F = Objective(Design.from_array(X), targets, alpha=0.01 / (s.mean() if divided else 1), sample_weight=s)
+    assert np.linalg.norm(F.gradient(np.append(model.coef_, model.intercept_))) < 1e-6
+
+
 def test_rounds_stop_by_scikit_learns_rule(client):
     X, y = problem("dense")
     model = on_dask.SGDClassifier(random_state=0, learning_rate="constant", eta0=1e-3).fit(cut(X), cut(y))

@@ -91,12 +91,13 @@ class _DaskSGD(DaskModel, _SGD):
         raise NotImplementedError
 
     def _task(self, data: Data, n_outputs: int, kind: str, total: float, **more: Any) -> Task:
-        """F as `linear_model.sgd` has it: alpha weighs against the mean of ``s_i loss_i``."""
+        """F as `linear_model.sgd` has it: in scikit-learn's steps alpha weighs against the mean of ``s_i loss_i``."""
         plain = self._around()
         alpha = 0.0 if self.penalty is None else float(self.alpha)
+        mean_weight = total / data.outline.shape[0] if plain is not None and plain.raw_weights else 1.0
         l1_ratio = {"l1": 1.0, "elasticnet": self.l1_ratio}.get(self.penalty or "", 0.0)
         return Task(
-            self._loss(n_outputs), alpha * data.outline.shape[0] / total, float(l1_ratio), self.fit_intercept,
+            self._loss(n_outputs), alpha / mean_weight, float(l1_ratio), self.fit_intercept,
             n_outputs, kind, data.classes, total, step_alpha=None if plain is None else alpha, n_jobs=self.n_jobs or 1,
             **more,
         )  # fmt: skip
