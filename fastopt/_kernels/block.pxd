@@ -169,6 +169,58 @@ cdef extern from *:
         if (c + E <= width) { name##_e##way(x, w + c, n, width, a, z + c); c += E; } \\
         for (; c < width; c++) name##_t##way(x, w + c, n, width, a, z + c); \\
     }
+    /* The same for one row where K outputs are no whole vector, with none of its lanes idle: L features' outputs are K
+       vectors, in which each x stands K times. Three to four times as fast as features one by one. */
+    #define FASTOPT_X(L, K, v, l) (((v) * L + (l)) / (K) % L)
+    #define FASTOPT_X2(L, K, v, l) FASTOPT_X(L, K, v, l), FASTOPT_X(L, K, v, l + 1)
+    #define FASTOPT_X4(L, K, v, l) FASTOPT_X2(L, K, v, l), FASTOPT_X2(L, K, v, l + 2)
+    #define FASTOPT_X8(L, K, v, l) FASTOPT_X4(L, K, v, l), FASTOPT_X4(L, K, v, l + 4)
+    #define FASTOPT_X16(L, K, v, l) FASTOPT_X8(L, K, v, l), FASTOPT_X8(L, K, v, l + 8)
+    #define FASTOPT_FLAT_DOT(W, L, K, v) if (K > v) \\
+        t[v % K] += __builtin_shufflevector(y, y, FASTOPT_X##L(L, K, v, 0)) * FASTOPT_LOAD(W, L, w + j * K + v * L);
+    #define FASTOPT_FLAT_AXPY(W, L, K, v) if (K > v) FASTOPT_STORE(W, L, w + j * K + v * L, \\
+        FASTOPT_LOAD(W, L, w + j * K + v * L) + __builtin_shufflevector(y, y, FASTOPT_X##L(L, K, v, 0)) * t[v % K]);
+    #define FASTOPT_FLATS(way, W, L, K) \\
+        way(W, L, K, 0) way(W, L, K, 1) way(W, L, K, 2) way(W, L, K, 3) way(W, L, K, 4) \\
+        way(W, L, K, 5) way(W, L, K, 6) way(W, L, K, 7) way(W, L, K, 8) way(W, L, K, 9)
+    #define FASTOPT_FLAT(name, W, L, K) \\
+    static void name##_dot_##K(const W *x, const W *w, Py_ssize_t n, W a, W *z) { \\
+        fastopt_##W##L t[K], y; W sums[K * L]; Py_ssize_t j; int v, l; \\
+        for (v = 0; v < K; v++) t[v] = FASTOPT_ZERO(W, L); \\
+        for (j = 0; j + L <= n; j += L) { y = FASTOPT_LOAD(W, L, x + j); FASTOPT_FLATS(FASTOPT_FLAT_DOT, W, L, K) } \\
+        memcpy(sums, t, sizeof sums); \\
+        for (l = 1; l < L; l++) for (v = 0; v < K; v++) sums[v] += sums[l * K + v]; \\
+        for (v = 0; v < K; v++) z[v] += a * sums[v]; \\
+    } \\
+    static void name##_axpy_##K(const W *x, W *w, Py_ssize_t n, W a, const W *z) { \\
+        fastopt_##W##L t[K], y; W factors[K * L]; Py_ssize_t j; int l; \\
+        for (l = 0; l < K * L; l++) factors[l] = a * z[l % K]; \\
+        memcpy(t, factors, sizeof factors); \\
+        for (j = 0; j + L <= n; j += L) { y = FASTOPT_LOAD(W, L, x + j); FASTOPT_FLATS(FASTOPT_FLAT_AXPY, W, L, K) } \\
+    }
+    #define FASTOPT_FLAT_WIDTHS(name, rest, W, L) \\
+    FASTOPT_FLAT(name, W, L, 2) FASTOPT_FLAT(name, W, L, 3) FASTOPT_FLAT(name, W, L, 4) FASTOPT_FLAT(name, W, L, 5) \\
+    FASTOPT_FLAT(name, W, L, 6) FASTOPT_FLAT(name, W, L, 7) FASTOPT_FLAT(name, W, L, 8) FASTOPT_FLAT(name, W, L, 9) \\
+    FASTOPT_FLAT(name, W, L, 10) \\
+    FASTOPT_FLAT_WAY(name, rest, _dot, W, L, const W, W) \\
+    FASTOPT_FLAT_WAY(name, rest, _axpy, W, L, W, const W)
+    #define FASTOPT_FLAT_WAY(name, rest, way, W, L, TW, TZ) \\
+    static inline void name##way(const W *x, TW *w, Py_ssize_t n, Py_ssize_t width, W a, TZ *z) { \\
+        Py_ssize_t done = n >= 2 * L && width % L != 0 && width <= 10 ? n / L * L : 0; \\
+        if (done) switch (width) { \\
+            case 2: name##way##_2(x, w, done, a, z); break; \\
+            case 3: name##way##_3(x, w, done, a, z); break; \\
+            case 4: name##way##_4(x, w, done, a, z); break; \\
+            case 5: name##way##_5(x, w, done, a, z); break; \\
+            case 6: name##way##_6(x, w, done, a, z); break; \\
+            case 7: name##way##_7(x, w, done, a, z); break; \\
+            case 8: name##way##_8(x, w, done, a, z); break; \\
+            case 9: name##way##_9(x, w, done, a, z); break; \\
+            case 10: name##way##_10(x, w, done, a, z); break; \\
+            default: done = 0; \\
+        } \\
+        if (done < n) { x += done; rest##way(&x, w + done * width, n - done, width, a, z); } \\
+    }
     /* The same for the entries of one CSR row. */
     #define FASTOPT_ENTRIES(name, X, W, I, L, G) \\
     FASTOPT_INLINE void name##_dot(const X *x, const I *columns, Py_ssize_t n, const W *w, Py_ssize_t width, W a, \\
@@ -222,6 +274,13 @@ cdef extern from *:
         for (; c < width; c++) name##_t##way(x, columns, n, w + c, width, a, z + c); \\
     }
     #else
+    #define FASTOPT_FLAT_WIDTHS(name, rest, W, L) \\
+    static inline void name##_dot(const W *x, const W *w, Py_ssize_t n, Py_ssize_t width, W a, W *z) { \\
+        rest##_dot(&x, w, n, width, a, z); \\
+    } \\
+    static inline void name##_axpy(const W *x, W *w, Py_ssize_t n, Py_ssize_t width, W a, const W *z) { \\
+        rest##_axpy(&x, w, n, width, a, z); \\
+    }
     #define FASTOPT_DOTS(name, kind, X, W, L) \\
     static inline void name(const X *const *x, const X *const *next, const W *w, Py_ssize_t n, W *out) { \\
         (void)next; \\
@@ -273,6 +332,9 @@ cdef extern from *:
     FASTOPT_WIDTHS(fastopt_one_ff, float, float, 16, 8, 4, 2, 1)
     FASTOPT_WIDTHS(fastopt_one_fd, float, double, 8, 4, 2, 1, 1)
     FASTOPT_WIDTHS(fastopt_one_dd, double, double, 8, 4, 2, 1, 1)
+    #define FASTOPT_FLAT_KIND(name, rest, W, L) FASTOPT_FLAT_WIDTHS(name, rest, W, L)
+    FASTOPT_FLAT_KIND(fastopt_flat_f, fastopt_one_ff, float, FASTOPT_LANES_float)
+    FASTOPT_FLAT_KIND(fastopt_flat_d, fastopt_one_dd, double, FASTOPT_LANES_double)
     FASTOPT_ENTRY_WIDTHS(fastopt_entries_ffi, float, float, int32_t, 16, 8, 4, 2)
     FASTOPT_ENTRY_WIDTHS(fastopt_entries_ffl, float, float, int64_t, 16, 8, 4, 2)
     FASTOPT_ENTRY_WIDTHS(fastopt_entries_fdi, float, double, int32_t, 8, 4, 2, 1)
@@ -318,6 +380,14 @@ cdef extern from *:
         const double **x, const double *w, Py_ssize_t n, Py_ssize_t width, double a, double *z) noexcept nogil
     void one_dd_axpy "fastopt_one_dd_axpy"(
         const double **x, double *w, Py_ssize_t n, Py_ssize_t width, double a, const double *z) noexcept nogil
+    void flat_f_dot "fastopt_flat_f_dot"(
+        const float *x, const float *w, Py_ssize_t n, Py_ssize_t width, float a, float *z) noexcept nogil
+    void flat_f_axpy "fastopt_flat_f_axpy"(
+        const float *x, float *w, Py_ssize_t n, Py_ssize_t width, float a, const float *z) noexcept nogil
+    void flat_d_dot "fastopt_flat_d_dot"(
+        const double *x, const double *w, Py_ssize_t n, Py_ssize_t width, double a, double *z) noexcept nogil
+    void flat_d_axpy "fastopt_flat_d_axpy"(
+        const double *x, double *w, Py_ssize_t n, Py_ssize_t width, double a, const double *z) noexcept nogil
     void entries_ffi_dot "fastopt_entries_ffi_dot"(
         const float *x, const int32_t *columns, Py_ssize_t n, const float *w, Py_ssize_t width, float a,
         float *z) noexcept nogil
@@ -466,3 +536,21 @@ cdef inline void sparse_outputs_axpy(const real *x, const index *columns, Py_ssi
             entries_ddi_axpy(x, columns, n, w, width, a, z)
         else:
             entries_ddl_axpy(x, columns, n, w, width, a, z)
+
+
+cdef inline void lone_outputs_dot(const real *x, const real *w, Py_ssize_t n, Py_ssize_t width, real a,
+                                  real *z) noexcept nogil:
+    """`outputs_dot` of a row that comes alone, added in another order than in a block."""
+    if real is float:
+        flat_f_dot(x, w, n, width, a, z)
+    else:
+        flat_d_dot(x, w, n, width, a, z)
+
+
+cdef inline void lone_outputs_axpy(const real *x, real *w, Py_ssize_t n, Py_ssize_t width, real a,
+                                   const real *z) noexcept nogil:
+    """`outputs_axpy` of a row that comes alone."""
+    if real is float:
+        flat_f_axpy(x, w, n, width, a, z)
+    else:
+        flat_d_axpy(x, w, n, width, a, z)

@@ -6,7 +6,8 @@ is summed first, block by block, so that X crosses the memory bus once. Nothing 
 """
 from libc.string cimport memset
 
-from fastopt._kernels.block cimport ROWS, axpys, dots, many_axpy, many_dot, outputs_axpy, outputs_dot, packed_width
+from fastopt._kernels.block cimport (ROWS, axpys, dots, lone_outputs_axpy, lone_outputs_dot, many_axpy, many_dot,
+                                     outputs_axpy, outputs_dot, packed_width)
 from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, lone_slope, plain_intercept, point,
                                     scalars, shrink, slopes, step_all)
 from fastopt._kernels.portable cimport prefetch, prefetch_l2, real
@@ -192,7 +193,7 @@ cdef inline void scores(Plan plan, Rows r, const real *x0, const real *w, real *
                     z[(i + k) * K + c] += scale * t[k * r.width + c]
         elif K > 1:
             for k in range(m):
-                outputs_dot(x[k], w, r.d, K, scale, z + (i + k) * K)
+                lone_outputs_dot(x[k], w, r.d, K, scale, z + (i + k) * K)
         elif m == 1:
             z[i] += scale * dot(x[0], w, r.d)
         else:
@@ -231,7 +232,7 @@ cdef inline void add(Plan plan, Rows r, const real *x0, real *target, real *room
                 outputs_axpy(x[0], room + r.d * r.width, r.d, r.width, <real>1, t)
         elif K > 1:
             for k in range(m):
-                outputs_axpy(x[k], target, r.d, K, rate, z + (i + k) * K)
+                lone_outputs_axpy(x[k], target, r.d, K, rate, z + (i + k) * K)
         elif m == 1:
             axpy(rate * z[i], x[0], target, r.d)
         else:

@@ -1,7 +1,8 @@
 """Epochs of plain SGD steps with L1, averaged iterates, passive-aggressive steps or sums of losses (see plain.pxd)."""
 from libc.stdint cimport int32_t
 
-from fastopt._kernels.block cimport outputs_axpy, outputs_dot, sparse_outputs_axpy, sparse_outputs_dot
+from fastopt._kernels.block cimport (lone_outputs_axpy, lone_outputs_dot, sparse_outputs_axpy,
+                                     sparse_outputs_dot)
 from fastopt._kernels.plan cimport Plan, begin_scores, prefetch_coming, scalars
 from fastopt._kernels.portable cimport index, prefetch, prefetch_l2, real
 from fastopt._kernels.row cimport AHEAD, axpy, dot, prefetch_row, sparse_axpy, sparse_dot
@@ -57,7 +58,7 @@ def dense_epoch(Plan plan, Extras e, const real[:, :] X, real[:, ::1] params, re
                 if K == 1:
                     z[i, 0] += <real>plan.scale * dot(x, w, d)
                 else:
-                    outputs_dot(x, w, d, K, <real>plan.scale, &z[i, 0])
+                    lone_outputs_dot(x, w, d, K, <real>plan.scale, &z[i, 0])
             if follows(plan, e, b):
                 keep_products(plan, e, w, &z[0, 0])
             lr = scalars(plan, step)[1]
@@ -69,7 +70,7 @@ def dense_epoch(Plan plan, Extras e, const real[:, :] X, real[:, ::1] params, re
                 if K == 1:
                     axpy(<real>(z[i, 0] / plan.scale), x, w, d)
                 else:
-                    outputs_axpy(x, w, d, K, <real>(1 / plan.scale), &z[i, 0])
+                    lone_outputs_axpy(x, w, d, K, <real>(1 / plan.scale), &z[i, 0])
             if follows(plan, e, b):
                 follow(plan, e, &z[0, 0], dot(x, x, d) if plan.alpha != 0 else 0.0)
             elif e.measures:

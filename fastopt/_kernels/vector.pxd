@@ -103,6 +103,18 @@ cdef extern from *:
         return fastopt_pair_##W##n(fastopt_read_##X##_##W##h(x), fastopt_read_##X##_##W##h(x + h)); \\
     }
 
+    /* Lanes of a register. */
+    #if defined(__AVX512F__)
+    #define FASTOPT_LANES_float 16
+    #define FASTOPT_LANES_double 8
+    #elif defined(__AVX__)
+    #define FASTOPT_LANES_float 8
+    #define FASTOPT_LANES_double 4
+    #else
+    #define FASTOPT_LANES_float 4
+    #define FASTOPT_LANES_double 2
+    #endif
+
     FASTOPT_SINGLE(float, 1)
     FASTOPT_SINGLE(float, 2)
     FASTOPT_SINGLE(float, 4)
