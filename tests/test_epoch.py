@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import scipy.optimize
-from cases import LAYOUTS, LINEAR, assert_close, csr, options_of, problem, start, trajectory
+from cases import LAYOUTS, LINEAR, Problem, assert_close, csr, options_of, problem, start, trajectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -105,6 +105,24 @@ def test_several_outputs(loss, batch_size, layout, weighted):
         for one in np.split(order, len(order) // N):
             fast.run(one)
         assert_close(fast.w[:, 0], ws[-1][:, c], 1e-10)
+
+
+@pytest.mark.parametrize("n_outputs", [*range(2, 12), 16, 17])
+@pytest.mark.parametrize("d", [31, 32, 50])
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_rows_of_many_outputs(name, n_outputs, d, batch_size, dtype, tolerance, rng):
+    """Long enough for whole vectors of any level, and what is left of them."""
+    X, w = rng.integers(-64, 65, (N, d)) / 64, start((d + 1, n_outputs))
+    p = Problem(X.astype(dtype), X, rng.integers(0, n_outputs, N).astype(float), "multinomial", n_outputs, None, True)
+    fast = Epochs(p.objective(0.1), OPTIMIZERS[name](learning_rate=0.05), batch_size, w=w)
+    state, t, hyper = None, 0, {"learning_rate": 0.05}
+    for order in (rng.permutation(N), rng.permutation(N)):
+        w, state, t = reference.epoch(
+            X, p.y, w, state, rule=name, hyper=hyper, alpha=0.1, order=order, t0=t, batch_size=batch_size, **p.terms
+        )
+        fast.run(order)
+        assert_close(fast.w, w, tolerance)
 
 
 @pytest.mark.parametrize("layout", ["dense", "csr32"])

@@ -24,6 +24,7 @@ from fastopt.linear_model._base import (
     FRAMES,
     LinearModel,
     Progress,
+    check_labels,
     check_length,
     class_numbers,
     generator,
@@ -785,8 +786,8 @@ class SGDClassifier(ClassifierMixin, _SGD):
             y = np.asarray(y)
         if getattr(y, "dtype", np.dtype(object)).kind == "f":
             assert_all_finite(y, input_name="y")
-        check_classification_targets(y)
-        self._multilabel = _is_multilabel(y)
+        labels = check_labels(y) if isinstance(y, np.ndarray) else check_classification_targets(y)
+        self._multilabel = labels is None and _is_multilabel(y)
         if self._multilabel:
             if self.loss == "multinomial":
                 fail("loss", "one of single outputs for a multilabel target", self.loss)
@@ -799,7 +800,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
             codes = None
         else:
             y = column_or_1d(y, warn=True)
-            found = np.unique(y) if classes is None else np.asarray(classes)
+            found = np.asarray(classes) if classes is not None else np.unique(y) if labels is None else labels
             if len(found) < 2 and len(y) == n_samples:
                 label = found[0].item() if hasattr(found[0], "item") else found[0]
                 raise ValueError(
