@@ -76,10 +76,9 @@ cdef extern from *:
         FASTOPT_EACH(r, FASTOPT_ROWS) out[r] = fastopt_rest_##kind(t[r], x[r], w, j, n)
     #endif
     #define FASTOPT_DOTS(name, kind, X, W, L) \\
-    FASTOPT_INLINE void name(const X *const *rows, const X *const *next, const W *w, Py_ssize_t n, W *out) { \\
+    FASTOPT_INLINE void name(const X *const *x, const X *const *next, const W *w, Py_ssize_t n, W *out) { \\
         fastopt_##W##L a[FASTOPT_ROWS], b[FASTOPT_ROWS], u, v; \\
-        const X *x[FASTOPT_ROWS]; Py_ssize_t j = 0; int r, k; \\
-        FASTOPT_EACH(r, FASTOPT_ROWS) x[r] = rows[r]; \\
+        Py_ssize_t j = 0; int r, k; \\
         FASTOPT_EACH(r, FASTOPT_ROWS) { a[r] = FASTOPT_ZERO(W, L); b[r] = FASTOPT_ZERO(W, L); } \\
         for (; j + 2 * L <= n; j += 2 * L) { \\
             if (next != NULL) FASTOPT_ASK(X, next, j, 2 * L * sizeof(X)) \\
