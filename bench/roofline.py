@@ -48,6 +48,15 @@ turns = dict(number=100, repeat=200)  # short and many: the fastest is hardly di
 many = min(timeit.repeat(lambda: rule.step(w, g, state), **turns))
 print((many - min(timeit.repeat(lambda: rule.step(one, one, small), **turns))) / 100)
 """
+PASS = """
+import timeit, numpy
+from fastopt._design import Design
+from fastopt.objective import Objective
+X = numpy.random.default_rng(0).standard_normal((2000, 400), dtype=numpy.float32)  # in the third-level cache
+objective = Objective(Design.from_array(X), numpy.sign(X[:, 0]).astype(float), alpha=1e-4, n_jobs=1)
+w = numpy.zeros(401)
+print(min(timeit.repeat(lambda: objective.value_and_gradient(w), number=5, repeat=50)) / 5)
+"""
 
 
 @dataclass(frozen=True)
@@ -181,18 +190,19 @@ def rows() -> Iterator[Row]:
                   3 * one / ten, 1)  # fmt: skip
 
     names = ("baseline", "v3", "v4")
-    turns = [[step_seconds(level) for level in names] for _ in range(ROUNDS)]
-    baseline, *levels = (min(seconds) for seconds in zip(*turns, strict=True))
-    for level, seconds, goal in zip(names[1:], levels, (1.8, 2.5), strict=True):
-        if np.isfinite(baseline / seconds):
-            yield Row(f"step of Adam, d = 1,000, {level}", f"{seconds * 1e9:.0f} ns", "the baseline's speed",
-                      baseline / seconds, goal)  # fmt: skip
+    for kernel, code in (("step of Adam, d = 1,000", STEP), ("full gradient, dense, d = 400", PASS)):
+        turns = [[seconds_at(level, code) for level in names] for _ in range(ROUNDS)]
+        baseline, *levels = (min(seconds) for seconds in zip(*turns, strict=True))
+        for level, seconds, goal in zip(names[1:], levels, (1.8, 2.5), strict=True):
+            if np.isfinite(baseline / seconds):
+                yield Row(f"{kernel}, {level}", f"{seconds * 1e9:,.0f} ns", "the baseline's speed",
+                          baseline / seconds, goal)  # fmt: skip
 
 
-def step_seconds(level: str) -> float:
-    """A step of 1,000 coordinates less the call's overhead, at a vector level; NaN where this machine lacks it."""
+def seconds_at(level: str, code: str) -> float:
+    """What the code prints at a vector level; NaN where this machine lacks it."""
     done = subprocess.run(
-        [sys.executable, "-c", STEP], env={**os.environ, "FASTOPT_SIMD": level}, capture_output=True, text=True,
+        [sys.executable, "-c", code], env={**os.environ, "FASTOPT_SIMD": level}, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     return float(done.stdout) if done.returncode == 0 else np.nan
