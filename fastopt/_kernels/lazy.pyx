@@ -11,9 +11,10 @@ from libc.stdint cimport int32_t
 from libc.string cimport memcpy, memset
 
 from fastopt._kernels.block cimport sparse_outputs_axpy, sparse_outputs_dot
-from fastopt._kernels.plan cimport Plan, begin_scores, intercept_gradient, lone_slope, scalars, slopes, step_intercept
-from fastopt._kernels.portable cimport index, prefetch, prefetch_l2, real
-from fastopt._kernels.row cimport AHEAD, FAR_AHEAD, LINE, dot, prefetch_sparse_row, scaled, sparse_axpy, sparse_dot
+from fastopt._kernels.plan cimport (Plan, begin_scores, intercept_gradient, lone_slope, prefetch_coming, scalars,
+                                    slopes, step_intercept)
+from fastopt._kernels.portable cimport index, prefetch_l2, real
+from fastopt._kernels.row cimport LINE, dot, scaled, sparse_axpy, sparse_dot
 from fastopt._kernels.rule cimport MAX_SLOTS
 from fastopt._kernels.tail cimport catch_up, settle
 from fastopt._kernels.update cimport clip_all, update_all
@@ -332,16 +333,10 @@ cdef Py_ssize_t take_outputs(Plan plan, Py_ssize_t step, const index *columns, P
 cdef void look_ahead(Plan plan, Py_ssize_t i, const real *x, const index *columns, const index *rows,
                      const real *records, Py_ssize_t stride) noexcept nogil:
     """Asks for what later rows will need: their entries are in the second-level cache before their records are."""
-    cdef Py_ssize_t row, k, n = plan.order.shape[0], size = stride * sizeof(real)
+    cdef Py_ssize_t row, k, size = stride * sizeof(real)
     cdef const char *record
-    if i + FAR_AHEAD < n:
-        row = plan.order[i + FAR_AHEAD]
-        prefetch(rows + row)
-        prefetch(&plan.y[row * plan.n_targets])
-    if i + AHEAD < n:
-        row = plan.order[i + AHEAD]
-        prefetch_sparse_row(x + rows[row], columns + rows[row], rows[row + 1] - rows[row])
-    if i + 2 < n:
+    prefetch_coming(plan, i, x, columns, rows)
+    if i + 2 < plan.order.shape[0]:
         row = plan.order[i + 2]
         for k in range(rows[row], rows[row + 1]):
             record = <const char *>(records + columns[k] * stride)

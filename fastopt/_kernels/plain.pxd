@@ -15,7 +15,7 @@ more than one of them `history` has for every step of the epoch what a column th
 from libc.math cimport copysign, fabs
 from libc.stdint cimport int32_t
 
-from fastopt._kernels.loss cimport HINGE, MULTINOMIAL, PERCEPTRON, slope_of, softmax, value_of, values_of
+from fastopt._kernels.loss cimport HINGE, MULTINOMIAL, PERCEPTRON, softmax, value_of, values_of
 from fastopt._kernels.plan cimport Plan, begin_scores, bare_slope, scalars, shrink
 from fastopt._kernels.portable cimport index, real
 
@@ -41,10 +41,23 @@ cdef class Extras:
     cdef double asked, scales
 
 
+cdef inline double bounded_slope(Plan plan, Extras e, double y, double z) noexcept nogil:
+    cdef double slope = bare_slope(plan, y, z)
+    if e.guarded:
+        slope = -1e12 if slope < -1e12 else (1e12 if slope > 1e12 else slope)
+    return slope
+
+
+cdef inline double contraction(Plan plan, Extras e, Py_ssize_t step, double lr) noexcept nogil:
+    """What the L2 part of a step multiplies w by."""
+    cdef double factor = scalars(plan, step)[0] - lr * plan.alpha
+    return 0 if e.guarded and factor < 0 else factor
+
+
 cdef inline void coefficients(Plan plan, Extras e, Py_ssize_t lo, Py_ssize_t b, double lr, real *z) noexcept nogil:
     """Raw predictions become what each row is multiplied by in the step."""
     cdef Py_ssize_t i, c, row, K = plan.n_outputs
-    cdef double share, loss, slope
+    cdef double share, loss
     for i in range(b):
         row = plan.order[lo + i]
         share = 1.0 / b
@@ -64,10 +77,7 @@ cdef inline void coefficients(Plan plan, Extras e, Py_ssize_t lo, Py_ssize_t b, 
                 if e.passive:
                     z[c] = <real>(share * aggression(plan, e, row, plan.y[row * K + c], z[c]))
                 else:
-                    slope = slope_of(plan.loss, plan.loss_parameter, plan.y[row * K + c], z[c])
-                    if e.guarded:
-                        slope = -1e12 if slope < -1e12 else (1e12 if slope > 1e12 else slope)
-                    z[c] = <real>(-lr * share * slope)
+                    z[c] = <real>(-lr * share * bounded_slope(plan, e, plan.y[row * K + c], z[c]))
         z += K
 
 
@@ -86,9 +96,7 @@ cdef inline double aggression(Plan plan, Extras e, Py_ssize_t row, double y, dou
 cdef inline void contract(Plan plan, Extras e, Py_ssize_t step, double lr, real[:, ::1] params) noexcept nogil:
     """The L2 part of a step. Where the scale is multiplied out, columns that wait are settled first."""
     cdef Py_ssize_t c
-    cdef double factor = scalars(plan, step)[0] - lr * plan.alpha, before = plan.scale
-    if e.guarded and factor < 0:
-        factor = 0
+    cdef double factor = contraction(plan, e, step, lr), before = plan.scale
     if factor <= 1e-4 or before * factor < 1e-4:
         settle_all(plan, e, step, params)
     shrink(plan, factor, &params[0, 0])
@@ -121,9 +129,14 @@ cdef struct Lone:
     double values[TOGETHER]
 
 
-cdef inline bint alone(Plan plan, Extras e) noexcept nogil:
-    return (plan.batch_size == 1 and plan.n_outputs == 1 and plan.loss != MULTINOMIAL and e.passive == 0 and e.l1 == 0
+cdef inline bint single(Plan plan, Extras e) noexcept nogil:
+    """Whether steps take one row and have one output, and neither averages nor passive-aggressive steps go around."""
+    return (plan.batch_size == 1 and plan.n_outputs == 1 and plan.loss != MULTINOMIAL and e.passive == 0
             and e.average_row == 0)
+
+
+cdef inline bint alone(Plan plan, Extras e) noexcept nogil:
+    return single(plan, e) and e.l1 == 0
 
 
 cdef inline void lone_begin(Extras e, Lone *s) noexcept nogil:
@@ -147,25 +160,20 @@ cdef inline void add_losses(Plan plan, Lone *s) noexcept nogil:
 cdef inline real lone_step(Plan plan, Extras e, Lone *s, Py_ssize_t step, real *product, real *w) noexcept nogil:
     """A step but for the row's axpy, whose factor is returned. `product`, the row's with v, stays that if v changes."""
     cdef Py_ssize_t row = plan.order[step], d = plan.n_features
-    cdef double lr = scalars(plan, step)[1], before = plan.scale, share = 1.0, factor, y = plan.y[row], slope
+    cdef double lr = scalars(plan, step)[1], before = plan.scale, share = 1.0, y = plan.y[row]
+    cdef double factor = contraction(plan, e, step, lr)
     cdef real z, a
     begin_scores(plan, w, &z)
     z += <real>before * product[0]
-    slope = bare_slope(plan, y, z)
-    if e.guarded:
-        slope = -1e12 if slope < -1e12 else (1e12 if slope > 1e12 else slope)
     if plan.n_weights > 0:
         share = plan.weights[row]
-    a = <real>(-lr * share * slope)
+    a = <real>(-lr * share * bounded_slope(plan, e, y, z))
     if e.measures:
         s.penalties += 0.5 * plan.alpha * before * before * s.squares
         s.z[s.waiting], s.y[s.waiting] = z, y
         s.waiting += 1
         if s.waiting == TOGETHER:
             add_losses(plan, s)
-    factor = scalars(plan, step)[0] - lr * plan.alpha
-    if e.guarded and factor < 0:
-        factor = 0
     shrink(plan, factor, w)
     if plan.scale == 1:                 # multiplied out: the sums are v's
         product[0] *= <real>(before * factor)
@@ -358,8 +366,7 @@ cdef inline const double *last_before(const double *then, const double *now, dou
 
 
 cdef inline bint alone_truncated(Plan plan, Extras e) noexcept nogil:
-    return (e.truncated and plan.batch_size == 1 and plan.n_outputs == 1 and plan.loss != MULTINOMIAL and plan.distinct
-            and e.passive == 0 and e.average_row == 0)
+    return single(plan, e) and e.truncated and plan.distinct
 
 
 cdef inline void settle_lone(Plan plan, Extras e, const index *columns, Py_ssize_t n, Py_ssize_t step,
