@@ -119,6 +119,15 @@ def without_duplicates(dense, index=np.int32):
 
 @LAYOUT
 @pytest.mark.parametrize("outputs", [1, 3])
+def test_guarded_slopes_are_bounded(layout, outputs):
+    p = problem("squared_error", layout, outputs=outputs)
+    far = dataclasses.replace(p, y=1e14 * p.y)
+    bounded = run_both(far, {"guarded": True}, alpha=0.1, l1_ratio=0.0)
+    assert np.abs(bounded.w).max() < 1e-1 * np.abs(run_both(far, {}, alpha=0.1, l1_ratio=0.0).w).max()
+
+
+@LAYOUT
+@pytest.mark.parametrize("outputs", [1, 3])
 def test_raw_weights(layout, outputs):
     p = problem("hinge", layout, weighted=True, outputs=outputs)
     run_both(p, {}, alpha=0.01, l1_ratio=0.15, weights=p.sample_weight)
