@@ -185,8 +185,9 @@ def fit(
     LogisticRegression with an update rule is fitted in slices of epochs with ``warm_start=True``, each from where the
     one before ended. A slice reads X once more than its epochs do, to check and to measure it: next to nothing where it
     lasts a minute. The others tell of their course as they go. It is copied after each epoch: two or three times the
-    memory of the parameters, and of "sdca" and "saga" two numbers and one for each row. "lbfgs" keeps the gradients of
-    all its iterations, up to 256 MB, and makes those beyond that again when it is taken up.
+    memory of the parameters, and of "sdca" and "saga" two numbers (more than two classes: one for each) and one for
+    each row. "lbfgs" keeps the gradients of all its iterations, up to 256 MB, and makes those beyond that again when it
+    is taken up.
     """
     check_positive("seconds", seconds)
     if epochs is not None:

@@ -41,7 +41,8 @@ def objective(n, d, *, density=1.0, n_outputs=1, alpha=None, factor=1.0, **optio
         (lambda: objective(2_000, 20_000, density=0.001, factor=4.0), "sdca"),
         (lambda: objective(30_000, 20_000, density=0.001, factor=1e4), "lbfgs"),
         (lambda: objective(30_000, 20_000, density=0.001, alpha=0.0), "lbfgs"),
-        (lambda: objective(2_000, 400, n_outputs=4), "lbfgs"),
+        (lambda: objective(2_000, 400, n_outputs=4), "sdca"),
+        (lambda: objective(2_000, 400, n_outputs=4, factor=20.0), "lbfgs"),
         (lambda: objective(2_000, 30, l1_ratio=0.5), "saga"),
     ],
 )

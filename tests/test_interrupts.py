@@ -63,6 +63,9 @@ for solver in ("sgd", "adam", "gd", "lbfgs", "newton", "sdca", "saga", "auto"):
         measure(f"fit CSR {solver}", lambda: LogisticRegression(solver=solver, max_iter=1, tol=0.0).fit(S, y))
 threes = LogisticRegression(solver="lbfgs", max_iter=2, tol=0.0)
 measure("fit softmax", lambda: threes.fit(X, np.arange(n) % 3))
+dual = LogisticRegression(solver="sdca", max_iter=1, tol=0.0)
+measure("fit softmax sdca", lambda: dual.fit(X, np.arange(n) % 3))
+measure("fit softmax CSR sdca", lambda: dual.fit(S, np.arange(n) % 30))
 measure("predict softmax", lambda: threes.predict(X))
 for cls in (SGDClassifier, SGDRegressor):
     descent = cls(max_iter=1, tol=None)

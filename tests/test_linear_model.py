@@ -28,7 +28,7 @@ from fastopt.schedules import InverseTime
 from fastopt.solvers.monitor import Monitor
 from fastopt.solvers.table import SOLVERS as TABLE
 
-#: test_sdca.py and test_saga.py are for those of two classes alone.
+#: test_sdca.py and test_saga.py are for the others, which shuffle the rows.
 FINISHERS = [name for name, solver in TABLE.items() if solver.outputs]
 SOLVERS = [*FINISHERS, *OPTIMIZERS]
 SOLVER = pytest.mark.parametrize("solver", SOLVERS)

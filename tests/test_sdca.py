@@ -17,9 +17,11 @@ from fastopt import LogisticRegression, reference
 from fastopt._design import Design
 from fastopt._kernels import dual
 from fastopt.objective import Objective
-from fastopt.solvers.sdca import LOSSES, Epochs, sdca
+from fastopt.solvers.sdca import Epochs, sdca
+from fastopt.solvers.table import SOLVERS
 
-LOSS = pytest.mark.parametrize("loss", LOSSES)
+#: test_sdca_softmax.py is for the softmax.
+LOSS = pytest.mark.parametrize("loss", dual.LOSSES)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -265,10 +267,12 @@ def test_what_it_cannot_do(options):
 
 def test_the_estimators_errors_name_who_can():
     X, y = load_iris(return_X_y=True)
-    with pytest.raises(ValueError, match=r"3 outputs at once; got 'sdca'\. Only binary .* Use 'lbfgs' or 'newton'\.$"):
-        LogisticRegression(solver="sdca").fit(X, y)
     with pytest.raises(ValueError, match=r"F without an L2 penalty; got 'sdca'\. Use 'lbfgs' or 'newton' or 'saga'\.$"):
         LogisticRegression(solver="sdca", C=np.inf).fit(X[:100], y[:100])
+    with pytest.raises(ValueError, match=r"F without an L2 penalty; got 'sdca'\. .*Use 'lbfgs' or 'newton'"):
+        LogisticRegression(solver="sdca", C=np.inf).fit(X, y)
+    F = Objective(Design.from_array(X), np.eye(3)[y] * 2 - 1, alpha=0.1, n_outputs=3)
+    assert SOLVERS["sdca"].obstacle(F) == "3 outputs at once"  # one-vs-rest
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])

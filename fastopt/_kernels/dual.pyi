@@ -22,3 +22,23 @@ def sparse(
     p: Dual, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any], w: NDArray[np.float64],
     order: NDArray[np.intp], start: int, stop: int,
 ) -> float: ...  # fmt: skip
+
+@disjoint_base
+class Softmax:
+    c2: float
+    @property
+    def width(self) -> int: ...
+    def __init__(
+        self, unit: float, y: NDArray[np.float64], weights: NDArray[np.float64], squares: NDArray[np.float64],
+        state: NDArray[np.float64], room: NDArray[np.float64],
+    ) -> None: ...  # fmt: skip
+    @staticmethod
+    def room_for(n_classes: int) -> int: ...
+
+def dense_softmax(
+    t: Softmax, X: NDArray[Any], w: NDArray[np.float64], order: NDArray[np.intp], start: int, stop: int
+) -> float: ...
+def sparse_softmax(
+    t: Softmax, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any], w: NDArray[np.float64],
+    order: NDArray[np.intp], start: int, stop: int,
+) -> float: ...  # fmt: skip

@@ -208,15 +208,16 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
         """The solvers to run one after the other, until the gradient's norm is at most tol."""
         if optimizer is not None:
             return [type(optimizer).__name__.lower() if not isinstance(self.solver, str) else self.solver, "lbfgs"]
+        usable = [name for name in able(objective) if name != "sdca" or objective.n_outputs == 1]  # rounds of one
         if self.solver == "auto":
-            usable = able(objective)
             if "newton" in usable and objective.size <= FEW:
                 return ["newton", "lbfgs"]
             if "sdca" in usable and objective.mean_square <= 2 * n * objective.l2:
                 return ["sdca", "lbfgs"]
             return ["lbfgs"]
-        if obstacle := SOLVERS[self.solver].obstacle(objective):
-            others = " or ".join(repr(name) for name in able(objective) if name not in ALONE)
+        if self.solver not in usable:
+            obstacle = SOLVERS[self.solver].obstacle(objective) or f"{objective.n_outputs} outputs at once"
+            others = " or ".join(repr(name) for name in usable if name not in ALONE)
             fail("solver", f"one that can minimise {obstacle}", self.solver, f"Use {others}.")
         return ["sdca", "lbfgs"] if self.solver == "sdca" else [str(self.solver)]
 

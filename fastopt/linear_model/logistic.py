@@ -153,9 +153,9 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     solver : str or Optimizer, default "auto"
         "auto" takes the fastest of the following for the data, see `fastopt.solvers.auto.choose`, and the next where
         that gets stuck: "newton" (Cholesky factors, for few columns of any scale; 5,000 parameters at most), "lbfgs"
-        (scipy's L-BFGS-B on the compiled objective, in variables that centre and scale the columns); for two classes
-        "sdca" (dual coordinate descent with L2, the fastest on text and other rows with ``||x||^2 C`` up to some units)
-        and "saga" (sparse SAGA, for longer rows, weaker penalties, and L1); an update rule's name, a key of
+        (scipy's L-BFGS-B on the compiled objective, in variables that centre and scale the columns), "sdca" (dual
+        coordinate descent with L2, the fastest on text and other rows with ``||x||^2 C`` up to some units), for two
+        classes "saga" (sparse SAGA, for longer rows, weaker penalties, and L1); an update rule's name, a key of
         `fastopt.optimizers.OPTIMIZERS`: "gd", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw",
         "nadam", "adamax", "adadelta", "ftrl", "lion", "schedule_free_sgd", "schedule_free_adamw"; or an instance such
         as ``Adam(learning_rate=0.01)``. scikit-learn's other names run the nearest: "newton-cg" and "newton-cholesky"
@@ -265,7 +265,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         tags = super().__sklearn_tags__()
         if isinstance(self.solver, str):
             names = SCIKIT_LEARNS.get(self.solver, (self.solver,))
-            several = [SOLVERS[name].outputs if name in SOLVERS else True for name in names]
+            several = [SOLVERS[name].softmax if name in SOLVERS else True for name in names]
             tags.classifier_tags.multi_class = any(several) and self.solver != "liblinear"
         return tags
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastopt._design import WORK
 from fastopt._kernels import dual
+from fastopt._memory import lines
 from fastopt._order import ahead, epoch_order
 from fastopt._validation import fail
 from fastopt.objective import Objective
@@ -20,8 +21,10 @@ __all__ = ["sdca"]
 
 Float64 = NDArray[np.float64]
 
-#: Losses whose one-variable dual problem the kernel solves.
-LOSSES = tuple(dual.LOSSES)
+#: Losses whose dual problem in one row's variables the kernels solve.
+LOSSES = (*dual.LOSSES, "multinomial")
+#: Rows whose probabilities are worked on together: they stay in the second-level cache.
+ROWS = 2048
 
 
 class Epochs:
@@ -30,7 +33,7 @@ class Epochs:
     Parameters
     ----------
     objective : Objective
-        With one output, a loss of `LOSSES`, L2 > 0 and no L1.
+        With one output, a loss of `LOSSES` but the softmax, L2 > 0 and no L1.
     tol : float
         What the gradient's norm is to be brought to: intercepts are found to a thousandth of it.
 
@@ -55,16 +58,9 @@ class Epochs:
     """
 
     def __init__(self, objective: Objective, tol: float = 1e-6) -> None:
-        self.objective, self.tol = objective, tol
-        n, design = objective.n_samples, objective.design
-        self.design = design if design.distinct else design.merged()
-        self.squares = self.design.row_norms_squared
-        self.unit = 1 / (objective.l2 * n)
-        self.c2 = 0.0
-        if objective.fit_intercept:
-            self.c2 = min(1e4 * objective.l2, 0.1 * (float(self.squares.mean()) or 1.0))
+        self._prepare(objective, tol)
         self.w: Float64 = np.zeros(objective.n_features + 1)
-        self.state: Float64 = np.zeros((n, 2))
+        self.state: Float64 = np.zeros((objective.n_samples, 2))
         self.center = 0.0
         if objective.loss.name == "log_loss":
             self.state[:, 1] = -20.0  # the logit that goes with a = 0, as far as Newton's steps care
@@ -73,6 +69,16 @@ class Epochs:
         kind = dual.LOSSES[objective.loss.name]
         self._kernel = dual.Dual(kind, self.unit, objective.y, objective.weights, self.squares, self.state)
         self._kernel.c2 = self.c2
+
+    def _prepare(self, objective: Objective, tol: float) -> None:
+        self.objective, self.tol = objective, tol
+        design = objective.design
+        self.design = design if design.distinct else design.merged()
+        self.squares = self.design.row_norms_squared
+        self.unit = 1 / (objective.l2 * objective.n_samples)
+        self.c2 = 0.0
+        if objective.fit_intercept:
+            self.c2 = min(1e4 * objective.l2, 0.1 * (float(self.squares.mean()) or 1.0))
 
     def _first_intercept(self) -> float:
         """The best intercept of w = 0 (near it for the hinge losses)."""
@@ -84,14 +90,17 @@ class Epochs:
 
     def run(self, order: NDArray[np.intp]) -> float:
         """Visits the rows in this order, moves the center, and returns an estimate of the gradient's norm."""
-        call: Callable[..., float] = dual.sparse if self.design.sparse else dual.dense
-        moved, n = 0.0, len(order)
-        at_once = max(1, int(WORK * n / max(self.design.n_stored, n)))
-        for start in ahead(self.design, order, range(0, n, at_once)):
-            moved += call(self._kernel, *self.design.arrays, self.w, order, start, min(start + at_once, n))
+        moved = self._visit(dual.sparse if self.design.sparse else dual.dense, self.w, order, self.design.n_stored)
         b = float(self.w[-1])  # center + c2 / (l2 n) sum_i s_i a_i, and so again from the new center
         self.w[-1], self.center = 2 * b - self.center, b
         return self.objective.l2 * float(np.sqrt(moved))
+
+    def _visit(self, call: Callable[..., float], w: Float64, order: NDArray[np.intp], work: int) -> float:
+        moved, n = 0.0, len(order)
+        at_once = max(1, int(WORK * n / max(work, n)))
+        for start in ahead(self.design, order, range(0, n, at_once)):
+            moved += call(self._kernel, *self.design.arrays, w, order, start, min(start + at_once, n))
+        return moved
 
     def _slopes(self, z: Float64) -> tuple[Float64, Float64]:
         """First and second derivatives of the losses at z, without weights."""
@@ -140,6 +149,10 @@ class Epochs:
             self.center = float(w[-1])
             self.w[-1] = self.center + self.c2 * self.unit * float(weighted.sum())
 
+    def parameters(self) -> Float64:
+        """W and the intercepts, (n_features + 1, n_outputs)."""
+        return self.w.reshape(-1, 1)
+
     def dual_value(self) -> float:
         """A lower bound of F's minimum: the dual's value at a, made feasible."""
         name, y = self.objective.loss.name, self.objective.y
@@ -168,6 +181,169 @@ class Epochs:
         else:
             conjugate = (p * p / 4 if name == "squared_hinge" else 0.0) - p
         return float(-np.mean(s * conjugate)) - 0.5 * self.objective.l2 * size * size
+
+
+class SoftmaxEpochs(Epochs):
+    """Epochs of dual coordinate descent for the softmax of K classes: K dual variables a row, a point of the simplex.
+
+    Attributes
+    ----------
+    w : ndarray of float64, ((n_features + 1) * width,)
+        ``W = 1 / (l2 n) sum_i s_i x_i (e_y - p_i)'`` and the intercepts, K and zeros for each feature.
+    state : ndarray of float64, (n_samples, K)
+        log p_i.
+    center : ndarray of float64, (K,)
+    estimate : float
+        What the last epoch's steps say of the gradient's norm: a hundredth of it is enough for the intercepts.
+
+    Notes
+    -----
+    As for one output; each class's intercept has its own constraint, ``sum_i s_i (e_y - p_i) = 0``. The intercepts' sum
+    stays what it is at the start, since F does not depend on it.
+    """
+
+    center: Any  # (K,)
+
+    def __init__(self, objective: Objective, tol: float = 1e-6) -> None:
+        self._prepare(objective, tol)
+        n, K = objective.n_samples, objective.n_outputs
+        self.labels = objective.y.astype(np.intp)
+        self.state = np.full((n, K), -1000.0)  # p = e_y, to which W = 0 belongs
+        self.state[np.arange(n), self.labels] = 0.0
+        s: Any = objective.weights if len(objective.weights) else None
+        self.estimate = 0.0
+        #: The weight of each class.
+        self.masses = np.bincount(self.labels, weights=s, minlength=K).astype(np.float64)
+        room = np.zeros(dual.Softmax.room_for(K))
+        self._kernel: Any = dual.Softmax(
+            self.unit, objective.y, objective.weights, self.squares, self.state, room
+        )  # fmt: skip
+        self._kernel.c2, width = self.c2, self._kernel.width
+        size = (objective.n_features + 1) * width
+        self.w = lines(1, size, np.dtype(np.float64))[0, :size]
+        self.w[:] = 0
+        self._table = self.w.reshape(-1, width)[:, :K]
+        self.center = np.zeros(K)
+        if objective.fit_intercept:
+            b = np.log(np.maximum(self.masses, 1e-12 * n))
+            self._table[-1] = self.center = b - b.mean()
+
+    def parameters(self) -> Float64:
+        return self._table
+
+    def run(self, order: NDArray[np.intp]) -> float:
+        call = dual.sparse_softmax if self.design.sparse else dual.dense_softmax
+        work = (self.design.n_stored + 40 * len(order)) * self._kernel.width  # a visit is as long as 40 entries, or so
+        moved = self._visit(call, self.w, order, work)
+        b = self._table[-1].copy()
+        self._table[-1], self.center = 2 * b - self.center, b
+        self.estimate = self.objective.l2 * float(np.sqrt(moved))
+        return self.estimate
+
+    def _pieces(self) -> Any:
+        """Slices of a few rows, and their weights."""
+        s, n = self.objective.weights, self.objective.n_samples
+        for start in range(0, n, ROWS):
+            piece = slice(start, min(start + ROWS, n))
+            yield piece, s[piece] if len(s) else np.ones(piece.stop - start)
+
+    def best_intercept(self, z: Float64) -> Any:
+        """The K intercepts b that minimise F for raw predictions z + b, by Newton's steps that lower F's slope in b."""
+        n, K = z.shape
+        b, best = self._table[-1].copy(), np.inf
+        new = b
+        for _ in range(30):
+            slope, curve = -self.masses, np.zeros((K, K))
+            for piece, s in self._pieces():
+                p = _softmax(np.add(z[piece].T, new[:, None], order="C"))
+                slope = slope + p @ s
+                curve -= (p * s) @ p.T
+            size = norm(slope) / n
+            if not size < best:  # halfway
+                new = 0.5 * (b + new)
+                continue
+            b, best = new, size
+            if size <= max(1e-3 * self.tol, 1e-2 * self.estimate):
+                break
+            np.fill_diagonal(curve, curve.diagonal() + slope + self.masses)
+            # 1 1' may be added, since the slope's sum is zero: the Hessian is singular along 1.
+            step = np.linalg.lstsq(curve + curve.trace() / K**2, -slope, rcond=1e-12)[0]
+            new = b + step - step.mean()
+        return b
+
+    def recenter(self, b: Any) -> None:
+        self._table[-1] += b - self.center
+        self.center = np.array(b)
+
+    def start_from(self, w: Float64) -> None:
+        """Dual variables that fit w, the probabilities there; w becomes what they stand for."""
+        F, K = self.objective, self.objective.n_outputs
+        w = w.reshape(-1, K)
+        z = F.raw_prediction(w[: F.shape[0]])
+        slopes = np.empty_like(z)
+        for piece, s in self._pieces():
+            top = z[piece] - z[piece].max(axis=1, keepdims=True)
+            top -= np.log(np.exp(top).sum(axis=1, keepdims=True))
+            self.state[piece] = np.maximum(top, -1000.0)
+            slopes[piece] = -s[:, None] * _probabilities(self.state[piece])
+            slopes[np.arange(piece.start, piece.stop), self.labels[piece]] += s
+        for k in range(K):
+            self._table[:-1, k] = self.unit * self.design.transposed_product(np.ascontiguousarray(slopes[:, k]))
+        if F.fit_intercept:
+            self.center = w[-1].astype(np.float64)
+            self._table[-1] = self.center + self.c2 * self.unit * slopes.sum(axis=0)
+
+    def dual_value(self) -> float:
+        """A lower bound of F's minimum: the dual's value at p, made feasible.
+
+        The weighted sum of the p_i is to be each class's weight. A class that has more gives up a part of each p_i, the
+        same for all rows, and each row shares out what it freed among those that have less.
+        """
+        n, total, moved = self.objective.n_samples, 0.0, 0.0
+        keep, share = None, None
+        if self.objective.fit_intercept:
+            held = np.zeros(len(self.masses))
+            for piece, s in self._pieces():
+                held += s @ _probabilities(self.state[piece])
+            lack = np.maximum(self.masses - held, 0.0)
+            if lack.sum() > 0:
+                keep = np.minimum(self.masses / np.maximum(held, 1e-300), 1.0)
+                share = lack / lack.sum()
+        for piece, s in self._pieces():
+            p = _probabilities(self.state[piece])
+            if keep is not None:
+                gone = p * (1 - keep)
+                change = gone.sum(axis=1)[:, None] * share - gone
+                p += change
+                moved += float(s @ (np.sqrt(self.squares[piece]) * np.sqrt((change * change).sum(axis=1))))
+                total += float(s @ (p * np.log(np.maximum(p, 1e-300))).sum(axis=1))
+            else:
+                total += float(s @ (p * self.state[piece]).sum(axis=1))
+        size = norm(self._table[:-1]) + moved * self.unit  # W moves by no more than the changed rows' lengths
+        return -total / n - 0.5 * self.objective.l2 * size * size
+
+
+def _softmax(z: Float64) -> Float64:
+    """Probabilities of the classes, a row for each: (K, rows); z is written."""
+    z -= z.max(axis=0)
+    np.exp(z, out=z)
+    z /= z.sum(axis=0)
+    return z
+
+
+def _probabilities(logs: Float64) -> Float64:
+    """exp of the dual variables' logarithms as the kernel takes it: none is so small that it is subnormal."""
+    p = np.exp(logs)
+    p[p <= 1e-290] = 0
+    return p
+
+
+def _copied(state: Float64) -> Float64:
+    """A copy, made in pieces: that of all rows and classes would keep a signal waiting."""
+    out = np.empty_like(state)
+    for start in range(0, len(state), ROWS):
+        out[start : start + ROWS] = state[start : start + ROWS]
+    return out
 
 
 def _is_column(a: Any, length: int) -> bool:
@@ -202,22 +378,23 @@ def sdca(
     monitor = Monitor(objective, tol, verbose)
     smooth = objective.loss.name != "hinge"
     start = np.asarray(w, dtype=np.float64)
-    epochs = Epochs(objective, tol)
+    softmax = objective.loss.name == "multinomial"
+    epochs = SoftmaxEpochs(objective, tol) if softmax else Epochs(objective, tol)
     dtype, rows = objective.design.dtype, objective.shape[0]
     gaps: list[float] = []
 
     def solution() -> tuple[NDArray[Any], Float64 | None]:
         """w in X's dtype with the best intercept, which takes all raw predictions; and these."""
-        w, raw = epochs.w[:rows].astype(dtype).reshape(objective.shape), None
+        w, raw = epochs.parameters()[:rows].astype(dtype), None
         if objective.fit_intercept:
-            b = float(epochs.w[-1])
+            b: Any = epochs.parameters()[-1] if softmax else float(epochs.w[-1])
             if smooth:
                 w[-1] = 0
                 raw = objective.raw_prediction(w)
-                b = epochs.best_intercept(raw[:, 0])
+                b = epochs.best_intercept(raw if softmax else raw[:, 0])
             w[-1] = b
             if raw is not None:
-                raw += float(w[-1, 0])
+                raw += w[-1].astype(np.float64)
             epochs.recenter(b)
         return w, raw
 
@@ -230,7 +407,7 @@ def sdca(
     def run() -> dict[str, Any]:
         return {
             "solver": "sdca", "epoch": done, "rows": np.array(monitor.rows), "gaps": np.array(gaps),
-            "w": epochs.w.copy(), "a": epochs.state.copy(), "center": epochs.center, "checks": dict(vars(checks)),
+            "w": epochs.w.copy(), "a": _copied(epochs.state), "center": epochs.center, "checks": dict(vars(checks)),
             "found": kept[0], "found_at": kept[1],
         }  # fmt: skip
 
@@ -242,7 +419,7 @@ def sdca(
     reason, done, course = "max_iter", 0, course or Course()
     found = start.astype(dtype).reshape(objective.shape)
     like = {
-        "w": epochs.w, "a": epochs.state, "center": 0.0, "checks": vars(Checks(tol, 0.0)), "found": found,
+        "w": epochs.w, "a": epochs.state, "center": epochs.center, "checks": vars(Checks(tol, 0.0)), "found": found,
         "found_at": 0,
     }  # fmt: skip
     before = course.taken_up("sdca", like)
@@ -258,7 +435,8 @@ def sdca(
         kept = (found, before["found_at"])
     else:
         if start.any():
-            epochs.start_from(start.reshape(-1) if objective.fit_intercept else np.append(start, 0.0))
+            no_intercept = np.zeros(0 if objective.fit_intercept else objective.n_outputs)
+            epochs.start_from(np.append(start, no_intercept))
         if smooth:
             checks = Checks(tol, monitor.begin(found))
             least = epochs.dual_value() if start.any() else 0.0  # a = 0 has the value 0

@@ -26,8 +26,10 @@ class Solver:
         ``run(objective, w, *, tol, max_iter, verbose, course)``, with ``rng`` too if `shuffles`; returns a `Result`.
     shuffles : bool
         The order of the rows is drawn from a generator.
+    softmax : bool
+        The softmax loss of several outputs.
     outputs : bool
-        More than one output: softmax, one-vs-rest.
+        Several outputs with a loss each: one-vs-rest.
     l1 : bool
         The penalty may have an L1 part.
     needs_l2 : bool
@@ -41,6 +43,7 @@ class Solver:
 
     run: Callable[..., Result]
     shuffles: bool = False
+    softmax: bool = False
     outputs: bool = False
     l1: bool = False
     needs_l2: bool = False
@@ -50,7 +53,9 @@ class Solver:
 
     def obstacle(self, objective: Objective) -> str:
         """What about this objective the solver cannot minimise; empty if it can."""
-        if objective.n_outputs > 1 and not self.outputs:
+        if objective.n_outputs > 1 and not (
+            self.softmax if objective.loss.targets == "multiclass" else self.outputs
+        ):
             return f"{objective.n_outputs} outputs at once"
         if objective.l1 and not self.l1:
             return "an L1 penalty"
@@ -67,9 +72,9 @@ class Solver:
 
 #: Every solver that is not an update rule by the name that the estimators' `solver` takes.
 SOLVERS: dict[str, Solver] = {
-    "lbfgs": Solver(lbfgs, outputs=True, l1=True, kinks=True),
-    "newton": Solver(newton, outputs=True, most=5000),
-    "sdca": Solver(sdca, shuffles=True, needs_l2=True, losses=DUAL_LOSSES),
+    "lbfgs": Solver(lbfgs, softmax=True, outputs=True, l1=True, kinks=True),
+    "newton": Solver(newton, softmax=True, outputs=True, most=5000),
+    "sdca": Solver(sdca, shuffles=True, softmax=True, needs_l2=True, losses=DUAL_LOSSES),
     "saga": Solver(saga, shuffles=True, l1=True),
 }
 
