@@ -1,8 +1,8 @@
 """What safety costs: python -m bench.safety.
 
-The pass that validates CSR arrays, as a share of one epoch of SGD over the same rows at batch sizes 1 and 32 (ratio of
-medians, measured in turns, one thread each); and how far another Python thread comes while a fit runs, compared with
-the same fit in another process.
+What the validation of CSR arrays adds to a fit, as a share of one epoch of SGD at batch size 1 over the same rows: the
+same fit of one epoch with and without it, in turns, the difference of the shortest times (one thread each). And how far
+another Python thread comes while a fit runs, compared with the same fit in another process.
 """
 
 from bench.machine import pin_threads
@@ -15,12 +15,22 @@ import sys  # noqa: E402
 import threading  # noqa: E402
 import time  # noqa: E402
 import warnings  # noqa: E402
+from contextlib import nullcontext  # noqa: E402
+from unittest import mock  # noqa: E402
+
+import numpy as np  # noqa: E402
+from sklearn.base import clone  # noqa: E402
 
 from bench import problems  # noqa: E402
-from fastopt import LogisticRegression  # noqa: E402
-from fastopt._design import check_csr  # noqa: E402
+from fastopt import LogisticRegression, SGDClassifier  # noqa: E402
+from fastopt._design import Design, check_csr  # noqa: E402
+from fastopt.objective import Objective  # noqa: E402
+from fastopt.optimizers import SGD  # noqa: E402
+from fastopt.solvers.stochastic import Epochs  # noqa: E402
 
 ROUNDS = 9
+#: Turns of fits with and without validation: the times differ by more from turn to turn than by what is sought.
+VALIDATIONS = 60
 
 
 def timed(call):
@@ -29,23 +39,38 @@ def timed(call):
     return time.perf_counter() - start
 
 
-def validation(name):
-    """(milliseconds of the check, {batch size: milliseconds of an epoch}), GB/s of the check."""
-    X, y = (p := problems.get(name)).X, p.y
-    fits = {
-        size: (LogisticRegression(solver="sgd", learning_rate=0.01, batch_size=size, max_iter=1, tol=0.0),
-               LogisticRegression(solver="sgd", learning_rate=0.01, batch_size=size, max_iter=3, tol=0.0))
-        for size in (1, 32)
-    }  # fmt: skip
-    checks, epochs = [], {size: [] for size in fits}
-    for _ in range(ROUNDS):
-        checks.append(timed(lambda: check_csr(X.data, X.indices, X.indptr, X.shape)))
-        for size, pair in fits.items():  # two epochs more, without what a fit costs besides
-            one, three = (timed(lambda model=model: model.fit(X, y)) for model in pair)
-            epochs[size].append((three - one) / 2)
-    check = statistics.median(checks)
-    stored = X.data.nbytes + X.indices.nbytes + X.indptr.nbytes
-    return 1e3 * check, {size: 1e3 * statistics.median(times) for size, times in epochs.items()}, stored / check / 1e9
+#: The fits whose validation is timed. Those that begin with a pass over all rows check them on the way; "lbfgs" goes
+#: once more over rows of equal length, for repeated columns. The last two do not begin so.
+FITS = {
+    "LogisticRegression, sgd": LogisticRegression(solver="sgd", learning_rate=0.01, batch_size=1),
+    "LogisticRegression, sgd, batch size 32": LogisticRegression(solver="sgd", learning_rate=0.01, batch_size=32),
+    "LogisticRegression, lbfgs": LogisticRegression(solver="lbfgs"),
+    "LogisticRegression, sdca": LogisticRegression(solver="sdca"),
+    "SGDClassifier": SGDClassifier(),
+}
+
+
+def unvalidated(X, later=False):
+    """`Design._from_sparse` without a look at the arrays."""
+    return Design(X.data, X.indices, X.indptr, X.shape)
+
+
+def validation(X, y, model):
+    """Milliseconds that validation adds to a fit."""
+    model = clone(model).set_params(max_iter=1, tol=0.0, n_jobs=1, random_state=0)
+    best = {True: np.inf, False: np.inf}
+    for turn in range(VALIDATIONS):
+        for checked in (True, False) if turn % 2 else (False, True):
+            with nullcontext() if checked else mock.patch.object(Design, "_from_sparse", unvalidated):
+                best[checked] = min(best[checked], timed(lambda: model.fit(X, y)))
+    return 1e3 * (best[True] - best[False])
+
+
+def epoch(X, y):
+    """Milliseconds of an epoch of SGD at batch size 1, without what a fit does beside it."""
+    epochs = Epochs(Objective(Design.from_array(X), y, alpha=1 / len(y)), SGD(learning_rate=0.01))
+    orders = [np.random.default_rng(k).permutation(len(y)) for k in range(ROUNDS)]
+    return 1e3 * min(timed(lambda order=order: epochs.run(order)) for order in orders)
 
 
 def progress(seconds=0.25):
@@ -93,12 +118,18 @@ def main():
     warnings.simplefilter("ignore")
     for name in sys.argv[1:] or ["text_like", "flights_onehot"]:
         try:
-            check, epochs, rate = validation(name)
-        except Exception as error:
+            X, y = (p := problems.get(name)).X, p.y
+        except problems.Missing as error:
             print(f"{name}: {error}")
             continue
-        shares = ", ".join(f"{100 * check / e:.2g} % of {e:.3g} ms at batch size {size}" for size, e in epochs.items())
-        print(f"validation, {name}: {check:.3g} ms, {rate:.3g} GB/s: {shares}")
+        for dtype in ("float32", "float64"):
+            typed = X.astype(dtype)
+            check = min(timed(lambda X=typed: check_csr(X.data, X.indices, X.indptr, X.shape)) for _ in range(ROUNDS))
+            one = epoch(typed, y)
+            print(f"{name}, {dtype}: an epoch of SGD {one:.3g} ms, a check by itself {1e3 * check:.2f} ms")
+            for fit, model in FITS.items():
+                added = validation(typed, y, model)
+                print(f"  {fit}: validation adds {added:.2f} ms, {100 * added / one:.1f} % of that epoch")
     for solver, share in progress().items():
         print(f"another thread during {solver}: {100 * share:.0f} % of its rate beside another process")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -39,18 +38,8 @@ def check_csr(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], na
     ValueError
         Naming the first bad row and entry. With ``names="column"`` the arrays are those of a CSC matrix, transposed.
     """
-    for name, a in (("data", values), ("indices", indices), ("indptr", indptr)):
-        if not isinstance(a, np.ndarray) or a.ndim != 1:
-            raise ValueError(f"X.{name} must be a one-dimensional array; got {getattr(a, 'shape', type(a).__name__)}.")
-    for name, a in (("indices", indices), ("indptr", indptr)):
-        if a.dtype not in (np.int32, np.int64):
-            raise ValueError(f"X.{name} must be int32 or int64; got {a.dtype}.")
-    if values.dtype not in (np.float32, np.float64):
-        raise ValueError(f"X.data must be float32 or float64; got {values.dtype}.")
+    _check_layout(values, indices, indptr, shape, names)
     n_rows, n_columns = shape
-    _check_shape(shape)
-    if len(indptr) != n_rows + 1:
-        raise ValueError(f"X.indptr must have one element more than X has {names}s ({n_rows}); got {len(indptr)}.")
     values, indices, indptr = (np.require(a, requirements=["C", "A"]) for a in (values, indices, indptr))
     bits = values.view(f"u{values.itemsize}")
     distinct, n_pieces = True, 1 + len(values) // (8 * WORK)
@@ -68,6 +57,26 @@ def check_csr(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], na
     return bool(distinct)
 
 
+def _check_layout(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], names: str) -> None:
+    """Refuses arrays of other types and lengths than CSR has."""
+    for name, a in (("data", values), ("indices", indices), ("indptr", indptr)):
+        if not isinstance(a, np.ndarray) or a.ndim != 1:
+            raise ValueError(f"X.{name} must be a one-dimensional array; got {getattr(a, 'shape', type(a).__name__)}.")
+    for name, a in (("indices", indices), ("indptr", indptr)):
+        if a.dtype not in (np.int32, np.int64):
+            raise ValueError(f"X.{name} must be int32 or int64; got {a.dtype}.")
+    if values.dtype not in (np.float32, np.float64):
+        raise ValueError(f"X.data must be float32 or float64; got {values.dtype}.")
+    _check_shape(shape)
+    if len(indptr) != shape[0] + 1:
+        raise ValueError(f"X.indptr must have one element more than X has {names}s ({shape[0]}); got {len(indptr)}.")
+
+
+def _starts_sound(indptr: NDArray[Any], length: int) -> bool:
+    """Whether rows begin and end within `length` entries."""
+    return bool(indptr[0] == 0 and (indptr[:-1] <= indptr[1:]).all() and indptr[-1] <= length)
+
+
 def mapping(a: Any) -> mmap.mmap | None:
     """The mapped file that an array lies in, or None."""
     while isinstance(a, np.ndarray):
@@ -75,32 +84,69 @@ def mapping(a: Any) -> mmap.mmap | None:
     return a if isinstance(a, mmap.mmap) else None
 
 
-@dataclass(frozen=True, eq=False)
 class Design:
     """The rows of X: dense (`values` two-dimensional) or CSR.
 
-    Attributes
+    Parameters
     ----------
     values : ndarray of float32 or float64, (n_samples, n_features) or (n_stored,)
     indices, indptr : ndarray of int32 or int64 (both the same), or None if dense
     shape : (n_samples, n_features)
-    distinct : bool
-        No row names a column twice.
+    distinct : bool or None
+        Whether no row names a column twice; None where nobody has looked yet.
+    sound : bool
+        Whether the entries may be followed. If not, whatever reads `values` or `indices` first has them checked.
     """
 
-    values: NDArray[Any]
-    indices: NDArray[Any] | None
-    indptr: NDArray[Any] | None
-    shape: tuple[int, int]
-    distinct: bool = True
+    def __init__(
+        self, values: NDArray[Any], indices: NDArray[Any] | None, indptr: NDArray[Any] | None, shape: tuple[int, int],
+        distinct: bool | None = True, *, sound: bool = True,
+    ) -> None:  # fmt: skip
+        self._values, self._indices, self.indptr, self.shape = values, indices, indptr, shape
+        self._distinct, self.sound = distinct, sound
+
+    def check(self) -> None:
+        """Checks the entries, unless that was done.
+
+        Raises
+        ------
+        ValueError
+            Naming the first bad row and entry.
+        """
+        if not self.sound:
+            self._distinct = check_csr(self._values, self._indices, self.indptr, self.shape)
+            self.sound = True
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """The entries' numbers, or dense rows."""
+        self.check()
+        return self._values
+
+    @property
+    def indices(self) -> NDArray[Any] | None:
+        """The entries' columns, None if dense."""
+        self.check()
+        return self._indices
+
+    @property
+    def distinct(self) -> bool:
+        """Whether no row names a column twice."""
+        self.check()
+        if self._distinct is None:  # the entries were checked by a pass, which did not look at that
+            self._distinct = check_csr(self._values, self._indices, self.indptr, self.shape)
+        return self._distinct
 
     @classmethod
-    def from_array(cls, X: Any) -> Design:
+    def from_array(cls, X: Any, *, later: bool = False) -> Design:
         """Design of an array or a scipy sparse matrix.
 
         No copy of float32 or float64 rows that are contiguous, nor of CSR with int32 or int64 indices; anything else is
         converted once. Sparse arrays are validated before anything is read through them; dense ones are not searched
         for NaN (scikit-learn's `check_array` does that, or the objective shows it).
+
+        With ``later=True`` entries that need no conversion are left to whatever reads them first: a pass over all rows
+        checks them at next to no cost (`Objective`), where a check of its own waits for memory.
 
         Raises
         ------
@@ -114,7 +160,7 @@ class Design:
             dimensions = "1 dimension" if X.ndim == 1 else f"{X.ndim} dimensions"
             raise ValueError(f"X must be two-dimensional; got {dimensions}. {remedy}")
         if sparse:
-            return cls._from_sparse(X)
+            return cls._from_sparse(X, later)
         kept = X.dtype in (np.float32, np.float64)
         scattered = X.shape[1] > 1 and X.strides[1] != X.itemsize
         if not kept or not X.dtype.isnative or scattered or X.strides[0] % X.itemsize or not X.flags.aligned:
@@ -125,20 +171,25 @@ class Design:
         return cls(X, None, None, X.shape)
 
     @classmethod
-    def _from_sparse(cls, X: Any) -> Design:
+    def _from_sparse(cls, X: Any, later: bool) -> Design:
         X = checked_csr(X)
         values, indices, indptr = X.data, X.indices, X.indptr
         if values.dtype.char not in "fd" or not values.dtype.isnative:
             values = values.astype(np.float64)
         values, indices, indptr = (np.require(a, requirements=["C", "A"]) for a in (values, indices, indptr))
-        distinct = check_csr(values, indices, indptr, X.shape)
+        distinct = None
+        if later:
+            _check_layout(values, indices, indptr, X.shape, "row")
+            later = _starts_sound(indptr, min(len(values), len(indices)))
+        if not later:
+            distinct = check_csr(values, indices, indptr, X.shape)
         if indptr.dtype != indices.dtype:
             narrow = indices.dtype == np.int32 and len(values) <= np.iinfo(np.int32).max
             indices = indices if narrow else indices.astype(np.int64, copy=False)
             indptr = indptr.astype(indices.dtype)
         if len(values) == 0:  # the kernels take the address of the first element
             values, indices = np.zeros(1, values.dtype), np.zeros(1, indices.dtype)
-        return cls(values, indices, indptr, (int(X.shape[0]), int(X.shape[1])), distinct)
+        return cls(values, indices, indptr, (int(X.shape[0]), int(X.shape[1])), distinct, sound=not later)
 
     @property
     def finite(self) -> bool:
@@ -162,19 +213,25 @@ class Design:
     @cached_property
     def mapped(self) -> bool:
         """Whether the entries lie in a file that is mapped into memory."""
-        return mapping(self.values) is not None
+        return mapping(self._values) is not None
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64."""
-        return self.values.dtype
+        return self._values.dtype
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
         """The arguments that stand for X in a kernel's call."""
-        if self.indices is None or self.indptr is None:
-            return (self.values,)
-        return (self.values, self.indices, self.indptr)
+        self.check()
+        return self.unchecked
+
+    @property
+    def unchecked(self) -> tuple[NDArray[Any], ...]:
+        """`arrays` as they are: for what checks entries itself before it follows them."""
+        if self._indices is None or self.indptr is None:
+            return (self._values,)
+        return (self._values, self._indices, self.indptr)
 
     @property
     def n_stored(self) -> int:

@@ -265,7 +265,7 @@ class Objective:
         """Hessian of F at w, times v."""
         wv = self._packed(w), self._packed(v)
         kernel: Callable[..., None] = passes.sparse_hessian if self.design.sparse else passes.dense_hessian
-        product = self._unpacked(self._sum(kernel, *wv)[1])
+        product = self._unpacked(self._sum(kernel, self.design.arrays, *wv)[1])
         product /= self.n_samples
         penalised = self._penalised(v)
         product[: penalised.size] += self.penalty.gradient(penalised)
@@ -370,13 +370,28 @@ class Objective:
         if raw is not None:
             known = raw if width == self.n_outputs else _packed(raw.reshape(-1), self.n_outputs, width)
             known = known.reshape(-1, width)
-        total, sums = self._sum(kernel, self._packed(w), known, wanted=wanted)
+        design, refused = self.design, None
+        told = (design.sound,) if design.sparse else ()
+        try:
+            total, sums = self._sum(kernel, design.unchecked, self._packed(w), known, wanted=wanted, told=told)
+        except ValueError as error:  # from a row that the kernel was to check
+            refused = error
+        if refused is not None:
+            design.check()  # names the first of all
+            raise refused
+        design.sound = True
         penalised = self._penalised(w)
         # Unlike @, vdot does not warn of infinity, which is for the solver to judge.
         return total / self.n_samples + 0.5 * self.l2 * float(np.vdot(penalised, penalised)), self._unpacked(sums)
 
-    def _sum(self, kernel: Callable[..., Any], *w: Float64, wanted: bool = True) -> tuple[float, Float64]:
-        """What a kernel adds up over all rows: a number, and if `wanted` an array like w; share by share, in order."""
+    def _sum(
+        self, kernel: Callable[..., Any], arrays: tuple[NDArray[Any], ...], *w: Float64, wanted: bool = True,
+        told: tuple[bool, ...] = (),
+    ) -> tuple[float, Float64]:  # fmt: skip
+        """What a kernel adds up over all rows: a number, and if `wanted` an array like w; share by share, in order.
+
+        `arrays` stand for X; the kernel is `told` something more.
+        """
         size, work = len(w[0]) if wanted else 0, (2, BLOCK_ROWS * self._terms.width)
         shares = self.design.shares(self.n_outputs, size)
         free: list[Float64] = []
@@ -389,7 +404,7 @@ class Objective:
                 sums = np.empty(size) if size <= MANY else lines(1, size, np.dtype(np.float64))[0, :size]
             sums[:] = 0
             for start, stop in self.design.pieces(self.n_outputs, shares[share]):
-                total += kernel(self._terms, *self.design.arrays, *w, sums, room, start, stop) or 0.0
+                total += kernel(self._terms, *arrays, *w, sums, room, start, stop, *told) or 0.0
             return total, sums
 
         if len(shares) == 1:

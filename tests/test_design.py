@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ from cases import csr, problem
 
 from fastopt import LogisticRegression
 from fastopt._design import Design, check_csr
+from fastopt.objective import Objective
+from fastopt.optimizers import OPTIMIZERS, SGD
+from fastopt.solvers.stochastic import Epochs
+from fastopt.solvers.table import SOLVERS
 
 # --- no copy where none is promised -----------------------------------------------------------------------------------
 
@@ -424,6 +429,147 @@ def test_any_entry_is_found(rng, dtype, index):
                     check_csr(X.data, X.indices, X.indptr, X.shape)
             array[k] = good
     assert check_csr(X.data, X.indices, X.indptr, X.shape)
+
+
+def later(X):
+    """A design whose entries nobody has looked at."""
+    design = Design.from_array(X, later=True)
+    assert not design.sound
+    return design
+
+
+def refusal(call):
+    """The message of the ValueError that a call ends with."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        call()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_a_pass_finds_any_entry_that_the_check_was_spared(rng, dtype, index, n_outputs):
+    """Whole blocks of rows, and the part of one that is left at the end; in the check's own words."""
+    X = scipy.sparse.random_array((300, 70), density=0.2, format="csr", rng=rng, dtype=dtype)
+    X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
+    X.data[:4] = np.finfo(dtype).max, -np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal, -0.0
+    y = rng.integers(0, n_outputs, 300) if n_outputs > 1 else rng.choice([-1.0, 1.0], 300)
+    options = {"loss": "multinomial" if n_outputs > 1 else "log_loss", "n_outputs": n_outputs}
+    w = np.zeros((71, n_outputs))
+    ends = np.iinfo(index).min, np.iinfo(index).max
+    for k in [0, 1, X.nnz - 1, *rng.integers(0, X.nnz, 30).tolist()]:
+        row = int(np.searchsorted(X.indptr, k, side="right")) - 1
+        columns, numbers = (70, -1, 2**30, -(2**30), *ends), (np.nan, -np.nan, np.inf, -np.inf)
+        for array, values in ((X.indices, columns), (X.data, numbers)):
+            good = array[k]
+            for value in values:
+                array[k] = value
+                F = Objective(later(X), y, **options)
+                for method in (F.value, F.value_and_gradient):
+                    assert f"in row {row}, entry {k}" in refusal(lambda method=method: method(w))
+                    assert not F.design.sound
+            array[k] = good
+    F = Objective(later(X), y, **options)
+    with np.errstate(over="ignore", invalid="ignore"):
+        F.value_and_gradient(w)
+    assert F.design.sound
+
+
+def test_what_a_pass_has_checked_is_as_what_the_check_has(rng):
+    """The same bits, with several shares of the rows by one thread or two; an unsorted matrix is told apart later."""
+    X = scipy.sparse.random_array((60_000, 400), density=0.06, format="csr", rng=rng)
+    y = rng.choice([-1.0, 1.0], 60_000)
+    w = rng.standard_normal(401)
+    value, gradient = Objective(Design.from_array(X), y).value_and_gradient(w)
+    assert len(Design.from_array(X).shares()) > 1
+    for n_jobs in (1, 2):
+        F = Objective(later(X), y, n_jobs=n_jobs)
+        again = F.value_and_gradient(w)
+        assert again[0] == value
+        np.testing.assert_array_equal(again[1], gradient)
+        assert F.design.sound
+        assert F.design.distinct
+    X.indices[1] = X.indices[0]
+    F = Objective(later(X), y)
+    F.value(w)
+    assert F.design.sound
+    assert not F.design.distinct
+    X.indices[-1], X.indices[5] = 400, -1  # two shares find one each
+    for n_jobs in (1, 2):
+        F = Objective(later(X), y, n_jobs=n_jobs)
+        assert refusal(lambda F=F: F.value(w)) == "X.indices must be in [0, 400); got -1 in row 0, entry 5."
+
+
+READERS = {
+    "values": lambda design: design.values,
+    "indices": lambda design: design.indices,
+    "arrays": lambda design: design.arrays,
+    "distinct": lambda design: design.distinct,
+    "rows": lambda design: design.rows(np.array([0])),
+    "merged": lambda design: design.merged(),
+    "column_counts": lambda design: design.column_counts,
+    "column_squares": lambda design: design.column_squares,
+    "row_norms_squared": lambda design: design.row_norms_squared,
+    "transposed_product": lambda design: design.transposed_product(np.ones(3)),
+    "Hessian": lambda design: Objective(design, np.ones(3)).hessian_product(np.zeros(6), np.ones(6)),
+    "raw predictions": lambda design: Objective(design, np.ones(3)).raw_prediction(np.zeros(6)),
+    "column moments": lambda design: Objective(design, np.ones(3)).column_moments(),
+    "epoch": lambda design: Epochs(Objective(design, np.ones(3)), SGD(learning_rate=0.1), 1).run(),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_whatever_reads_entries_first_has_them_checked(reader):
+    X = sound()
+    READERS[reader](later(X))
+    X.indices[2] = 10**6
+    text = refusal(lambda: Design.from_array(X))
+    assert refusal(lambda: READERS[reader](later(X))) == text
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_later_or_at_once_the_same_words(case):
+    """What is wrong with row starts, types and lengths is said at once."""
+    X = sound()
+    BAD[case][0](X)
+    text = refusal(lambda: Design.from_array(X))
+    assert refusal(lambda: Design.from_array(X, later=True).check()) == text
+    if "X.indices must be in" not in text and "X.data must be finite" not in text:
+        assert refusal(lambda: Design.from_array(X, later=True)) == text
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *SOLVERS, "auto"])
+@pytest.mark.parametrize("array", ["indices", "data"])
+def test_a_fit_refuses_entries_and_changes_nothing(rng, name, array):
+    X = scipy.sparse.random_array((300, 20), density=0.3, format="csr", rng=rng)
+    y = rng.choice([0, 1], 300)
+    model = LogisticRegression(solver=name, max_iter=2, tol=0.0, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, y)
+    before = {key: np.copy(value) for key, value in vars(model).items()}
+    coef = model.coef_.copy()
+    getattr(X, array)[[700, -1]] = 20 if array == "indices" else np.inf  # the first of two is told
+    text = refusal(lambda: model.fit(X, y))
+    assert text == refusal(lambda: check_csr(X.data, X.indices, X.indptr, X.shape))
+    assert vars(model).keys() == before.keys()
+    np.testing.assert_array_equal(model.coef_, coef)
+
+
+def test_a_fit_by_an_update_rule_reads_x_no_more_often_than_without_the_check(monkeypatch, rng):
+    X = scipy.sparse.random_array((300, 20), density=0.3, format="csr", rng=rng)
+    monkeypatch.setattr("fastopt._design.check_csr", lambda *_: pytest.fail("a pass of its own"))
+    for solver in ("sgd", "lbfgs"):
+        LogisticRegression(solver=solver, max_iter=1, tol=1e9).fit(X, rng.choice([0, 1], 300))
+
+
+def test_entries_that_become_sound_meanwhile(monkeypatch):
+    """Another thread writes into X during a call: an error, whatever is then found."""
+    X = sound()
+    X.indices[2] = -1
+    monkeypatch.setattr("fastopt._design.check_csr", lambda *_: True)
+    F = Objective(later(X), np.ones(3))
+    assert "X must not be written to during a call" in refusal(lambda: F.value(np.zeros(6)))
 
 
 CRASH = """

@@ -1,11 +1,8 @@
 """One pass over untrusted CSR arrays before anything is dereferenced through them."""
-from libc.stdint cimport INT32_MAX, INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t
 
 from fastopt._kernels.portable cimport index, offset, real
-
-ctypedef fused word:
-    uint32_t
-    uint64_t
+from fastopt._kernels.sound cimport exponent_of, highest_of, most_of, word
 
 # What `csr` found, beside where: the first entry of the table in fastopt/_design.py that words it.
 cdef enum:
@@ -62,9 +59,7 @@ cdef Py_ssize_t falls_of(const word *values, const index *columns, Py_ssize_t st
                          Py_ssize_t n_columns) noexcept nogil:
     """How many of these entries name no higher column than the one before them; -1 if one is unsound.
 
-    Over rows' ends and without branches, so that it vectorises, block by block, so that memory is read once. What is
-    unsound sets the sign bit of what is collected: integer operations that every vector level has, in the entries' own
-    width, since a wider one would halve the vectors.
+    `unsound` over rows' ends, block by block, so that memory is read once.
     """
     cdef Py_ssize_t k, block, end, total = 0
     cdef index highest = highest_of(<index>0, n_columns), most = most_of(<index>0), outside = 0, falls
@@ -82,27 +77,6 @@ cdef Py_ssize_t falls_of(const word *values, const index *columns, Py_ssize_t st
         block = end
     outside |= columns[start] | (highest - (columns[start] & most))
     return -1 if outside < 0 or infinite > (exponent | (one - 1)) else total
-
-
-cdef word exponent_of(word kind) noexcept nogil:
-    """The exponent's bits of a float of this width: all are set in infinities and NaN only."""
-    if sizeof(word) == 4:
-        return <word>0x7F800000
-    else:
-        return <word>0x7FF0000000000000
-
-
-cdef index most_of(index kind) noexcept nogil:
-    """The largest number of this type."""
-    return <index>INT32_MAX if sizeof(index) == 4 else <index>INT64_MAX
-
-
-cdef index highest_of(index kind, Py_ssize_t n_columns) noexcept nogil:
-    """The highest sound column, in the entries' type, which may hold less than there are columns."""
-    if sizeof(index) == 4:
-        return <index>min(n_columns - 1, <Py_ssize_t>INT32_MAX)
-    else:
-        return <index>(n_columns - 1)
 
 
 cdef first_fault(const word[::1] values, const index[::1] columns, const offset[::1] indptr, Py_ssize_t n_columns,

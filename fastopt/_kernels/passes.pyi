@@ -12,7 +12,7 @@ def dense_loss(
 def sparse_loss(
     t: Terms, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any],
     w: NDArray[np.float64], known: NDArray[np.float64], g: NDArray[np.float64], work: NDArray[np.float64],
-    start: int, stop: int,
+    start: int, stop: int, sound: bool,
 ) -> float: ...  # fmt: skip
 def dense_hessian(
     t: Terms, X: NDArray[Any], w: NDArray[np.float64], v: NDArray[np.float64], product: NDArray[np.float64],

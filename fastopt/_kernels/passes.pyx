@@ -5,12 +5,19 @@ parameters of a feature take `Terms.width` numbers, K and zeros. Rows go by bloc
 block is still in the first-level cache when it is read again; `work` is the caller's room for a block's raw predictions
 and losses, two rows of BLOCK width numbers.
 """
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastopt._kernels.exponential cimport exp, log1p
 from fastopt._kernels.portable cimport index, real
+from fastopt._kernels.row cimport prefetch_lines
+from fastopt._kernels.sound cimport unsound
 from fastopt._kernels.terms cimport (MOST, Terms, curve, dense_add, dense_scores, height, losses, sparse_add,
                                      sparse_scores)
+
+cdef enum:
+    # Entries of the next block of rows that are asked for while one is checked: beyond, memory is read ahead by itself.
+    NEXT = 1024
 
 
 def dense_loss(Terms t, const real[:, :] X, const double[::1] w, const double[:, ::1] known, double[::1] g,
@@ -39,13 +46,20 @@ def dense_loss(Terms t, const real[:, :] X, const double[::1] w, const double[:,
 
 def sparse_loss(Terms t, const real[::1] values, const index[::1] columns, const index[::1] indptr,
                 const double[::1] w, const double[:, ::1] known, double[::1] g, double[:, ::1] work,
-                Py_ssize_t start, Py_ssize_t stop):
-    """`dense_loss` on CSR rows."""
-    cdef Py_ssize_t row = start, b
+                Py_ssize_t start, Py_ssize_t stop, bint sound):
+    """`dense_loss` on CSR rows.
+
+    Unless their entries are known to be `sound`, each block of rows is checked just before it is followed, and one that
+    is not ends it with ValueError.
+    """
+    cdef Py_ssize_t row = start, b, next
     cdef double total = 0
     with nogil:
         while row < stop:
             b = min(MOST, stop - row)
+            next = min(MOST, stop - row - b)
+            if not sound and bad_rows(&values[0], &columns[0], &indptr[row], b, next, t.n_features):
+                break
             if known.shape[0] > 0:
                 memcpy(&work[0, 0], &known[row, 0], b * t.width * sizeof(double))
             else:
@@ -54,7 +68,28 @@ def sparse_loss(Terms t, const real[::1] values, const index[::1] columns, const
             if g.shape[0] > 0:
                 sparse_add(t, &values[0], &columns[0], &indptr[row], b, &work[0, 0], &g[0])
             row += b
+    if row < stop:
+        raise ValueError("X must not be written to during a call; an entry that was unsound has become sound.")
     return total
+
+
+cdef inline bint bad_rows(const real *x, const index *columns, const index *indptr, Py_ssize_t b, Py_ssize_t n_next,
+                          Py_ssize_t n_columns) noexcept nogil:
+    """Whether an entry of b rows is unsound; asks for the rows after them.
+
+    The check alone would wait for memory, which what follows it hides: with the next rows on their way it costs next
+    to nothing. Of long rows their first lines will do.
+    """
+    cdef Py_ssize_t last = indptr[b], n = min(<Py_ssize_t>indptr[b + n_next] - last, NEXT)
+    cdef bint bad
+    if real is float:
+        bad = unsound(<const uint32_t *>x, columns, indptr[0], last, n_columns)
+    else:
+        bad = unsound(<const uint64_t *>x, columns, indptr[0], last, n_columns)
+    if n > 0:
+        prefetch_lines(<const char *>(columns + last), n * sizeof(index))
+        prefetch_lines(<const char *>(x + last), n * sizeof(real))
+    return bad
 
 
 def dense_hessian(Terms t, const real[:, :] X, const double[::1] w, const double[::1] v, double[::1] product,

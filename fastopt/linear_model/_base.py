@@ -52,8 +52,11 @@ __all__ = [
 Array = NDArray[Any]
 
 
-def read(estimator: BaseEstimator, X: Any, *, reset: bool) -> Design:
-    """X validated: its structure first if it is sparse, since nothing may be read through an unsound one."""
+def read(estimator: BaseEstimator, X: Any, *, reset: bool, later: bool = False) -> Design:
+    """X validated: its structure first if it is sparse, since nothing may be read through an unsound one.
+
+    With `later` the entries of a CSR matrix are left to their first reader (`Design.from_array`).
+    """
     sparse = hasattr(X, "indptr") or hasattr(X, "tocsr")
     if isinstance(X, np.ndarray) and X.ndim == 1:
         remedy = "Reshape your data: X.reshape(-1, 1) if it is one feature, X.reshape(1, -1) if it is one sample."
@@ -67,7 +70,7 @@ def read(estimator: BaseEstimator, X: Any, *, reset: bool) -> Design:
         if X.dtype.kind == "c":  # before anybody converts it
             raise ValueError(f"X must be of real numbers; got {X.dtype}. Complex data not supported.")
         X = checked_csr(X)
-        design = Design.from_array(X) if X.dtype.kind in "biuf" else None
+        design = Design.from_array(X, later=later) if X.dtype.kind in "biuf" else None
     if design is not None and type(X) is np.ndarray and min(X.shape) > 0:
         # What is left of scikit-learn's checks; all of them would take a fifth of a small fit's time.
         if reset:

@@ -387,7 +387,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         self, X: Any, y: Any, sample_weight: Any, classes: Array | None
     ) -> tuple[Objective, Array]:
         """F on these data, and the classes."""
-        design = read(self, X, reset=True)
+        design = read(self, X, reset=True, later=True)
         y, classes = self._encode(y, design.shape[0], classes)
         weights = weights_of(sample_weight, design.shape[0])
         if self.class_weight is not None:

@@ -55,11 +55,13 @@ class OneHot:
 
 
 def _groups(design: Design) -> OneHot | None:
-    if design.indices is None or design.indptr is None or not design.distinct:
+    if design.indptr is None:
         return None
     n, entries = design.shape[0], design.n_stored
     width = entries // max(n, 1)
     if width == 0 or entries != n * width or (np.diff(design.indptr) != width).any():
+        return None
+    if design.indices is None or not design.distinct:
         return None
     columns, values = design.indices[:entries].reshape(n, width), design.values[:entries].reshape(n, width)
     for rows in (slice(0, 256), slice(0, n)):  # most data show at once that they are none

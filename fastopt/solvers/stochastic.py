@@ -192,9 +192,11 @@ class Epochs:
         rows = 2 * d + 4 if packed > 1 else 1
         self._packed = lines(1, rows * packed, design.dtype)[0, : rows * packed].reshape(rows, packed)
         self._scores = np.empty((1 if self.full else self.batch_size, objective.n_outputs), dtype=design.dtype)
+        # Steps that go straight into w do not ask, nor do those of all columns.
+        distinct = design.distinct if self._may_wait or around is not None else False
         self._plan = plan.Plan(
             objective.kernel_loss, objective.loss.parameter, objective.l2, objective.y.ravel(), weights, d,
-            K, objective.fit_intercept, self.batch_size, touched, first, local, design.distinct,
+            K, objective.fit_intercept, self.batch_size, touched, first, local, distinct,
         )  # fmt: skip
         slot_rows = np.zeros(SLOTS + 1, np.intp)  # 0: an unused slot aliases w
         for i, position in enumerate(optimizer._positions):
