@@ -7,6 +7,8 @@ import warnings
 import numpy as np
 import pytest
 from cases import LAYOUTS, assert_close, csr, problem, start
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 
 from fastopt import reference
@@ -186,6 +188,49 @@ def test_one_output_equals_one_of_two(sparse, weighted, loss, alpha, l1_ratio, r
     for one, two in zip(*found, strict=True):
         assert_close(one, two, 1e-10)
     assert found[0][1].min() > 0 or alpha == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    loss=st.sampled_from(["hinge", "perceptron", "log_loss", "squared_hinge"]),
+    shape=st.sampled_from([(30, 4, 0.5), (60, 40, 0.1), (25, 700, 0.6), (80, 300, 0.02)]),
+    l1_ratio=st.sampled_from([1e-6, 0.05, 0.5, 0.95, 1.0]),
+    decay=st.floats(-12, 0.5),
+    rate=st.floats(-3, 0),
+    guarded=st.booleans(),
+    weighted=st.booleans(),
+    index=st.sampled_from([np.int32, np.int64]),
+)
+def test_truncated_l1_of_single_rows(seed, loss, shape, l1_ratio, decay, rate, guarded, weighted, index):
+    """Rows longer than what is worked on at once; from no decay at all to factors of L2 below zero in every step."""
+    n, d, density = shape
+    rng = np.random.default_rng(seed)
+    dense = rng.standard_normal((n, d)) * (rng.random((n, d)) < density) / np.sqrt(density * d)
+    y, order = rng.choice([-1.0, 1.0], n), rng.integers(0, n, 3 * n)
+    weights = rng.random(n) * (rng.random(n) < 0.9) if weighted else None
+    rates = 10**rate * rng.random(3 * n) * (rng.random(3 * n) < 0.9)  # some steps ask for nothing
+    alpha = 10.0**decay / 10**rate
+    w0, state, sums = start((d + 1, 1)), None, []
+    F = Objective(
+        Design.from_array(without_duplicates(dense, index)), y, loss=loss, alpha=alpha, l1_ratio=l1_ratio,
+        sample_weight=weights,
+    )  # fmt: skip
+    around = Around(l1="truncated", guarded=guarded, measures=True, raw_weights=True)
+    fast, w = Epochs(F, SGD(), w=w0, around=around), w0
+    for rows, lr in zip(np.split(order, 3), np.split(rates, 3), strict=True):
+        w, state, sums = reference.sgd_epoch(
+            dense, y, w, state, loss=loss, alpha=alpha, l1_ratio=l1_ratio, order=rows, learning_rates=lr,
+            step_weight=weights, l1="truncated", guarded=guarded,
+        )  # fmt: skip
+        fast.run(rows, lr)
+        size = max(1.0, np.abs(w).max())  # the payments are differences of what is owed
+        assert_close(fast.w / size, w / size, 1e-11)
+        np.testing.assert_array_equal(fast.w[:-1] == 0, w[:-1] == 0)
+        owed = max(state["l1_owed"], size)
+        assert_close(fast.state["l1_paid"][:-1] / owed, state["l1_paid"][:-1] / owed, 1e-11)
+        assert fast.state["l1_owed"] == pytest.approx(state["l1_owed"])
+        assert_close(fast.sums[0], sums[0], 1e-10)
 
 
 def test_history_in_pieces(monkeypatch):

@@ -8,7 +8,8 @@ truncated   w_j pays towards zero what L1 has asked of every coordinate so far (
 
 Without a gradient both take lr l1 from |w_j| in each step, so that on CSR a column can wait until a row touches it:
 |v_j| then loses the sum of lr l1 / scale, or is zero from the step on at which that sum exceeds it. For proximal steps
-alone that sum when it was last touched is all that a column needs (`seen`). For averages alone a step adds to the sum
+alone that sum when it was last touched is all that a column needs (`seen`), and nearly all for truncated steps of
+single rows and one output. For averages alone a step adds to the sum
 of iterates only what it takes from those before it (Xu 2011; Bottou 2012). For
 more than one of them `history` has for every step of the epoch what a column that waited needs.
 """
@@ -18,6 +19,7 @@ from libc.stdint cimport int32_t
 from fastopt._kernels.loss cimport HINGE, MULTINOMIAL, PERCEPTRON, softmax, value_of, values_of
 from fastopt._kernels.plan cimport Plan, begin_scores, bare_slope, scalars, shrink
 from fastopt._kernels.portable cimport index, real
+from fastopt._kernels.row cimport dot
 
 cdef enum:
     # Columns of `history`: sums of lr l1 / scale, of scale and of their product over the averaged steps, and values.
@@ -26,6 +28,9 @@ cdef enum:
     PA2 = 2
     # Rows whose losses are computed together, which vectorises.
     TOGETHER = 64
+    # Columns of a row that are worked on together, and the longest vector's.
+    TOUCHED = 256
+    LANES = 8
 
 
 cdef class Extras:
@@ -33,6 +38,7 @@ cdef class Extras:
     cdef public int passive
     cdef public bint truncated, guarded, measures
     cdef public Py_ssize_t average_row, paid_row, first_averaged
+    cdef Py_ssize_t settled             # the step at which all lone rows' columns were settled
     cdef const double[::1] norms
     cdef double[:, ::1] sums, history
     cdef double[::1] seen
@@ -93,11 +99,15 @@ cdef inline double aggression(Plan plan, Extras e, Py_ssize_t row, double y, dou
     return -size if y < z else size
 
 
+cdef inline bint multiplies_out(Plan plan, double factor) noexcept nogil:
+    return factor <= 1e-4 or plan.scale * factor < 1e-4
+
+
 cdef inline void contract(Plan plan, Extras e, Py_ssize_t step, double lr, real[:, ::1] params) noexcept nogil:
     """The L2 part of a step. Where the scale is multiplied out, columns that wait are settled first."""
     cdef Py_ssize_t c
     cdef double factor = contraction(plan, e, step, lr), before = plan.scale
-    if factor <= 1e-4 or before * factor < 1e-4:
+    if multiplies_out(plan, factor):
         settle_all(plan, e, step, params)
     shrink(plan, factor, &params[0, 0])
     if e.measures and plan.scale == 1:  # squares and sizes are v's
@@ -122,31 +132,28 @@ cdef inline void move_intercept(Plan plan, Extras e, Py_ssize_t step, Py_ssize_t
 # --- steps of one row and one output, with nothing around them but what is measured ----------------------------------
 
 cdef struct Lone:
-    double losses, penalties, squares   # of the epoch; ||v||^2
+    double losses, penalties, squares, sizes    # of the epoch; ||v||^2 and |v|_1
     Py_ssize_t waiting                  # rows whose losses are not yet in the sum
     double z[TOGETHER]
     double y[TOGETHER]
     double values[TOGETHER]
 
 
-cdef inline bint single(Plan plan, Extras e) noexcept nogil:
-    """Whether steps take one row and have one output, and neither averages nor passive-aggressive steps go around."""
-    return (plan.batch_size == 1 and plan.n_outputs == 1 and plan.loss != MULTINOMIAL and e.passive == 0
-            and e.average_row == 0)
-
-
 cdef inline bint alone(Plan plan, Extras e) noexcept nogil:
-    return single(plan, e) and e.l1 == 0
+    """Whether steps take one row and have one output, with neither L1, averages nor passive-aggressive steps around."""
+    return (plan.batch_size == 1 and plan.n_outputs == 1 and plan.loss != MULTINOMIAL and e.passive == 0
+            and e.average_row == 0 and e.l1 == 0)
 
 
 cdef inline void lone_begin(Extras e, Lone *s) noexcept nogil:
-    s.losses, s.penalties, s.squares, s.waiting = e.sums[0, 0], e.sums[1, 0], e.sums[2, 0], 0
+    s.losses, s.penalties, s.squares, s.sizes = e.sums[0, 0], e.sums[1, 0], e.sums[2, 0], e.sums[3, 0]
+    s.waiting = 0
 
 
 cdef inline void lone_end(Plan plan, Extras e, Lone *s) noexcept nogil:
     add_losses(plan, s)
     if e.measures:
-        e.sums[0, 0], e.sums[1, 0], e.sums[2, 0] = s.losses, s.penalties, s.squares
+        e.sums[0, 0], e.sums[1, 0], e.sums[2, 0], e.sums[3, 0] = s.losses, s.penalties, s.squares, s.sizes
 
 
 cdef inline void add_losses(Plan plan, Lone *s) noexcept nogil:
@@ -169,7 +176,7 @@ cdef inline real lone_step(Plan plan, Extras e, Lone *s, Py_ssize_t step, real *
         share = plan.weights[row]
     a = <real>(-lr * share * bounded_slope(plan, e, y, z))
     if e.measures:
-        s.penalties += 0.5 * plan.alpha * before * before * s.squares
+        s.penalties += before * (0.5 * plan.alpha * before * s.squares + e.l1 * s.sizes)
         s.z[s.waiting], s.y[s.waiting] = z, y
         s.waiting += 1
         if s.waiting == TOGETHER:
@@ -178,6 +185,7 @@ cdef inline real lone_step(Plan plan, Extras e, Lone *s, Py_ssize_t step, real *
     if plan.scale == 1:                 # multiplied out: the sums are v's
         product[0] *= <real>(before * factor)
         s.squares *= before * before * factor * factor
+        s.sizes *= before * fabs(factor)
     if plan.intercept:
         w[d] += a
     return <real>(a / plan.scale)
@@ -235,19 +243,19 @@ cdef inline void pay_row(Plan plan, Extras e, const index *columns, Py_ssize_t n
 
 cdef inline void record(Plan plan, Extras e, Py_ssize_t step, double lr) noexcept nogil:
     """What the columns that wait must know of the step."""
+    e.owed += lr * e.l1
     e.asked += lr * e.l1 / plan.scale
     if step >= e.first_averaged:
         e.scales += plan.scale
-    if e.stamp.shape[0] > 0:
-        record_history(plan, e, step, lr)
+    if e.history.shape[0] > 1:
+        record_history(plan, e, step)
 
 
-cdef inline void record_history(Plan plan, Extras e, Py_ssize_t step, double lr) noexcept nogil:
+cdef inline void record_history(Plan plan, Extras e, Py_ssize_t step) noexcept nogil:
     cdef const double *last = &e.history[step, 0]
     cdef double *h = &e.history[step + 1, 0]
     cdef double weight = plan.scale if step >= e.first_averaged else 0.0
-    e.owed += lr * e.l1
-    h[ASKED] = last[ASKED] + lr * e.l1 / plan.scale
+    h[ASKED] = e.asked
     h[SUM] = last[SUM] + weight
     h[SUM_ASKED] = last[SUM_ASKED] + weight * h[ASKED]
     h[SCALE] = plan.scale
@@ -286,9 +294,8 @@ cdef inline void threshold(Plan plan, Extras e, Py_ssize_t j, double by, real *w
 cdef inline void settle_all(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] params) noexcept nogil:
     """Every column is brought up to date; dense ones always are."""
     cdef Py_ssize_t j
-    if bare_l1(plan, e):
-        for j in range(plan.n_features):
-            pay(plan, e, &params[0, j], &params[e.paid_row, j])
+    if alone_truncated(e):
+        settle_places(plan, e, step, &params[0, 0], &params[e.paid_row, 0])
         return
     for j in range(e.stamp.shape[0]):
         settle(plan, e, j, step, params)
@@ -332,6 +339,11 @@ cdef inline void settle(Plan plan, Extras e, Py_ssize_t j, Py_ssize_t step, real
         params[0, c] = <real>(sign * left)
 
 
+cdef inline Py_ssize_t within(double guess, Py_ssize_t n) noexcept nogil:
+    """A whole number from 1 to n - 1, whatever the guess."""
+    return 1 if not guess > 1 else (n - 1 if guess > n - 1 else <Py_ssize_t>guess)
+
+
 cdef inline const double *last_before(const double *then, const double *now, double size) noexcept nogil:
     """The last step before what was asked since `then` reached `size`; at `now` it has.
 
@@ -339,8 +351,12 @@ cdef inline const double *last_before(const double *then, const double *now, dou
     left.
     """
     cdef Py_ssize_t n = (now - then) // COLUMNS, low = 0, high = n, gap = 1, middle
-    cdef double asked = then[ASKED] + size
-    middle = max(<Py_ssize_t>1, min(<Py_ssize_t>(size / (now[ASKED] - then[ASKED]) * n), n - 1))
+    cdef double asked = then[ASKED] + size, slope
+    middle = within(size / (now[ASKED] - then[ASKED]) * n, n)
+    if n > 1:                           # and a step of Newton's
+        slope = then[COLUMNS * middle + ASKED] - then[COLUMNS * (middle - 1) + ASKED]
+        if slope > 0:
+            middle = within(middle + (asked - then[COLUMNS * middle + ASKED]) / slope, n)
     if n > 1 and then[COLUMNS * middle + ASKED] >= asked:
         high = middle
         while high - gap > 0 and then[COLUMNS * (high - gap) + ASKED] >= asked:
@@ -363,66 +379,157 @@ cdef inline const double *last_before(const double *then, const double *now, dou
 
 
 # --- the truncated L1 of lone rows -----------------------------------------------------------------------------------
+#
+# A column that is not zero has paid all that L1 had asked when it was last touched: `seen` has that in units of v, the
+# sum of lr l1 / scale. What it then loses while it waits is a difference of two such sums. One that is zero waits for
+# nothing, and `seen` has what it has paid, in units of w. Only where L1 brings a column to zero while it waits, and
+# the scale has changed, does the history tell how much of w that took.
 
 
-cdef inline bint alone_truncated(Plan plan, Extras e) noexcept nogil:
-    return single(plan, e) and e.truncated and plan.distinct
+cdef struct Places:                     # columns of a row side by side, so that loops over them vectorise
+    double seen[TOUCHED]
+    double paid[TOUCHED]
+    double left[TOUCHED]                # what waiting leaves of |v|: at most 0 where it brings v to zero
+    double changes[TOUCHED]             # of v, and sums of before and after: their products are those of squares
+    double sums[TOUCHED]
+    double ones[TOUCHED]
 
 
-cdef inline void settle_lone(Plan plan, Extras e, const index *columns, Py_ssize_t n, Py_ssize_t step,
-                             real[:, ::1] params) noexcept nogil:
-    """`settle` of a row's columns, without branches but for those that L1 has brought to zero while they waited."""
-    cdef Py_ssize_t k, j
-    cdef real *w = &params[0, 0]
-    cdef real *paid = &params[e.paid_row, 0]
-    cdef int32_t *stamp = &e.stamp[0]
-    cdef const double *history = &e.history[0, 0]
-    cdef double asked = history[COLUMNS * step + ASKED], squares = 0, sizes = 0, size, left
-    cdef real owed = <real>history[COLUMNS * step + OWED]
+cdef inline bint alone_truncated(Extras e) noexcept nogil:
+    """Whether the caller found rows that step alone, of one output and distinct columns, and gave `seen` for them."""
+    return e.truncated and e.seen.shape[0] > 0
+
+
+cdef inline Py_ssize_t gather(Extras e, const index *columns, Py_ssize_t n, const real *w, Places *p,
+                              real *v) noexcept nogil:
+    """The row's columns, and zeros up to a whole number of vectors: how many."""
+    cdef Py_ssize_t k
+    cdef const double *seen = &e.seen[0]
     for k in range(n):
-        j = columns[k]
-        size = fabs(w[j])
-        left = size - (asked - history[COLUMNS * stamp[j] + ASKED])
-        if left <= 0 and size > 0:
-            settle(plan, e, j, step, params)
-            continue
-        stamp[j] = <int32_t>step
-        left = max(left, 0.0)
-        squares += (left - size) * (left + size)
-        sizes += left - size
-        paid[j] = copysign(owed, -w[j]) if size > 0 else paid[j]
-        w[j] = copysign(<real>left, w[j])
-    e.sums[2, 0] += squares
-    e.sums[3, 0] += sizes
+        v[k] = w[columns[k]]
+        p.seen[k] = seen[columns[k]]
+    while n % LANES:
+        v[n] = 0
+        p.seen[n] = 0
+        n += 1
+    return n
 
 
-cdef inline real pay_each(Extras e, double scale, real a, const real *x, const index *columns, Py_ssize_t n,
-                          real *w, real *paid) noexcept nogil:
-    """w += a x on a row's columns, then `pay` of each, without branches: L1 takes what w has not paid, at most w. Their
-    sum with x is returned; it and what the sums gain are kept in registers."""
-    cdef Py_ssize_t k, j
-    cdef double squares = 0, sizes = 0, owed = e.owed, before, left
-    cdef real first, last, total = 0
+cdef inline void scatter(Extras e, const index *columns, Py_ssize_t n, const Places *p, const real *v,
+                         real *w) noexcept nogil:
+    cdef Py_ssize_t k
+    cdef double *seen = &e.seen[0]
     for k in range(n):
-        j = columns[k]
-        first = w[j]
-        before = scale * (first + a * x[k])
-        left = max(fabs(before) - max(owed + copysign(1.0, before) * paid[j], 0.0), 0.0)
+        w[columns[k]] = v[k]
+        seen[columns[k]] = p.seen[k]
+
+
+cdef inline double positive(double a) noexcept nogil:
+    return 0.0 if a < 0 else a          # and NaN stays
+
+
+cdef inline void settle_lone(Extras e, Lone *s, double asked, double owed, Py_ssize_t step, Py_ssize_t n, Places *p,
+                             real *v) noexcept nogil:
+    """Columns take the L1 part of the steps that they waited for, up to `step`: no branch but for those it brings to
+    zero."""
+    cdef Py_ssize_t i, k
+    cdef double size, left, seen
+    cdef bint some
+    cdef real first, last
+    for k in range(n):
+        first = v[k]
+        seen = p.seen[k]
+        size = fabs(first)
+        left = size - (asked - seen)
+        left = 1 if size == 0 else left
+        p.left[k] = left
+        seen = seen if size == 0 else copysign(owed + min(left, 0.0), -first)
+        last = <real>copysign(min(positive(left), size), first)
+        p.paid[k] = seen
+        p.seen[k] = seen if last == 0 else asked
+        v[k] = last
+        p.changes[k] = last - first
+        p.sums[k] = last + first
+    if e.history.shape[0] > 1:
+        for i in range(n // LANES):
+            some = False
+            for k in range(LANES):
+                some |= p.left[LANES * i + k] <= 0
+            if some:
+                for k in range(LANES * i, LANES * (i + 1)):
+                    if p.left[k] <= 0:
+                        p.paid[k] = copysign(owed_when(e, step, asked + p.left[k]), p.paid[k])
+                        p.seen[k] = p.paid[k]
+    for k in range(n):
+        p.left[k] = fabs(p.changes[k])
+    s.squares += dot(p.changes, p.sums, n)
+    s.sizes -= dot(p.left, p.ones, n)
+
+
+cdef inline double owed_when(Extras e, Py_ssize_t step, double asked) noexcept nogil:
+    """What L1 had asked of w when it had asked this much of v."""
+    cdef const double *last = last_before(&e.history[e.settled, 0], &e.history[step, 0], asked)
+    return last[OWED] + (last + COLUMNS)[SCALE] * (asked - last[ASKED])
+
+
+cdef inline void pay_each(Extras e, Lone *s, double scale, Py_ssize_t n, Places *p, const real *moves,
+                          real *v) noexcept nogil:
+    """v += moves, then `pay` of each, without branches: L1 takes what w has not paid, at most w."""
+    cdef Py_ssize_t k
+    cdef double owed = e.owed, asked = e.asked, inverse = 1 / scale, before, left
+    cdef real first, last
+    for k in range(n):
+        first = v[k]
+        before = scale * (first + moves[k])
+        left = positive(fabs(before) - positive(owed + copysign(1.0, before) * p.paid[k]))
         left = copysign(left, before)
-        paid[j] += <real>(left - before)
-        last = <real>(left / scale)
-        w[j] = last
-        total += last * x[k]
-        squares += <double>(last - first) * (last + first)
-        sizes += fabs(last) - fabs(first)
-    e.sums[2, 0] += squares
-    e.sums[3, 0] += sizes
-    return total
+        last = <real>(left * inverse)
+        p.seen[k] = p.paid[k] + (left - before) if last == 0 else asked
+        v[k] = last
+        p.changes[k] = last - first
+        p.sums[k] = last + first
+        p.left[k] = fabs(last) - fabs(first)
+    s.squares += dot(p.changes, p.sums, n)
+    s.sizes += dot(p.left, p.ones, n)
 
 
-cdef inline bint bare_l1(Plan plan, Extras e) noexcept nogil:
-    """Whether w is v: what a column that waits still owes shows in what it has paid, and there is nothing to record."""
-    return alone_truncated(plan, e) and plan.alpha == 0 and plan.scale == 1
+cdef inline void settle_places(Plan plan, Extras e, Py_ssize_t step, real *w, real *paid) noexcept nogil:
+    """`settle_all` of lone rows. From here on what L1 asks of v is counted from zero: the sum keeps its digits."""
+    cdef Py_ssize_t j, k, n
+    cdef Lone s
+    cdef Places p
+    cdef real v[LANES]
+    s.squares = s.sizes = 0
+    for k in range(LANES):
+        p.ones[k] = 1
+    for j in range((plan.n_features + LANES - 1) // LANES):
+        n = min(plan.n_features - j * LANES, <Py_ssize_t>LANES)
+        for k in range(LANES):
+            v[k] = w[j * LANES + k] if k < n else <real>0
+            p.seen[k] = e.seen[j * LANES + k] if k < n else 0
+        settle_lone(e, &s, e.asked, e.owed, step, LANES, &p, v)
+        for k in range(n):
+            w[j * LANES + k] = v[k]
+            e.seen[j * LANES + k] = p.paid[k] if v[k] == 0 else 0
+            paid[j * LANES + k] = <real>p.paid[k]
+    e.sums[2, 0] += s.squares
+    e.sums[3, 0] += s.sizes
+    e.asked = 0
+    if e.history.shape[0] > 1:
+        e.history[step, ASKED] = 0
+        e.settled = step
+
+
+cdef inline void pay_places(Plan plan, Extras e, Lone *s, real *w, real *paid) noexcept nogil:
+    """The L1 part of a step that multiplied the scale out, of all columns: its factor may have brought any to zero or
+    to the other side, where it has not paid."""
+    cdef Py_ssize_t j
+    s.squares = s.sizes = 0
+    for j in range(plan.n_features):
+        pay(plan, e, w + j, paid + j)
+        e.seen[j] = paid[j] if w[j] == 0 else e.asked
+        s.squares += w[j] * w[j]
+        s.sizes += fabs(w[j])
 
 
 # --- what is measured on the way: losses, penalties, ||v||^2 and |v|_1 of each output, x'v of a lone row --------------

@@ -1,11 +1,9 @@
 """Epochs of plain SGD steps with L1, averaged iterates, passive-aggressive steps or sums of losses (see plain.pxd)."""
-from libc.stdint cimport int32_t
-
 from fastopt._kernels.block cimport (lone_outputs_axpy, lone_outputs_dot, sparse_outputs_axpy,
                                      sparse_outputs_dot)
 from fastopt._kernels.plan cimport Plan, begin_scores, prefetch_coming, scalars
 from fastopt._kernels.portable cimport index, prefetch, prefetch_l2, real
-from fastopt._kernels.row cimport AHEAD, axpy, dot, prefetch_row, sparse_axpy, sparse_dot
+from fastopt._kernels.row cimport AHEAD, axpy, dot, prefetch_row, scaled, sparse_axpy, sparse_dot
 
 HISTORY = COLUMNS
 
@@ -31,7 +29,7 @@ cdef class Extras:
         self.history[0, SCALE], self.history[0, OWED] = 1, owed
         self.stamp[:] = 0
         self.seen[:] = 0
-        self.asked = self.scales = 0
+        self.asked = self.scales = self.settled = 0
 
 
 def dense_epoch(Plan plan, Extras e, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py_ssize_t start,
@@ -93,7 +91,7 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
         with nogil:
             sparse_lone(plan, e, x, j, &indptr[0], w, start, stop)
         return
-    if alone_truncated(plan, e):
+    if alone_truncated(e):
         with nogil:
             sparse_truncated(plan, e, x, j, &indptr[0], params, start, stop)
         return
@@ -190,40 +188,61 @@ cdef void sparse_lone(Plan plan, Extras e, const real *x, const index *j, const 
     lone_end(plan, e, &s)
 
 
-cdef void sparse_truncated(Plan plan, Extras e, const real *x, const index *j, const index *rows,
+cdef void sparse_truncated(Plan plan, Extras e, const real *x, const index *columns, const index *rows,
                            real[:, ::1] params, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-    """`sparse_epoch` of single rows with truncated L1; columns of a row that moves nothing go on waiting."""
-    cdef Py_ssize_t step, k, n, i
-    cdef double lr
-    cdef bint bare = bare_l1(plan, e)
-    cdef real z
+    """`sparse_epoch` of single rows with truncated L1."""
+    cdef Py_ssize_t step, first, n, i, j, k, m, pieces, padded = 0
+    cdef double lr, asked, owed
+    cdef bint kept                      # the row's columns are still at hand, and settled
+    cdef real a, product
     cdef real *w = &params[0, 0]
-    cdef real *paid = &params[e.paid_row, 0]
+    cdef Places p
+    cdef real moves[TOUCHED]
+    cdef real v[TOUCHED]
+    cdef Lone s
+    lone_begin(e, &s)
+    for k in range(TOUCHED):
+        p.ones[k] = 1
     for step in range(start, stop):
-        look_ahead(plan, e, step, x, j, rows, params)
-        k = rows[plan.order[step]]
-        n = rows[plan.order[step] + 1] - k
-        begin_scores(plan, w, &z)
-        if bare:
-            z += pay_each(e, 1.0, <real>0, x + k, j + k, n, w, paid)
-        else:
-            settle_lone(plan, e, j + k, n, step, params)
-            z += <real>plan.scale * sparse_dot(x + k, j + k, n, w)
+        look_ahead(plan, e, step, x, columns, rows, params)
+        first = rows[plan.order[step]]
+        n = rows[plan.order[step] + 1] - first
+        pieces = (n + TOUCHED - 1) // TOUCHED
+        product, kept = 0, pieces <= 1
+        for i in range(pieces):
+            k = first + i * TOUCHED
+            m = min(first + n - k, <Py_ssize_t>TOUCHED)
+            padded = gather(e, columns + k, m, w, &p, v)
+            settle_lone(e, &s, e.asked, e.owed, step, padded, &p, v)
+            product += dot(x + k, v, m)
+            if not kept:
+                scatter(e, columns + k, m, &p, v, w)
         lr = scalars(plan, step)[1]
-        measure_penalty(plan, e, 1)
-        coefficients(plan, e, step, 1, lr, &z)
-        contract(plan, e, step, lr, params)
-        move_intercept(plan, e, step, 1, &z, params)
-        if bare:
-            e.owed += lr * e.l1
-            if z != 0:
-                pay_each(e, 1.0, z, x + k, j + k, n, w, paid)
+        if multiplies_out(plan, contraction(plan, e, step, lr)):
+            if kept:
+                scatter(e, columns + first, n, &p, v, w)
+            settle_places(plan, e, step, w, &params[e.paid_row, 0])
+            a = lone_step(plan, e, &s, step, &product, w)
+            sparse_axpy(a, x + first, columns + first, n, w)
+            record(plan, e, step, lr)
+            pay_places(plan, e, &s, w, &params[e.paid_row, 0])
             continue
+        a = lone_step(plan, e, &s, step, &product, w)
+        asked, owed = e.asked, e.owed
         record(plan, e, step, lr)
-        if z != 0:
-            pay_each(e, plan.scale, <real>(z / plan.scale), x + k, j + k, n, w, paid)
-            for i in range(k, k + n):
-                e.stamp[j[i]] = <int32_t>(step + 1)
+        for i in range(pieces):
+            k = first + i * TOUCHED
+            m = min(first + n - k, <Py_ssize_t>TOUCHED)
+            if not kept:
+                padded = gather(e, columns + k, m, w, &p, v)
+                settle_lone(e, &s, asked, owed, step, padded, &p, v)
+            if a != 0:
+                scaled(a, x + k, moves, m)
+                for j in range(m, padded):
+                    moves[j] = 0
+                pay_each(e, &s, plan.scale, padded, &p, moves, v)
+            scatter(e, columns + k, m, &p, v, w)
+    lone_end(plan, e, &s)
 
 
 def finish(Plan plan, Extras e, real[:, ::1] params, Py_ssize_t steps):

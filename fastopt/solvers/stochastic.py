@@ -222,8 +222,11 @@ class Epochs:
         rows = {name: 1 + self._arrays.index(name) for name in ("average", "l1_paid") if name in self._arrays}
         truncated = around.l1 == "truncated" and l1 > 0
         d, several = self.objective.n_features, l1 > 0 and (around.average > 0 or truncated)
-        self._keeps_history = design.sparse and several
-        seen = np.zeros(d if design.sparse and l1 > 0 and not several else 0)
+        # Rows that step alone, of one output and distinct columns: for their truncated L1 there is a shorter way.
+        lone = truncated and not around.average and around.passive is None and design.sparse and design.distinct
+        lone = lone and self.batch_size == self.objective.n_outputs == 1 and self.objective.loss.targets != "multiclass"
+        self._keeps_history = design.sparse and several and not (lone and self.objective.l2 == 0)
+        self._seen = np.zeros(d if lone or (design.sparse and l1 > 0 and not several) else 0)
         self._sums = np.zeros((5, self.objective.n_outputs))  # losses, penalties, v's squares and sizes, a row's x'v
         if around.measures and l1 > 0 and not design.sparse:
             # scikit-learn's norms know nothing of what L1 took since an output last moved, also over epochs.
@@ -232,8 +235,8 @@ class Epochs:
         squares = design.row_norms_squared if around.passive is not None else np.empty(0)
         self._extras = plain.Extras(
             l1, truncated, PASSIVE.get(around.passive or "", 0), float(around.bound), around.guarded, around.measures,
-            rows.get("average", 0), rows.get("l1_paid", 0), np.asarray(squares, dtype=np.float64), self._sums, seen,
-            np.zeros(d if self._keeps_history else 0, np.int32),
+            rows.get("average", 0), rows.get("l1_paid", 0), np.asarray(squares, dtype=np.float64), self._sums,
+            self._seen, np.zeros(d if self._keeps_history and not lone else 0, np.int32),
         )  # fmt: skip
 
     def _norms(self) -> NDArray[np.float64]:
@@ -350,6 +353,9 @@ class Epochs:
             history = np.empty((steps + 1 if self._keeps_history else 1, plain.HISTORY))
             averaged = around.average - 1 - t0 - first if around.average else steps
             self._extras.begin(history, self.state.get("l1_owed", 0.0), averaged)
+            if self._extras.truncated and len(self._seen):  # of columns that are zero, what they have paid
+                w, paid = self._params[[0, self._extras.paid_row], : len(self._seen)]
+                np.copyto(self._seen, paid, where=w == 0)
             for start in ahead(objective.design, rows, range(0, steps, at_once), self.batch_size):
                 stop = min(start + at_once, steps)
                 call(self._plan, self._extras, *objective.design.arrays, self._params, self._scores, start, stop)
