@@ -233,6 +233,18 @@ def test_truncated_l1_of_single_rows(seed, loss, shape, l1_ratio, decay, rate, g
         assert_close(fast.sums[0], sums[0], 1e-10)
 
 
+@pytest.mark.parametrize("l1_ratio", [1.0, 0.9])
+def test_small_payments_are_not_lost_in_float32(l1_ratio):
+    """Each is less than half the distance from 1 to the next smaller float."""
+    n = 5000
+    X = csr(np.full(n, 2.0, np.float32), np.zeros(n, np.int32), np.arange(n + 1, dtype=np.int32), (n, 1))
+    F = Objective(Design.from_array(X), np.ones(n), loss="hinge", alpha=1e-6, l1_ratio=l1_ratio, fit_intercept=False)
+    fast = Epochs(F, SGD(0.01), w=np.ones((1, 1), np.float32), around=Around(l1="truncated"))
+    fast.run()
+    assert fast.w.dtype == np.float32
+    assert fast.w[0, 0] == pytest.approx(1 - n * 1e-8, abs=6e-8)
+
+
 def test_history_in_pieces(monkeypatch):
     p = problem(layout="csr32")
     results = []

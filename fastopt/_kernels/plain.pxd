@@ -387,6 +387,7 @@ cdef inline const double *last_before(const double *then, const double *now, dou
 
 
 cdef struct Places:                     # columns of a row side by side, so that loops over them vectorise
+    double v[TOUCHED]
     double seen[TOUCHED]
     double paid[TOUCHED]
     double left[TOUCHED]                # what waiting leaves of |v|: at most 0 where it brings v to zero
@@ -400,27 +401,34 @@ cdef inline bint alone_truncated(Extras e) noexcept nogil:
     return e.truncated and e.seen.shape[0] > 0
 
 
-cdef inline Py_ssize_t gather(Extras e, const index *columns, Py_ssize_t n, const real *w, Places *p,
-                              real *v) noexcept nogil:
+cdef inline Py_ssize_t gather(Extras e, const index *columns, Py_ssize_t n, const real *w,
+                              Places *p) noexcept nogil:
     """The row's columns, and zeros up to a whole number of vectors: how many."""
     cdef Py_ssize_t k
     cdef const double *seen = &e.seen[0]
     for k in range(n):
-        v[k] = w[columns[k]]
+        p.v[k] = w[columns[k]]
         p.seen[k] = seen[columns[k]]
     while n % LANES:
-        v[n] = 0
-        p.seen[n] = 0
+        p.v[n] = p.seen[n] = 0
         n += 1
     return n
 
 
-cdef inline void scatter(Extras e, const index *columns, Py_ssize_t n, const Places *p, const real *v,
-                         real *w) noexcept nogil:
+cdef inline void scatter(Extras e, const index *columns, Py_ssize_t n, Places *p, real *w) noexcept nogil:
+    """The columns go back. What a float's rounding takes from v stays in `seen`, as less that it still has to pay: of
+    many small payments none is lost."""
     cdef Py_ssize_t k
     cdef double *seen = &e.seen[0]
+    cdef double full, kept, owed = e.owed
+    if real is float:
+        for k in range(n):
+            full = p.v[k]
+            kept = <real>full
+            kept = p.seen[k] + (fabs(full) - fabs(kept)) if (kept != 0) | (full == 0) else copysign(owed, -full)
+            p.seen[k] = kept
     for k in range(n):
-        w[columns[k]] = v[k]
+        w[columns[k]] = <real>p.v[k]
         seen[columns[k]] = p.seen[k]
 
 
@@ -428,26 +436,25 @@ cdef inline double positive(double a) noexcept nogil:
     return 0.0 if a < 0 else a          # and NaN stays
 
 
-cdef inline void settle_lone(Extras e, Lone *s, double asked, double owed, Py_ssize_t step, Py_ssize_t n, Places *p,
-                             real *v) noexcept nogil:
+cdef inline void settle_lone(Extras e, Lone *s, double asked, double owed, Py_ssize_t step, Py_ssize_t n,
+                             Places *p) noexcept nogil:
     """Columns take the L1 part of the steps that they waited for, up to `step`: no branch but for those it brings to
     zero."""
     cdef Py_ssize_t i, k
-    cdef double size, left, seen
+    cdef double first, last, size, left, seen
     cdef bint some
-    cdef real first, last
     for k in range(n):
-        first = v[k]
+        first = p.v[k]
         seen = p.seen[k]
         size = fabs(first)
         left = size - (asked - seen)
         left = 1 if size == 0 else left
         p.left[k] = left
         seen = seen if size == 0 else copysign(owed + min(left, 0.0), -first)
-        last = <real>copysign(min(positive(left), size), first)
+        last = copysign(0.0 if size == 0 else positive(left), first)
         p.paid[k] = seen
         p.seen[k] = seen if last == 0 else asked
-        v[k] = last
+        p.v[k] = last
         p.changes[k] = last - first
         p.sums[k] = last + first
     if e.history.shape[0] > 1:
@@ -472,20 +479,19 @@ cdef inline double owed_when(Extras e, Py_ssize_t step, double asked) noexcept n
     return last[OWED] + (last + COLUMNS)[SCALE] * (asked - last[ASKED])
 
 
-cdef inline void pay_each(Extras e, Lone *s, double scale, Py_ssize_t n, Places *p, const real *moves,
-                          real *v) noexcept nogil:
+cdef inline void pay_each(Extras e, Lone *s, double scale, Py_ssize_t n, Places *p,
+                          const real *moves) noexcept nogil:
     """v += moves, then `pay` of each, without branches: L1 takes what w has not paid, at most w."""
     cdef Py_ssize_t k
-    cdef double owed = e.owed, asked = e.asked, inverse = 1 / scale, before, left
-    cdef real first, last
+    cdef double owed = e.owed, asked = e.asked, inverse = 1 / scale, before, left, first, last
     for k in range(n):
-        first = v[k]
+        first = p.v[k]
         before = scale * (first + moves[k])
         left = positive(fabs(before) - positive(owed + copysign(1.0, before) * p.paid[k]))
         left = copysign(left, before)
-        last = <real>(left * inverse)
+        last = left * inverse
         p.seen[k] = p.paid[k] + (left - before) if last == 0 else asked
-        v[k] = last
+        p.v[k] = last
         p.changes[k] = last - first
         p.sums[k] = last + first
         p.left[k] = fabs(last) - fabs(first)
@@ -498,19 +504,18 @@ cdef inline void settle_places(Plan plan, Extras e, Py_ssize_t step, real *w, re
     cdef Py_ssize_t j, k, n
     cdef Lone s
     cdef Places p
-    cdef real v[LANES]
     s.squares = s.sizes = 0
     for k in range(LANES):
         p.ones[k] = 1
     for j in range((plan.n_features + LANES - 1) // LANES):
         n = min(plan.n_features - j * LANES, <Py_ssize_t>LANES)
         for k in range(LANES):
-            v[k] = w[j * LANES + k] if k < n else <real>0
+            p.v[k] = w[j * LANES + k] if k < n else <real>0
             p.seen[k] = e.seen[j * LANES + k] if k < n else 0
-        settle_lone(e, &s, e.asked, e.owed, step, LANES, &p, v)
+        settle_lone(e, &s, e.asked, e.owed, step, LANES, &p)
         for k in range(n):
-            w[j * LANES + k] = v[k]
-            e.seen[j * LANES + k] = p.paid[k] if v[k] == 0 else 0
+            w[j * LANES + k] = <real>p.v[k]
+            e.seen[j * LANES + k] = p.paid[k] if w[j * LANES + k] == 0 else 0
             paid[j * LANES + k] = <real>p.paid[k]
     e.sums[2, 0] += s.squares
     e.sums[3, 0] += s.sizes

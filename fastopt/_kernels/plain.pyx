@@ -198,7 +198,6 @@ cdef void sparse_truncated(Plan plan, Extras e, const real *x, const index *colu
     cdef real *w = &params[0, 0]
     cdef Places p
     cdef real moves[TOUCHED]
-    cdef real v[TOUCHED]
     cdef Lone s
     lone_begin(e, &s)
     for k in range(TOUCHED):
@@ -212,15 +211,15 @@ cdef void sparse_truncated(Plan plan, Extras e, const real *x, const index *colu
         for i in range(pieces):
             k = first + i * TOUCHED
             m = min(first + n - k, <Py_ssize_t>TOUCHED)
-            padded = gather(e, columns + k, m, w, &p, v)
-            settle_lone(e, &s, e.asked, e.owed, step, padded, &p, v)
-            product += dot(x + k, v, m)
+            padded = gather(e, columns + k, m, w, &p)
+            settle_lone(e, &s, e.asked, e.owed, step, padded, &p)
+            product += <real>dot(x + k, p.v, m)
             if not kept:
-                scatter(e, columns + k, m, &p, v, w)
+                scatter(e, columns + k, m, &p, w)
         lr = scalars(plan, step)[1]
         if multiplies_out(plan, contraction(plan, e, step, lr)):
             if kept:
-                scatter(e, columns + first, n, &p, v, w)
+                scatter(e, columns + first, n, &p, w)
             settle_places(plan, e, step, w, &params[e.paid_row, 0])
             a = lone_step(plan, e, &s, step, &product, w)
             sparse_axpy(a, x + first, columns + first, n, w)
@@ -234,14 +233,14 @@ cdef void sparse_truncated(Plan plan, Extras e, const real *x, const index *colu
             k = first + i * TOUCHED
             m = min(first + n - k, <Py_ssize_t>TOUCHED)
             if not kept:
-                padded = gather(e, columns + k, m, w, &p, v)
-                settle_lone(e, &s, asked, owed, step, padded, &p, v)
+                padded = gather(e, columns + k, m, w, &p)
+                settle_lone(e, &s, asked, owed, step, padded, &p)
             if a != 0:
                 scaled(a, x + k, moves, m)
                 for j in range(m, padded):
                     moves[j] = 0
-                pay_each(e, &s, plan.scale, padded, &p, moves, v)
-            scatter(e, columns + k, m, &p, v, w)
+                pay_each(e, &s, plan.scale, padded, &p, moves)
+            scatter(e, columns + k, m, &p, w)
     lone_end(plan, e, &s)
 
 
