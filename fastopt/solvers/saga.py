@@ -27,7 +27,7 @@ RAMP = (0.1, 0.33, 0.5, 1.0)
 
 
 class Epochs:
-    """Epochs of SAGA on an Objective with one output and a smooth loss.
+    """Epochs of SAGA on an Objective with a smooth loss, of one output or softmax's.
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ class Epochs:
 
     Attributes
     ----------
-    w : ndarray, X's dtype, (n_features + 1,)
-        A view; the intercept last.
-    average : ndarray, X's dtype, (n_features + 1,)
+    w : ndarray, X's dtype, (n_features + 1, n_outputs)
+        A view; the intercepts last.
+    average : ndarray, X's dtype, (n_features + 1, n_outputs)
         A view: the mean over rows of slope times row.
-    table : ndarray, X's dtype, (n_samples,)
-        Each row's last slope s_i dloss_i.
+    table : ndarray, X's dtype, (n_samples, n_outputs)
+        Each row's last slopes s_i dloss_i.
 
     Notes
     -----
@@ -52,12 +52,29 @@ class Epochs:
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
         self.design = objective.design if objective.design.distinct else objective.design.merged()
-        n, d = objective.n_samples, objective.n_features
+        n, d, K = objective.n_samples, objective.n_features, objective.n_outputs
         dtype = self.design.dtype
-        self.cells: NDArray[Any] = np.zeros((d + 1, 4) if self.design.sparse else (4, d + 1), dtype)
-        columns = self.cells.T if self.design.sparse else self.cells
-        self.w, self.average, self._step, self._full_step = columns
-        self.table: NDArray[Any] = np.zeros(n, dtype)
+        sparse = self.design.sparse
+        self.table: NDArray[Any] = np.zeros((n, K), dtype)
+        self.cells: NDArray[Any]
+        self._state: tuple[NDArray[Any], ...]
+        if K == 1:
+            self.cells = np.zeros((d + 1, 4) if sparse else (4, d + 1), dtype)
+            w, average, self._step, self._full_step = self.cells.T if sparse else self.cells
+            self.w, self.average = w[:, None], average[:, None]
+            self._state = self.cells, self.table[:, 0]
+            self._calls = (kernel.sparse, kernel.sparse_renew) if sparse else (kernel.dense, kernel.dense_renew)
+        else:
+            width = kernel.width(K, dtype.itemsize)
+            self.cells = np.zeros((2, d + 1, width), dtype)
+            self.w, self.average = self.cells[:, :, :K]
+            steps = np.zeros((d + 1, 2), dtype)
+            self._step, self._full_step = steps.T
+            self._state = self.cells, steps, self.table, np.zeros((3, width), dtype)
+            self._calls = (
+                (kernel.sparse_outputs, kernel.sparse_renew_outputs) if sparse
+                else (kernel.dense_outputs, kernel.dense_renew_outputs)
+            )  # fmt: skip
         self._kernel = kernel.Saga(
             objective.kernel_loss, objective.loss.parameter, objective.l1, objective.l2, objective.y,
             objective.weights,
@@ -90,23 +107,26 @@ class Epochs:
     def run(self, order: NDArray[np.intp], *, pull: bool = True) -> float:
         """Steps with the rows in this order; an estimate of the gradient's norm: the average's, slopes being old."""
         self._kernel.pull = float(pull)
-        call: Callable[..., None] = kernel.sparse if self.design.sparse else kernel.dense
+        call: Callable[..., None] = self._calls[0]
         n = len(order)
         at_once = max(1, int(WORK * n / max(self.design.n_stored, n)))
         for start in ahead(self.design, order, range(0, n, at_once)):
             end = min(start + at_once, n)
-            call(self._kernel, *self.design.arrays, self.cells, self.table, order, start, end)
+            call(self._kernel, *self.design.arrays, *self._state, order, start, end)
         if self._groups is not None:  # no prediction moves: the table remains what it is
-            self._groups.center(self.w[:, None])
+            self._groups.center(self.w)
         return norm(self._gradient(self.average.astype(np.float64)))
 
     def renew(self) -> tuple[float, float]:
         """F and its gradient's norm at w, over all the data: every slope and their average are new afterwards."""
-        call: Callable[..., float] = kernel.sparse_renew if self.design.sparse else kernel.dense_renew
-        w, g, total = self.w.astype(np.float64), np.zeros(len(self.w)), 0.0
+        call: Callable[..., float] = self._calls[1]
+        K, total = self.objective.n_outputs, 0.0
+        w, g = np.zeros((2, len(self.w), kernel.width(K, 8) if K > 1 else 1))
+        w[:, :K] = self.w
+        arrays = (w[:, 0], g[:, 0], self.table[:, 0]) if K == 1 else (w, g, self.table, np.zeros(w.shape[1]))
         for start, stop in self.design.pieces():
-            total += call(self._kernel, *self.design.arrays, w, g, self.table, start, stop)
-        g /= self.objective.n_samples
+            total += call(self._kernel, *self.design.arrays, *arrays, start, stop)
+        w, g = w[:, :K], g[:, :K] / self.objective.n_samples
         self.average[:] = g
         value = total / self.objective.n_samples + self.objective.penalty.value(w[:-1])
         return value, norm(self._gradient(g))
@@ -145,7 +165,7 @@ def saga(
     rows = objective.shape[0]
 
     def solution() -> NDArray[Any]:
-        return np.array(epochs.w[:rows]).reshape(objective.shape)
+        return np.array(epochs.w[:rows])
 
     def run() -> dict[str, Any]:
         return {
@@ -161,7 +181,7 @@ def saga(
         return bool(np.isfinite(value) and value <= start * (1 + 1e-12))
 
     def back_to_best() -> None:
-        epochs.w[:rows] = best.reshape(-1)
+        epochs.w[:rows] = best
         epochs.renew()
 
     def so_far() -> Result:
@@ -182,7 +202,7 @@ def saga(
         vars(checks).update(before["checks"], tol=tol)
         start, best, best_row = before["start"], before["best"], monitor.rows[before["best_at"]]
     else:
-        epochs.w[:rows] = np.asarray(w).reshape(-1)
+        epochs.w[:rows] = np.asarray(w).reshape(objective.shape)
         warm = bool(epochs.w.any())
         if warm:
             monitor.record(*epochs.renew(), 0, w=solution())
@@ -231,10 +251,10 @@ def saga(
                 reason = "tol"
     except KeyboardInterrupt:
         reason, done = "interrupted", best_row[0]
-        epochs.w[:rows] = best.reshape(-1)
+        epochs.w[:rows] = best
         del monitor.rows[1 + monitor.rows.index(best_row) :]
     if reason in ("max_iter", "diverged", "stalled") and monitor.value > best_row[2]:
-        epochs.w[:rows] = best.reshape(-1)
+        epochs.w[:rows] = best
         monitor.rows.append(best_row)
     return monitor.result(solution(), done, reason)
 

@@ -75,7 +75,7 @@ SOLVERS: dict[str, Solver] = {
     "lbfgs": Solver(lbfgs, softmax=True, outputs=True, l1=True, kinks=True),
     "newton": Solver(newton, softmax=True, outputs=True, most=5000),
     "sdca": Solver(sdca, shuffles=True, softmax=True, needs_l2=True, losses=DUAL_LOSSES),
-    "saga": Solver(saga, shuffles=True, l1=True),
+    "saga": Solver(saga, shuffles=True, softmax=True, l1=True),
 }
 
 
