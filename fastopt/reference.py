@@ -1538,15 +1538,17 @@ def saga_epoch(
 
     ``w = prox_{B l1}(w - A r x - B (g + l2 w))``, ``g = g + (new - old) x / n`` with A the column's step, B = A over
     its share of the rows, new the row's slope ``s' dloss``, old the one in the table, ``r = (new - old) / (1 + q s'
-    ddloss)`` and ``q = sum A x^2``.
+    ddloss)`` and ``q = sum A x^2``. With K outputs slopes and r have K numbers and ddloss, diag(p) - p p' of
+    "multinomial", is a matrix: ``r = (I + q s' ddloss)^-1 (new - old)``.
 
     Parameters
     ----------
     X : (n, d) array
-    w, average, steps : (d + 1,) array
-        The intercept last; it has no penalty.
-    table : (n,) array
+    w, average : (d + 1, K) array
+        The intercepts last; they have no penalty.
+    table : (n, K) array
         Slopes, whose mean times row is `average`.
+    steps : (d + 1,) array
     shares : (d,) array or None
         Share of rows in which each column is not zero: a step moves the columns of its row that are not zero, and
         these alone. None: it moves all, and B = A.
@@ -1564,21 +1566,25 @@ def saga_epoch(
     eq. (4); Pedregosa, Leblond, Lacoste-Julien, NIPS 2017, section 2.
     """
     n = len(y)
-    dloss, ddloss = LOSSES[loss][1], CURVATURES[loss]
     s = np.ones(n) if sample_weight is None else np.asarray(sample_weight) / np.mean(sample_weight)
     w, average, table = (np.array(a, dtype=np.float64) for a in (w, average, table))
-    full = steps / np.append(np.ones(len(w) - 1) if shares is None else shares, 1.0)
-    penalised = np.append(np.ones(len(w) - 1), 0.0)
+    full = (steps / np.append(np.ones(len(w) - 1) if shares is None else shares, 1.0))[:, None]
+    penalised = np.append(np.ones(len(w) - 1), 0.0)[:, None]
     for i in np.arange(n) if order is None else order:
         x = np.append(np.asarray(X[i], dtype=np.float64), 1.0)
-        target, z = float(y[i]), float(x @ w)
-        old, table[i] = table[i], s[i] * dloss(target, z)
-        r = (table[i] - old) / (1.0 + float(steps @ (x * x)) * s[i] * ddloss(target, z))
-        moved = w - steps * r * x - full * (pull * average + l2 * penalised * w)
+        target, z, old = np.array([float(y[i])]), x @ w, table[i].copy()
+        table[i] = s[i] * LOSSES[loss][1](target, z[None] if loss == "multinomial" else z).reshape(-1)
+        if loss == "multinomial":
+            p = dmultinomial(target, z[None])[0] + (np.arange(len(z)) == target)
+            curvature = np.diag(p) - np.outer(p, p)
+        else:
+            curvature = np.array([[CURVATURES[loss](float(target[0]), float(z[0]))]])
+        r = np.linalg.solve(np.eye(len(z)) + float(steps @ (x * x)) * s[i] * curvature, table[i] - old)
+        moved = w - np.outer(steps * x, r) - full * (pull * average + l2 * penalised * w)
         by = full * l1 * penalised
         moved = np.sign(moved) * np.maximum(abs(moved) - by, 0.0)
-        w = np.where((x != 0) | (shares is None), moved, w)
-        average += (table[i] - old) * x / n
+        w = np.where(((x != 0) | (shares is None))[:, None], moved, w)
+        average += np.outer(x, table[i] - old) / n
         if on_step is not None:
             on_step(w, average, table)
     return w, average, table

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from cases import assert_close, problem
-from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 from sklearn.linear_model import ElasticNet
 from sklearn.linear_model import LogisticRegression as Peer
 from sklearn.preprocessing import scale
@@ -14,23 +14,22 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fastopt import LogisticRegression, reference
 from fastopt._design import Design
-from fastopt._kernels import saga as kernel
 from fastopt.losses import LOSSES
 from fastopt.objective import Objective
 from fastopt.solvers.saga import Epochs, saga
 
-SMOOTH = [name for name in reference.CURVATURES if LOSSES[name].targets != "multiclass"]
+SMOOTH = [*reference.CURVATURES, "multinomial"]
 LOSS = pytest.mark.parametrize("loss", SMOOTH)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@parametrize_with_checks([LogisticRegression(solver="saga", tol=1e-11, max_iter=2000)])
+@parametrize_with_checks([LogisticRegression(solver="saga", tol=1e-11, max_iter=5000)])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
 
 def test_all_bounded_curvatures_are_there():
-    assert set(SMOOTH) == {name for name, loss in LOSSES.items() if loss.max_curvature < np.inf} - {"multinomial"}
+    assert set(SMOOTH) == {name for name, loss in LOSSES.items() if loss.max_curvature < np.inf}
 
 
 # --- the kernel -------------------------------------------------------------------------------------------------------
@@ -40,10 +39,14 @@ def test_all_bounded_curvatures_are_there():
 @pytest.mark.parametrize("layout", ["dense", "csr32", "csr64"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("l1", [0.0, 0.01])
-def test_every_step_is_the_references(loss, layout, dtype, l1):
+def test_every_step_is_the_references(loss, layout, dtype, l1, classes=0):
     p = problem(loss, layout, dtype, weighted=l1 > 0)
     n, d = p.dense.shape
-    F = Objective(Design.from_array(p.X), p.y, loss=loss, alpha=0.02, l1_ratio=l1 / 0.02, sample_weight=p.sample_weight)
+    K = classes or p.n_outputs
+    y = np.random.default_rng(4).integers(0, K, n).astype(float) if classes else p.y
+    F = Objective(
+        Design.from_array(p.X), y, loss=loss, alpha=0.02, l1_ratio=l1 / 0.02, sample_weight=p.sample_weight, n_outputs=K
+    )
     epochs = Epochs(F)
     assert epochs.design.distinct
     epochs.use(0.5)
@@ -55,36 +58,48 @@ def test_every_step_is_the_references(loss, layout, dtype, l1):
         stored = keep.toarray() != 0
     X = np.where(stored & (p.dense == 0), 1e-300, p.dense)  # a stored zero is stepped on, too
     shares = np.maximum(stored.sum(axis=0), 1) / n if epochs.design.sparse else None
-    w, average, table = np.zeros(d + 1), np.zeros(d + 1), np.zeros(n)
+    w, average, table = np.zeros((d + 1, K)), np.zeros((d + 1, K)), np.zeros((n, K))
     order = np.random.default_rng(3).permutation(np.tile(np.arange(n), 2))
     steps = epochs._step.astype(np.float64)
-    call = kernel.sparse if epochs.design.sparse else kernel.dense
     for i in range(len(order)):
         pull = i >= n
         epochs._kernel.pull = float(pull)
         w, average, table = reference.saga_epoch(
-            X, p.y, w, average, table, steps=steps, loss=loss, l1=F.l1, l2=F.l2, sample_weight=p.sample_weight,
+            X, y, w, average, table, steps=steps, loss=loss, l1=F.l1, l2=F.l2, sample_weight=p.sample_weight,
             shares=shares, pull=pull, order=order[i : i + 1],
         )  # fmt: skip
-        call(epochs._kernel, *epochs.design.arrays, epochs.cells, epochs.table, order, i, i + 1)
+        epochs._calls[0](epochs._kernel, *epochs.design.arrays, *epochs._state, order, i, i + 1)
         tolerance = 1e-9 if dtype == np.float64 else 2e-4
         assert_close(epochs.w, w, tolerance)
         assert_close(epochs.average, average, tolerance)
         assert_close(epochs.table, table, tolerance)
+        assert not epochs.cells[..., K:].any() or K == 1  # what fills a column's outputs up to whole vectors
+
+
+@pytest.mark.parametrize("classes", [3, 4, 5, 8, 9, 16, 17, 40])
+@pytest.mark.parametrize("layout", ["dense", "csr32", "csr64"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("l1", [0.0, 0.01])
+def test_every_step_with_any_number_of_classes(classes, layout, dtype, l1):
+    test_every_step_is_the_references("multinomial", layout, dtype, l1, classes)
 
 
 @LOSS
 @pytest.mark.parametrize("layout", ["dense", "csr32"])
 def test_renew_measures_and_makes_the_table_new(loss, layout):
     p = problem(loss, layout, weighted=True)
-    F = Objective(Design.from_array(p.X), p.y, loss=loss, alpha=0.02, l1_ratio=0.5, sample_weight=p.sample_weight)
+    F = Objective(
+        Design.from_array(p.X), p.y, loss=loss, alpha=0.02, l1_ratio=0.5, sample_weight=p.sample_weight,
+        n_outputs=p.n_outputs,
+    )  # fmt: skip
     epochs = Epochs(F)
-    epochs.w[:] = np.random.default_rng(0).standard_normal(len(epochs.w))
+    epochs.w[:] = np.random.default_rng(0).standard_normal(epochs.w.shape)
     value, norm = epochs.renew()
     assert value == pytest.approx(F.value(epochs.w), rel=1e-12)
     assert norm == pytest.approx(np.linalg.norm(F.gradient(epochs.w)), rel=1e-10)
-    slopes = reference.LOSSES[loss][1](p.y, p.dense @ epochs.w[:-1] + epochs.w[-1])
-    slopes = slopes * p.sample_weight / p.sample_weight.mean()
+    z = p.dense @ epochs.w[:-1] + epochs.w[-1]
+    slopes = reference.LOSSES[loss][1](p.y, z if loss == "multinomial" else z[:, 0]).reshape(z.shape)
+    slopes = slopes * (p.sample_weight / p.sample_weight.mean())[:, None]
     np.testing.assert_allclose(epochs.table, slopes, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(epochs.average[:-1], p.dense.T @ slopes / len(p.y), rtol=1e-9, atol=1e-12)
 
@@ -135,6 +150,38 @@ def test_l1_minimum_is_scikit_learns_saga(sparse, l1_ratio):
     np.testing.assert_allclose(ours.coef_, peer.coef_, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("load", [load_iris, load_digits])
+def test_softmax_minimum_is_lbfgss(load, sparse, fit_intercept, l1_ratio):
+    X, y = load(return_X_y=True)
+    X = X[::3] / X.max()
+    s = np.random.default_rng(0).integers(0, 4, len(X)).astype(float)
+    X = scipy.sparse.csr_array(X) if sparse else X
+    options = {"C": 3.0 / len(y), "l1_ratio": l1_ratio, "fit_intercept": fit_intercept, "max_iter": 5000}
+    ours, theirs = (
+        LogisticRegression(solver=solver, tol=1e-7, **options).fit(X, y[::3], s) for solver in ("saga", "lbfgs")
+    )
+    assert ours.converged_
+    assert ours.solver_ == "saga"
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(ours.intercept_ - ours.intercept_.mean(), theirs.intercept_ - theirs.intercept_.mean(),
+                               rtol=0, atol=2e-5)  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("l1_ratio", [0.3, 1.0])
+def test_softmax_l1_minimum_is_scikit_learns_saga(l1_ratio):
+    X, y = load_iris(return_X_y=True)
+    X = scale(X)
+    ours = LogisticRegression(solver="saga", C=0.1, l1_ratio=l1_ratio, tol=1e-9, max_iter=5000).fit(X, y)
+    peer = Peer(solver="saga", C=0.1, l1_ratio=l1_ratio, tol=1e-12, max_iter=20000, random_state=0).fit(X, y)
+    assert ours.converged_
+    assert (ours.coef_ == 0).any()
+    np.testing.assert_allclose(ours.coef_, peer.coef_, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("l1_ratio", [0.3, 1.0])
 def test_squared_minimum_is_coordinate_descents(l1_ratio):
     X, _ = breast_cancer()
@@ -152,7 +199,7 @@ def test_squared_minimum_is_coordinate_descents(l1_ratio):
 @pytest.mark.parametrize("sparse", [False, True])
 def test_every_smooth_loss_converges(loss, sparse):
     p = problem(loss, "csr32" if sparse else "dense", weighted=True)
-    _, result = solve(p.X, p.y, loss, alpha=0.1, sample_weight=p.sample_weight, tol=1e-6)
+    _, result = solve(p.X, p.y, loss, alpha=0.1, sample_weight=p.sample_weight, tol=1e-6, n_outputs=p.n_outputs)
     assert result.converged
     terms = {"loss": loss, "alpha": 0.1, "sample_weight": p.sample_weight}
     assert np.linalg.norm(reference.gradient(p.dense, p.y, result.w, **terms)) <= 1.001e-6
