@@ -303,7 +303,7 @@ def test_warning_names_the_parameter_to_change(solver):
 
 @pytest.mark.parametrize(("name", "binary", "several"), [
     ("lbfgs", "lbfgs", "lbfgs"), ("newton-cg", "newton", "newton"), ("newton-cholesky", "newton", "newton"),
-    ("sag", "saga", "lbfgs"), ("saga", "saga", "lbfgs"), ("liblinear", "newton", None),
+    ("sag", "saga", "saga"), ("saga", "saga", "saga"), ("liblinear", "newton", None),
 ])  # fmt: skip
 def test_scikit_learns_solvers(name, binary, several):
     """What runs under each name, and that it gets to scikit-learn's minimum."""

@@ -54,8 +54,6 @@ def test_finite_models_and_no_warning(name, extreme, layout, n_classes):
     """A fit ends with a finite model, or says in one line that it cannot; so do its predictions."""
     X, y = rows()
     if n_classes == 3:
-        if name == "saga":
-            pytest.skip("two classes only")
         y[::3] = 2
     X = LAYOUTS[layout](EXTREMES[extreme](X))
     with warnings.catch_warnings():

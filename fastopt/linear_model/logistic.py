@@ -54,8 +54,7 @@ SCIKIT_LEARNS = {
     "liblinear": ("auto",),
     "newton-cg": ("newton", "lbfgs"),
     "newton-cholesky": ("newton", "lbfgs"),
-    "sag": ("saga", "lbfgs"),
-    "saga": ("saga", "lbfgs"),
+    "sag": ("saga",),
 }
 #: What scikit-learn's warning of `max_iter` begins with, by which users filter, where it is not "<solver> failed to
 #: converge".
@@ -154,13 +153,13 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         "auto" takes the fastest of the following for the data, see `fastopt.solvers.auto.choose`, and the next where
         that gets stuck: "newton" (Cholesky factors, for few columns of any scale; 5,000 parameters at most), "lbfgs"
         (scipy's L-BFGS-B on the compiled objective, in variables that centre and scale the columns), "sdca" (dual
-        coordinate descent with L2, the fastest on text and other rows with ``||x||^2 C`` up to some units), for two
-        classes "saga" (sparse SAGA, for longer rows, weaker penalties, and L1); an update rule's name, a key of
+        coordinate descent with L2, the fastest on text and other rows with ``||x||^2 C`` up to some units),
+        "saga" (sparse SAGA, for longer rows, weaker penalties, and L1); an update rule's name, a key of
         `fastopt.optimizers.OPTIMIZERS`: "gd", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw",
         "nadam", "adamax", "adadelta", "ftrl", "lion", "schedule_free_sgd", "schedule_free_adamw"; or an instance such
         as ``Adam(learning_rate=0.01)``. scikit-learn's other names run the nearest: "newton-cg" and "newton-cholesky"
-        "newton", or "lbfgs" if there are more parameters than it takes; "sag" "saga", and both of them "lbfgs" for more
-        than two classes; "liblinear", for two classes alone, what "auto" takes.
+        "newton", or "lbfgs" if there are more parameters than it takes; "sag" "saga"; "liblinear", for two classes alone,
+        what "auto" takes.
     learning_rate : float, Schedule, callable or "auto", default "auto"
         Per step, for update rules given by name. "auto" starts from the data, falls in cycles that grow longer,
         and is cut when a cycle no longer pays; "gd" takes each rate from the last two points (Barzilai and Borwein).
@@ -456,7 +455,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         names: tuple[str, ...] = SCIKIT_LEARNS.get(self.solver, (self.solver,))
         binary = objective.n_outputs == 1
         obstacles = {name: "" if name == "auto" else SOLVERS[name].obstacle(objective) for name in names}
-        remedy = "" if binary else "Only binary classification is supported. "
+        remedy = ""
         if self.solver == "liblinear" and not binary:
             obstacles = {"auto": f"{objective.n_outputs} outputs at once"}
             remedy = "The 'liblinear' solver does not support multiclass classification: use OneVsRestClassifier. "
