@@ -263,7 +263,8 @@ GARBAGE = [None, -1, 10**400, 2**60, float("nan"), "x", [1], {}, np.zeros(3), np
 
 
 @pytest.mark.parametrize(
-    ("solver", "n_classes"), [("sdca", 2), ("sdca", 3), ("saga", 2), ("saga", 3), ("lbfgs", 2), ("newton", 2), ("auto", 2)]
+    ("solver", "n_classes"),
+    [("sdca", 2), ("sdca", 3), ("saga", 2), ("saga", 3), ("lbfgs", 2), ("newton", 2), ("auto", 2)],
 )
 def test_a_solvers_state_that_makes_no_sense(solver, n_classes):
     X, y = data("dense", n_classes)

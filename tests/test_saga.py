@@ -35,11 +35,13 @@ def test_all_bounded_curvatures_are_there():
 # --- the kernel -------------------------------------------------------------------------------------------------------
 
 
-@LOSS
+@pytest.mark.parametrize(
+    ("loss", "classes"), [*((loss, 0) for loss in SMOOTH), *(("multinomial", K) for K in (4, 5, 8, 9, 16, 17, 40))]
+)
 @pytest.mark.parametrize("layout", ["dense", "csr32", "csr64"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("l1", [0.0, 0.01])
-def test_every_step_is_the_references(loss, layout, dtype, l1, classes=0):
+def test_every_step_is_the_references(loss, classes, layout, dtype, l1):
     p = problem(loss, layout, dtype, weighted=l1 > 0)
     n, d = p.dense.shape
     K = classes or p.n_outputs
@@ -74,14 +76,6 @@ def test_every_step_is_the_references(loss, layout, dtype, l1, classes=0):
         assert_close(epochs.average, average, tolerance)
         assert_close(epochs.table, table, tolerance)
         assert not epochs.cells[..., K:].any() or K == 1  # what fills a column's outputs up to whole vectors
-
-
-@pytest.mark.parametrize("classes", [3, 4, 5, 8, 9, 16, 17, 40])
-@pytest.mark.parametrize("layout", ["dense", "csr32", "csr64"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("l1", [0.0, 0.01])
-def test_every_step_with_any_number_of_classes(classes, layout, dtype, l1):
-    test_every_step_is_the_references("multinomial", layout, dtype, l1, classes)
 
 
 @LOSS

@@ -158,8 +158,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         `fastopt.optimizers.OPTIMIZERS`: "gd", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw",
         "nadam", "adamax", "adadelta", "ftrl", "lion", "schedule_free_sgd", "schedule_free_adamw"; or an instance such
         as ``Adam(learning_rate=0.01)``. scikit-learn's other names run the nearest: "newton-cg" and "newton-cholesky"
-        "newton", or "lbfgs" if there are more parameters than it takes; "sag" "saga"; "liblinear", for two classes alone,
-        what "auto" takes.
+        "newton", or "lbfgs" if there are more parameters than it takes; "sag" "saga"; "liblinear", for two classes
+        alone, what "auto" takes.
     learning_rate : float, Schedule, callable or "auto", default "auto"
         Per step, for update rules given by name. "auto" starts from the data, falls in cycles that grow longer,
         and is cut when a cycle no longer pays; "gd" takes each rate from the last two points (Barzilai and Borwein).

@@ -27,8 +27,8 @@ def choose(objective: Objective) -> list[str]:
     "newton" where the Hessian on all the rows costs less than 14 passes: a step of either is a pass, and Newton needs
     4 to 8 of both where L-BFGS needs 20 to 200; and on small data, where it is the most robust. "sdca" on short rows,
     ``mean ||x||^2 / (n alpha) <= 2``, where the dual's steps hardly disturb each other, and on longer ones, up to 200,
-    if they are few; "saga" if they are many, and with softmax or L1 by `saga_pays`. "lbfgs", which minds no column's
-    scale, for the rest: unscaled data and few rows with softmax above all; and behind the others.
+    if they are few (with softmax on CSR alone); "saga" by `saga_pays`. "lbfgs", which minds no column's scale, for the
+    rest: unscaled data and few dense rows with softmax above all; and behind the others.
 
     Milliseconds to a relative gap of 1e-4 / 1e-6 at alpha = 1/n, one thread of a 2.6 GHz EPYC, problems of
     `bench.problems` (in brackets ``mean ||x||^2 / (n l2)``; ">": not within the 1.5 to 2 s of its search; empty: not
@@ -54,26 +54,29 @@ def choose(objective: Objective) -> list[str]:
     The same with softmax and with L1 alone, from whole fits beside other work (columns differ by 1.5 or more where it
     counts; "->": another alpha):
 
-    ==================================  =========================  ================  ==================
-    problem                             rows x columns             saga              lbfgs
-    ==================================  =========================  ================  ==================
-    digits, softmax (15)                1,797 x 64                 155 / 274         76 / 109
-    one-hot digits, softmax (112)       1,797 x 1,792, CSR         2,428 / 4,535     1,335 / 2,427
-    -> 10/n (11)                                                   301 / 553         807 / 1,474
-    Fashion-MNIST, softmax (162)        20,000 x 784               18,608 / >        79,420 / 121,872
-    languages, softmax (1)              240,000 x 83,196, CSR      5,467 / 9,459     20,408 / 35,327
-    digits_parity, L1 (15)              1,797 x 64                 14 / 29           34 / 56
-    mushrooms, L1 (22)                  8,124 x 127, CSR           319 / 491         85 / 98
-    -> 10/n (2.2)                                                  38 / 38           55 / 70
-    digits_onehot_pairs, L1 (112)       1,797 x 1,792, CSR         > / >             161 / 239
-    -> 10/n (11)                                                   123 / 237         73 / 109
-    text_like, L1 (1)                   40,000 x 50,000, CSR       1,184 / 1,184     8,428 / 20,349
-    flights_onehot, L1 (11)             80,000 x 8,933, CSR        126 / 475         1,162 / 2,252
-    flights_dense, L1 (1e7)             80,000 x 38                3,293 / 3,293     > / >
-    digits, softmax and L1 (15)         1,797 x 64                 358 / 1,270       284 / 413
-    -> 10/n (1.5)                                                  156 / 156         170 / 291
-    text of 20 classes, L1 (1)          40,000 x 50,000, CSR       10,584 / 17,504   113,175 / 290,827
-    ==================================  =========================  ================  ==================
+    =============================  =========================  =============  ===============  =================
+    problem                        rows x columns             sdca           saga             lbfgs
+    =============================  =========================  =============  ===============  =================
+    digits, softmax (15)           1,797 x 64                 43 / 59        88 / 166         22 / 33
+    -> 10/n (1.5)                                             17 / 30        18 / 35          9 / 13
+    one-hot digits, softmax (112)  1,797 x 1,792, CSR         56 / 91        1,176 / 2,284    1,059 / 1,755
+    -> 10/n (11)                                              87 / 105       48 / 100         175 / 243
+    Fashion-MNIST, softmax (162)   20,000 x 784               > / >          18,608 / >       79,420 / 121,872
+    -> 10/n (16)                                              3,958 / 3,958  2,408 / >        42,120 / 62,207
+    languages, softmax (1)         240,000 x 83,196, CSR      1,040 / 2,190  2,371 / 7,585    20,408 / 35,327
+    text of 20 classes (1)         40,000 x 50,000, CSR       358 / 358      568 / 1,233      2,536 / 3,314
+    digits_parity, L1 (15)         1,797 x 64                                14 / 29          34 / 56
+    mushrooms, L1 (22)             8,124 x 127, CSR                          319 / 491        85 / 98
+    -> 10/n (2.2)                                                            38 / 38          55 / 70
+    digits_onehot_pairs, L1 (112)  1,797 x 1,792, CSR                        > / >            161 / 239
+    -> 10/n (11)                                                             123 / 237        73 / 109
+    text_like, L1 (1)              40,000 x 50,000, CSR                      1,184 / 1,184    8,428 / 20,349
+    flights_onehot, L1 (11)        80,000 x 8,933, CSR                       126 / 475        1,162 / 2,252
+    flights_dense, L1 (1e7)        80,000 x 38                               3,293 / 3,293    > / >
+    digits, softmax and L1 (15)    1,797 x 64                                358 / 1,270      284 / 413
+    -> 10/n (1.5)                                                            156 / 156        170 / 291
+    text of 20 classes, L1 (1)     40,000 x 50,000, CSR                      10,584 / 17,504  113,175 / 290,827
+    =============================  =========================  =============  ===============  =================
     """
     usable, n = able(objective), objective.n_samples
     parameters = objective.shape[0] * objective.n_outputs
@@ -82,7 +85,8 @@ def choose(objective: Objective) -> list[str]:
         order.append("newton")
     else:
         ratio = row_length(objective) / max(n * objective.alpha, 1e-300)
-        if "sdca" in usable and ratio <= (200 if n < 20_000 else 2):
+        few = n < 20_000 and (objective.n_outputs == 1 or objective.design.sparse)
+        if "sdca" in usable and ratio <= (200 if few else 2):
             order.append("sdca")
         elif "saga" in usable and (saga_pays(objective, ratio) or "lbfgs" not in usable):
             order.append("saga")

@@ -53,9 +53,7 @@ class Solver:
 
     def obstacle(self, objective: Objective) -> str:
         """What about this objective the solver cannot minimise; empty if it can."""
-        if objective.n_outputs > 1 and not (
-            self.softmax if objective.loss.targets == "multiclass" else self.outputs
-        ):
+        if objective.n_outputs > 1 and not (self.softmax if objective.loss.targets == "multiclass" else self.outputs):
             return f"{objective.n_outputs} outputs at once"
         if objective.l1 and not self.l1:
             return "an L1 penalty"
