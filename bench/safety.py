@@ -30,7 +30,7 @@ from fastopt.solvers.stochastic import Epochs  # noqa: E402
 
 ROUNDS = 9
 #: Turns of fits with and without validation: the times differ by more from turn to turn than by what is sought.
-VALIDATIONS = 60
+VALIDATIONS = 150
 
 
 def timed(call):
