@@ -63,6 +63,7 @@ class Epochs:
         self.table: NDArray[Any] = np.zeros((n, K), dtype)
         self.cells: NDArray[Any]
         self._state: tuple[NDArray[Any], ...]
+        self._calls: tuple[Callable[..., None], Callable[..., float]]
         if K == 1:
             self.cells = np.zeros((d + 1, 4) if sparse else (4, d + 1), dtype)
             w, average, self._step, self._full_step = self.cells.T if sparse else self.cells
@@ -113,8 +114,7 @@ class Epochs:
     def run(self, order: NDArray[np.intp], *, pull: bool = True) -> float:
         """Steps with the rows in this order; an estimate of the gradient's norm: the average's, slopes being old."""
         self._kernel.pull = float(pull)
-        call: Callable[..., None] = self._calls[0]
-        n = len(order)
+        call, n = self._calls[0], len(order)
         at_once = max(1, int(WORK * n / max(self.design.n_stored, n)))
         for start in ahead(self.design, order, range(0, n, at_once)):
             end = min(start + at_once, n)
@@ -125,8 +125,7 @@ class Epochs:
 
     def renew(self) -> tuple[float, float]:
         """F and its gradient's norm at w, over all the data: every slope and their average are new afterwards."""
-        call: Callable[..., float] = self._calls[1]
-        K, total = self.objective.n_outputs, 0.0
+        call, K, total = self._calls[1], self.objective.n_outputs, 0.0
         w, g = np.zeros((2, len(self.w), kernel.width(K, 8) if K > 1 else 1))
         w[:, :K] = self.w
         arrays = (w[:, 0], g[:, 0], self.table[:, 0]) if K == 1 else (w, g, self.table, np.zeros(w.shape[1]))
