@@ -46,10 +46,10 @@ def objective(n, d, *, density=1.0, n_outputs=1, alpha=None, factor=1.0, **optio
         (lambda: objective(6_000, 400, n_outputs=4, factor=10.0), "saga"),
         (lambda: objective(2_000, 400, density=0.1, n_outputs=4, factor=10.0), "sdca"),
         (lambda: objective(30_000, 2_000, density=0.01, n_outputs=4, factor=3.0), "saga"),
-        (lambda: objective(2_000, 30, l1_ratio=1.0), "saga"),
-        (lambda: objective(2_000, 30, l1_ratio=1.0, factor=10.0), "lbfgs"),
+        (lambda: objective(2_000, 30, l1_ratio=1.0), "lbfgs"),
         (lambda: objective(20_000, 30, l1_ratio=1.0, factor=10.0), "saga"),
-        (lambda: objective(6_000, 30, l1_ratio=1.0, n_outputs=3), "saga"),
+        (lambda: objective(6_000, 30, l1_ratio=0.5, n_outputs=3), "saga"),
+        (lambda: objective(20_000, 30, l1_ratio=1.0, n_outputs=3), "saga"),
         (lambda: objective(2_000, 30, l1_ratio=0.5), "saga"),
     ],
 )

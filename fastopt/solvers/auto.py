@@ -26,7 +26,7 @@ def choose(objective: Objective) -> list[str]:
 
     "newton" where the Hessian on all the rows costs less than 14 passes: a step of either is a pass, and Newton needs
     4 to 8 of both where L-BFGS needs 20 to 200; and on small data, where it is the most robust. "sdca" on short rows,
-    ``mean ||x||^2 / (n alpha) <= 2``, where the dual's steps hardly disturb each other, and on longer ones, up to 200,
+    ``mean ||x||^2 / (n l2) <= 2``, where the dual's steps hardly disturb each other, and on longer ones, up to 200,
     if they are few (with softmax on CSR alone); "saga" by `saga_pays`. "lbfgs", which minds no column's scale, for the
     rest: unscaled data and few dense rows with softmax above all; and behind the others.
 
@@ -65,14 +65,14 @@ def choose(objective: Objective) -> list[str]:
     -> 10/n (16)                                              3,958 / 3,958  2,408 / >        42,120 / 62,207
     languages, softmax (1)         240,000 x 83,196, CSR      1,040 / 2,190  2,371 / 7,585    20,408 / 35,327
     text of 20 classes (1)         40,000 x 50,000, CSR       358 / 358      568 / 1,233      2,536 / 3,314
-    digits_parity, L1 (15)         1,797 x 64                                14 / 29          34 / 56
-    mushrooms, L1 (22)             8,124 x 127, CSR                          319 / 491        85 / 98
-    -> 10/n (2.2)                                                            38 / 38          55 / 70
-    digits_onehot_pairs, L1 (112)  1,797 x 1,792, CSR                        > / >            161 / 239
-    -> 10/n (11)                                                             123 / 237        73 / 109
-    text_like, L1 (1)              40,000 x 50,000, CSR                      1,184 / 1,184    8,428 / 20,349
-    flights_onehot, L1 (11)        80,000 x 8,933, CSR                       126 / 475        1,162 / 2,252
-    flights_dense, L1 (1e7)        80,000 x 38                               3,293 / 3,293    > / >
+    digits_parity, L1 (15)         1,797 x 64                                9 / 17           32 / 42
+    mushrooms, L1 (22)             8,124 x 127, CSR                          571 / 571        84 / 101
+    -> 10/n (2.2)                                                            48 / 81          47 / 73
+    digits_onehot_pairs, L1 (112)  1,797 x 1,792, CSR                        > / >            234 / 343
+    -> 10/n (11)                                                             268 / 506        79 / 100
+    text_like, L1 (1)              40,000 x 50,000, CSR                      489 / 985        2,947 / 6,349
+    flights_onehot, L1 (11)        80,000 x 8,933, CSR                       219 / 1,782      3,610 / 5,948
+    flights_dense, L1 (1e7)        80,000 x 38                               3,168 / 3,168    > / >
     digits, softmax and L1 (15)    1,797 x 64                                358 / 1,270      284 / 413
     -> 10/n (1.5)                                                            156 / 156        170 / 291
     text of 20 classes, L1 (1)     40,000 x 50,000, CSR                      10,584 / 17,504  113,175 / 290,827
@@ -84,7 +84,7 @@ def choose(objective: Objective) -> list[str]:
     if "newton" in usable and (hessian_passes(objective) < 14 or n * parameters**2 < SMALL):
         order.append("newton")
     else:
-        ratio = row_length(objective) / max(n * objective.alpha, 1e-300)
+        ratio = row_length(objective) / max(n * objective.l2, 1e-300)
         few = n < 20_000 and (objective.n_outputs == 1 or objective.design.sparse)
         if "sdca" in usable and ratio <= (200 if few else 2):
             order.append("sdca")
@@ -98,9 +98,12 @@ def choose(objective: Objective) -> list[str]:
 
 
 def saga_pays(objective: Objective, ratio: float) -> bool:
-    """Whether "saga" is ahead of "lbfgs" where the rows' ``mean ||x||^2 / (n alpha)`` is `ratio`."""
-    if objective.l1:
-        return ratio <= 15 or objective.n_samples >= 20_000
+    """Whether "saga" is ahead of "lbfgs" where the rows' ``mean ||x||^2 / (n l2)`` is `ratio`.
+
+    With L1 on few rows it often is, too, by less, and not where the penalty is weak.
+    """
+    if objective.l1 and objective.n_samples >= 20_000:
+        return True
     return ratio <= 200 and (objective.n_outputs == 1 or objective.n_samples >= 5_000)
 
 

@@ -25,10 +25,9 @@ Float64 = NDArray[np.float64]
 #: take the noise out of its steps, and the second one an old one.
 RAMP = (0.1, 0.33, 0.5, 1.0)
 
-#: How much longer steps are with softmax, whose curvature's bound only rows between two classes reach, and for two
-#: classes with L1. Of 1, 1.5, 2, 3 and 4 those that took few epochs on all of fourteen problems (two to three times
-#: fewer with softmax, 1.3 to 2 with L1); from 1.5 times these on some of the fits rise.
-SOFTMAX, WITH_L1 = 2.0, 1.5
+#: How much longer steps are with softmax, whose curvature's bound only rows between two classes reach. Of 1, 2, 3 and 4
+#: the longest of which no fit of ten rose; two to three times fewer epochs than with 1.
+SOFTMAX = 2.0
 
 
 class Epochs:
@@ -99,7 +98,7 @@ class Epochs:
         if not self.objective.fit_intercept:
             scale[-1] = 0.0
         smoothness = self.objective.loss.max_curvature * float(squares @ scale[:-1] + scale[-1])
-        smoothness /= SOFTMAX if self.objective.n_outputs > 1 else WITH_L1 if self.objective.l1 else 1.0
+        smoothness /= SOFTMAX if self.objective.n_outputs > 1 else 1.0
         return scale, max(smoothness, 1e-300)
 
     def use(self, rate: float) -> None:
