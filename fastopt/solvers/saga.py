@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastopt._design import WORK
 from fastopt._kernels import saga as kernel
+from fastopt._memory import copied
 from fastopt._order import ahead, epoch_order
 from fastopt.objective import Objective
 from fastopt.solvers.monitor import Checks, Monitor, Reporter, Result, norm
@@ -114,7 +115,7 @@ class Epochs:
         """Steps with the rows in this order; an estimate of the gradient's norm: the average's, slopes being old."""
         self._kernel.pull = float(pull)
         call, n = self._calls[0], len(order)
-        at_once = max(1, int(WORK * n / max(self.design.n_stored, n)))
+        at_once = max(1, int(WORK * n / (max(self.design.n_stored, n) * self.objective.n_outputs)))
         for start in ahead(self.design, order, range(0, n, at_once)):
             end = min(start + at_once, n)
             call(self._kernel, *self.design.arrays, *self._state, order, start, end)
@@ -128,7 +129,7 @@ class Epochs:
         w, g = np.zeros((2, len(self.w), kernel.width(K, 8) if K > 1 else 1))
         w[:, :K] = self.w
         arrays = (w[:, 0], g[:, 0], self.table[:, 0]) if K == 1 else (w, g, self.table, np.zeros(w.shape[1]))
-        for start, stop in self.design.pieces():
+        for start, stop in self.design.pieces(K):
             total += call(self._kernel, *self.design.arrays, *arrays, start, stop)
         w, g = w[:, :K], g[:, :K] / self.objective.n_samples
         self.average[:] = g
@@ -173,8 +174,8 @@ def saga(
 
     def run() -> dict[str, Any]:
         return {
-            "solver": "saga", "epoch": done, "rows": np.array(monitor.rows), "cells": epochs.cells.copy(),
-            "table": epochs.table.copy(), "checks": dict(vars(checks)), "start": start, "best": best,
+            "solver": "saga", "epoch": done, "rows": np.array(monitor.rows), "cells": copied(epochs.cells),
+            "table": copied(epochs.table), "checks": dict(vars(checks)), "start": start, "best": best,
             "best_at": monitor.rows.index(best_row), "scale": scale, "failures": failures, "warm": warm,
         }  # fmt: skip
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastopt._design import WORK
 from fastopt._kernels import dual
-from fastopt._memory import lines
+from fastopt._memory import copied, lines
 from fastopt._order import ahead, epoch_order
 from fastopt._validation import fail
 from fastopt.objective import Objective
@@ -338,14 +338,6 @@ def _probabilities(logs: Float64) -> Float64:
     return p
 
 
-def _copied(state: Float64) -> Float64:
-    """A copy, made in pieces: that of all rows and classes would keep a signal waiting."""
-    out = np.empty_like(state)
-    for start in range(0, len(state), ROWS):
-        out[start : start + ROWS] = state[start : start + ROWS]
-    return out
-
-
 def _is_column(a: Any, length: int) -> bool:
     return isinstance(a, np.ndarray) and (a.dtype, a.shape) == (np.float64, (length,))
 
@@ -407,7 +399,7 @@ def sdca(
     def run() -> dict[str, Any]:
         return {
             "solver": "sdca", "epoch": done, "rows": np.array(monitor.rows), "gaps": np.array(gaps),
-            "w": epochs.w.copy(), "a": _copied(epochs.state), "center": epochs.center, "checks": dict(vars(checks)),
+            "w": epochs.w.copy(), "a": copied(epochs.state), "center": epochs.center, "checks": dict(vars(checks)),
             "found": kept[0], "found_at": kept[1],
         }  # fmt: skip
 
