@@ -90,6 +90,20 @@ def csr(values, indices, indptr, shape):
     return X
 
 
+def interrupt_after(monkeypatch, epochs_class, left):
+    """Lets a solver's epochs end in KeyboardInterrupt, but for the next `left`."""
+    run = epochs_class.run
+
+    def interrupted(self, order, **options):
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        return run(self, order, **options)
+
+    monkeypatch.setattr(epochs_class, "run", interrupted)
+
+
 @functools.cache
 def trajectory(name, loss, alpha, batch_size, epochs=None, options=(), l1_ratio=0.0, waiting=False, **kwargs):
     """(order, ws, states): the reference's parameters and states before the first step and after each one, float64.

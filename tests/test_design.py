@@ -410,13 +410,19 @@ def test_dense_arrays_of_other_dimensions(X):
         Design.from_array(X)
 
 
+def larger(rng, dtype, index):
+    """A matrix of several blocks of rows, with numbers at the ends of the dtype's range."""
+    X = scipy.sparse.random_array((300, 70), density=0.2, format="csr", rng=rng, dtype=dtype)
+    X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
+    X.data[:4] = np.finfo(dtype).max, -np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal, -0.0
+    return X
+
+
 @pytest.mark.parametrize("index", [np.int32, np.int64])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_any_entry_is_found(rng, dtype, index):
     """A bad column or value anywhere in a larger matrix, also past the vectorised part of the loops."""
-    X = scipy.sparse.random_array((300, 70), density=0.2, format="csr", rng=rng, dtype=dtype)
-    X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
-    X.data[:4] = np.finfo(dtype).max, -np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal, -0.0
+    X = larger(rng, dtype, index)
     ends = np.iinfo(index).min, np.iinfo(index).max
     for k in [0, 1, X.nnz - 1, *rng.integers(0, X.nnz, 100).tolist()]:
         row = int(np.searchsorted(X.indptr, k, side="right")) - 1
@@ -450,9 +456,7 @@ def refusal(call):
 @pytest.mark.parametrize("n_outputs", [1, 3])
 def test_a_pass_finds_any_entry_that_the_check_was_spared(rng, dtype, index, n_outputs):
     """Whole blocks of rows, and the part of one that is left at the end; in the check's own words."""
-    X = scipy.sparse.random_array((300, 70), density=0.2, format="csr", rng=rng, dtype=dtype)
-    X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
-    X.data[:4] = np.finfo(dtype).max, -np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal, -0.0
+    X = larger(rng, dtype, index)
     y = rng.integers(0, n_outputs, 300) if n_outputs > 1 else rng.choice([-1.0, 1.0], 300)
     options = {"loss": "multinomial" if n_outputs > 1 else "log_loss", "n_outputs": n_outputs}
     w = np.zeros((71, n_outputs))

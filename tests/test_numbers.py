@@ -99,9 +99,8 @@ def test_margins_up_to_1e300(loss, layout):
         np.testing.assert_allclose(np.ravel(gradient), np.ravel(slope), rtol=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("solver", "n_classes"), [("lbfgs", 2), ("newton", 2), ("sdca", 2), ("saga", 2), ("lbfgs", 3), ("sdca", 3)]
-)
+@pytest.mark.parametrize("solver", ["lbfgs", "newton", "sdca", "saga"])
+@pytest.mark.parametrize("n_classes", [2, 3])
 def test_weights_over_24_powers_of_ten(solver, n_classes):
     """Those of 1e-12 count for next to nothing beside those of 1e12: F without them has the same minimiser."""
     X, y = rows(200)

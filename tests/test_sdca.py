@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.sparse
-from cases import assert_close, problem
+from cases import assert_close, interrupt_after, problem
 from scipy.special import xlogy
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.linear_model import LogisticRegression as Peer
@@ -240,18 +240,10 @@ def test_a_warm_start_at_the_minimum_stays():
 
 def test_ctrl_c_keeps_what_was_measured(monkeypatch):
     X, y = breast_cancer()
-    run = Epochs.run
-
-    def interrupted(self, order):
-        if interrupted.left == 0:
-            raise KeyboardInterrupt
-        interrupted.left -= 1
-        return run(self, order)
-
-    monkeypatch.setattr(Epochs, "run", interrupted)
     for epochs, kept in ((0, 0), (6, 4)):
-        interrupted.left = epochs
-        F, result = solve(X, y, tol=0.0)
+        with monkeypatch.context() as patched:
+            interrupt_after(patched, Epochs, epochs)
+            F, result = solve(X, y, tol=0.0)
         assert result.stop_reason == "interrupted"
         assert result.n_iter == kept == result.history["epoch"][-1]
         assert result.objective == F.value(result.w)

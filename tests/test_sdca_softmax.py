@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.sparse
-from cases import assert_close, csr, problem
+from cases import assert_close, csr, interrupt_after, problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax, wrightomega, xlogy
@@ -337,18 +337,10 @@ def test_no_entries_at_all():
 
 def test_ctrl_c_keeps_what_was_measured(monkeypatch):
     X, y = clusters(3)
-    run = SoftmaxEpochs.run
-
-    def interrupted(self, order):
-        if interrupted.left == 0:
-            raise KeyboardInterrupt
-        interrupted.left -= 1
-        return run(self, order)
-
-    monkeypatch.setattr(SoftmaxEpochs, "run", interrupted)
     for epochs, kept in ((0, 0), (6, 4)):
-        interrupted.left = epochs
-        F, result = solve(X, y, tol=0.0)
+        with monkeypatch.context() as patched:
+            interrupt_after(patched, SoftmaxEpochs, epochs)
+            F, result = solve(X, y, tol=0.0)
         assert result.stop_reason == "interrupted"
         assert result.n_iter == kept == result.history["epoch"][-1]
         assert result.objective == F.value(result.w)

@@ -15,7 +15,7 @@ from libc.math cimport exp, fabs
 from fastopt._kernels.block cimport (outputs_axpy, outputs_dot, packed_width, sparse_outputs_axpy,
                                      sparse_outputs_dot)
 from fastopt._kernels.portable cimport index, prefetch, real
-from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, axpy, dot, prefetch_lines, prefetch_row, prefetch_sparse_row,
+from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, axpy, dot, prefetch_coming_row, prefetch_lines, prefetch_row,
                                    sparse_axpy, sparse_dot)
 from fastopt._kernels.simplex cimport ROOM, ascend_softmax, padded
 
@@ -138,11 +138,8 @@ def sparse(Dual p, const real[::1] values, const index[::1] columns, const index
     with nogil:
         for i in range(start, stop):
             if i + FAR_AHEAD < n:
-                prefetch(&indptr[order[i + FAR_AHEAD]])
                 look_ahead(p, order[i + FAR_AHEAD])
-            if i + AHEAD < n:
-                k = indptr[order[i + AHEAD]]
-                prefetch_sparse_row(x + k, j + k, indptr[order[i + AHEAD] + 1] - k)
+            prefetch_coming_row(&order[0], n, i, x, j, &indptr[0])
             row = order[i]
             k = indptr[row]
             m = indptr[row + 1] - k
@@ -238,11 +235,8 @@ def sparse_softmax(Softmax t, const real[::1] values, const index[::1] columns, 
     with nogil:
         for i in range(start, stop):
             if i + FAR_AHEAD < n:
-                prefetch(&indptr[order[i + FAR_AHEAD]])
                 look_ahead_softmax(t, order[i + FAR_AHEAD])
-            if i + AHEAD < n:
-                k = indptr[order[i + AHEAD]]
-                prefetch_sparse_row(x + k, j + k, indptr[order[i + AHEAD] + 1] - k)
+            prefetch_coming_row(&order[0], n, i, x, j, &indptr[0])
             if i + NEAR_AHEAD < n:
                 k = indptr[order[i + NEAR_AHEAD]]
                 for c in range(indptr[order[i + NEAR_AHEAD] + 1] - k):

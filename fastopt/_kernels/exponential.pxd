@@ -1,4 +1,4 @@
-"""exp and log1p that vectorise.
+"""exp, log and log1p that vectorise.
 
 exp: within 2 ulp in the dtype, between the smallest normal number and the largest finite one.
 
@@ -8,6 +8,8 @@ bits. Adding 1.5 * 2^52 (float: 2^23) rounds to n, and leaves it in the sum's la
 scheme: a batch of one row waits for its sum, and Horner's is twice as long a chain.
 
 log1p: within 2 ulp for x in [0, 1]: 2 artanh(x / (2 + x)), by its series.
+
+log of a positive normal number, within some ulp: x = 2^n m with m in [sqrt(1/2), sqrt(2)), and log1p(m - 1).
 """
 from fastopt._kernels.portable cimport real
 
@@ -84,7 +86,22 @@ cdef extern from *:
         p = p * q + 1.0 / 3;
         return 2 * (p * (q * s) + s);
     }
+
+    static inline double fastopt_log(double x) {
+        uint64_t bits, power;
+        double n, m;
+        memcpy(&bits, &x, sizeof x);
+        power = ((bits - 0x3fe6a09e667f3bcdULL) >> 52) + 1023;
+        power &= 0xfff;                                                    /* n + 1023 */
+        bits -= (power - 1023) << 52;
+        memcpy(&m, &bits, sizeof m);
+        power |= 0x4330000000000000ULL;
+        memcpy(&n, &power, sizeof n);
+        n -= 4503599627370496.0 + 1023.0;
+        return n * 6.93147180369123816490e-01 + (fastopt_log1p(m - 1) + n * 1.90821492927058770002e-10);
+    }
     """
+    double log_normal "fastopt_log"(double x) noexcept nogil
     double log1p "fastopt_log1p"(double x) noexcept nogil
     double exp_double "fastopt_exp"(double x) noexcept nogil
     float exp_float "fastopt_expf"(float x) noexcept nogil

@@ -3,7 +3,7 @@ from libc.stdint cimport int32_t
 
 from fastopt._kernels.loss cimport LOG_LOSS, MULTINOMIAL, Logistic, slope, slope_of, slopes_of, softmax
 from fastopt._kernels.portable cimport index, prefetch, real
-from fastopt._kernels.row cimport AHEAD, FAR_AHEAD, prefetch_sparse_row
+from fastopt._kernels.row cimport FAR_AHEAD, prefetch_coming_row
 from fastopt._kernels.rule cimport MAX_SLOTS
 from fastopt._kernels.update cimport average_all, clip_all, update_all
 
@@ -30,15 +30,11 @@ cdef inline const double *scalars(Plan plan, Py_ssize_t step) noexcept nogil:
 
 cdef inline void prefetch_coming(Plan plan, Py_ssize_t i, const real *x, const index *columns,
                                  const index *rows) noexcept nogil:
-    """Asks for the CSR row that comes some rows after the i-th of the order, and long before for where it begins."""
-    cdef Py_ssize_t row
-    if i + FAR_AHEAD < plan.order.shape[0]:
-        row = plan.order[i + FAR_AHEAD]
-        prefetch(rows + row)
-        prefetch(&plan.y[row * plan.n_targets])
-    if i + AHEAD < plan.order.shape[0]:
-        row = plan.order[i + AHEAD]
-        prefetch_sparse_row(x + rows[row], columns + rows[row], rows[row + 1] - rows[row])
+    """`prefetch_coming_row`, and the row's targets."""
+    cdef Py_ssize_t n = plan.order.shape[0]
+    if i + FAR_AHEAD < n:
+        prefetch(&plan.y[plan.order[i + FAR_AHEAD] * plan.n_targets])
+    prefetch_coming_row(&plan.order[0], n, i, x, columns, rows)
 
 
 cdef inline void slopes(Plan plan, Py_ssize_t start, Py_ssize_t m, Py_ssize_t b, real *z) noexcept nogil:

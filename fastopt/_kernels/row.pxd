@@ -5,7 +5,7 @@ Dense rows are not written as identity-indexed CSR rows: that makes the axpy 2-4
 """
 from libc.stdint cimport int32_t
 
-from fastopt._kernels.portable cimport index, prefetch_l2, real, wide
+from fastopt._kernels.portable cimport index, prefetch, prefetch_l2, real, wide
 from fastopt._kernels.vector cimport VECTOR  # and its macros
 
 cdef enum:
@@ -171,6 +171,14 @@ cdef inline void prefetch_row(const real *x, Py_ssize_t n) noexcept nogil:
     prefetch_lines(<const char *>x, size if size <= LONG else 8 * LINE)
 
 
-cdef inline void prefetch_sparse_row(const real *x, const index *columns, Py_ssize_t n) noexcept nogil:
-    prefetch_lines(<const char *>x, n * sizeof(real))
-    prefetch_lines(<const char *>columns, n * sizeof(index))
+cdef inline void prefetch_coming_row(const Py_ssize_t *order, Py_ssize_t n, Py_ssize_t i, const real *x,
+                                     const index *columns, const index *rows) noexcept nogil:
+    """Asks for the CSR row that comes AHEAD rows after the i-th of the order, and long before for where it begins."""
+    cdef Py_ssize_t k, m
+    if i + FAR_AHEAD < n:
+        prefetch(rows + order[i + FAR_AHEAD])
+    if i + AHEAD < n:
+        k = rows[order[i + AHEAD]]
+        m = rows[order[i + AHEAD] + 1] - k
+        prefetch_lines(<const char *>(x + k), m * sizeof(real))
+        prefetch_lines(<const char *>(columns + k), m * sizeof(index))

@@ -19,7 +19,7 @@ from fastopt._kernels.block cimport (outputs_axpy, outputs_dot, packed_width, sp
                                      sparse_outputs_dot)
 from fastopt._kernels.loss cimport LOG_LOSS, curvature_of, slope_of, softmax, value_of
 from fastopt._kernels.portable cimport index, prefetch, real
-from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, axpy, dot, prefetch_row, prefetch_sparse_row, sparse_axpy,
+from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, axpy, dot, prefetch_coming_row, prefetch_row, sparse_axpy,
                                    sparse_dot)
 
 cdef extern from *:
@@ -27,11 +27,6 @@ cdef extern from *:
     /* The steps of n columns, all of a row's or those that it names, in L of their outputs: w and g begin at the first
        of them, r and gain too. */
     #ifdef FASTOPT_HAS_VECTORS
-    #define FASTOPT_SAGA_AT(W, L, R, G) \\
-        v = FASTOPT_LOAD(W, L, w_j); u = FASTOPT_LOAD(W, L, g_j); \\
-        FASTOPT_STORE(W, L, w_j, FASTOPT_MORE_OF(W, L, FASTOPT_MORE_OF(W, L, FASTOPT_TIMES(W, L, keep, v), \\
-                                                                       -B * pull, u), -A, R)); \\
-        FASTOPT_STORE(W, L, g_j, FASTOPT_MORE_OF(W, L, u, x[k], G));
     #define FASTOPT_SAGA_STEPS(name, W, I, L) \\
     static inline void name(const W *x, const I *columns, Py_ssize_t n, W *w, W *g, const W *steps, \\
                             Py_ssize_t width, const W *r, const W *gain, W pull, W l2, W l1) { \\
@@ -41,7 +36,10 @@ cdef extern from *:
             j = columns != NULL ? (Py_ssize_t)columns[k] : k; \\
             A = steps[2 * j] * x[k]; B = steps[2 * j + 1]; keep = 1 - B * l2; \\
             w_j = w + j * width; g_j = g + j * width; \\
-            FASTOPT_SAGA_AT(W, L, r_, gain_) \\
+            v = FASTOPT_TIMES(W, L, keep, FASTOPT_LOAD(W, L, w_j)); u = FASTOPT_LOAD(W, L, g_j); \\
+            v = FASTOPT_MORE_OF(W, L, FASTOPT_MORE_OF(W, L, v, -B * pull, u), -A, r_); \\
+            FASTOPT_STORE(W, L, w_j, v); \\
+            FASTOPT_STORE(W, L, g_j, FASTOPT_MORE_OF(W, L, u, x[k], gain_)); \\
             if (l1 > 0) { \\
                 by = B * l1; \\
                 for (l = 0; l < L; l++) w_j[l] = w_j[l] > by ? w_j[l] - by : w_j[l] < -by ? w_j[l] + by : 0; \\
@@ -151,12 +149,9 @@ def sparse(Saga p, const real[::1] values, const index[::1] columns, const index
     with nogil:
         for i in range(start, stop):
             if i + FAR_AHEAD < n:
-                prefetch(&indptr[order[i + FAR_AHEAD]])
                 prefetch(&p.y[order[i + FAR_AHEAD]])
                 prefetch(&table[order[i + FAR_AHEAD]])
-            if i + AHEAD < n:
-                k = indptr[order[i + AHEAD]]
-                prefetch_sparse_row(x + k, j + k, indptr[order[i + AHEAD] + 1] - k)
+            prefetch_coming_row(&order[0], n, i, x, j, &indptr[0])
             row = order[i]
             first = indptr[row]
             last = indptr[row + 1]
@@ -291,6 +286,22 @@ cdef inline void renew_outputs(Saga p, Py_ssize_t row, real *z, real q, Py_ssize
         r[c] += above * z[c]
 
 
+cdef inline void step_row(Saga p, Py_ssize_t row, const real *x, const index *columns, Py_ssize_t n, real q,
+                          real[:, :, ::1] cells, const real *steps, real[:, ::1] table,
+                          real[:, ::1] room) noexcept nogil:
+    """A row's steps from its raw predictions, the first row of `room`."""
+    cdef Py_ssize_t d = cells.shape[1] - 1, width = cells.shape[2]
+    cdef real *w = &cells[0, 0, 0]
+    cdef real *g = &cells[1, 0, 0]
+    cdef const real *r = &room[1, 0]
+    cdef const real *gain = &room[2, 0]
+    cdef real one = 1, zero = 0, pull = <real>p.pull
+    renew_outputs(p, row, &room[0, 0], q, table.shape[1], &table[row, 0], &room[1, 0], &room[2, 0])
+    steps_of(x, columns, n, w, g, steps, width, r, gain, pull, <real>p.l2, <real>p.l1)
+    steps_of(&one, <const index *>NULL, 1, w + d * width, g + d * width, steps + 2 * d, width, r, gain, pull, zero,
+             zero)
+
+
 cdef inline void steps_of(const real *x, const index *columns, Py_ssize_t n, real *w, real *g, const real *steps,
                           Py_ssize_t width, const real *r, const real *gain, real pull, real l2,
                           real l1) noexcept nogil:
@@ -314,23 +325,16 @@ def sparse_outputs(Saga p, const real[::1] values, const index[::1] columns, con
     cdef Py_ssize_t n = order.shape[0]
     cdef const real *x = &values[0]
     cdef const index *j = &columns[0]
-    cdef real *w = &cells[0, 0, 0]
-    cdef real *g = &cells[1, 0, 0]
-    cdef real *a = &steps[0, 0]
+    cdef const real *w = &cells[0, 0, 0]
+    cdef const real *a = &steps[0, 0]
     cdef real *z = &room[0, 0]
-    cdef real *r = &room[1, 0]
-    cdef real *gain = &room[2, 0]
-    cdef real q, one = 1, l1 = <real>p.l1, l2 = <real>p.l2, pull = <real>p.pull
+    cdef real q, one = 1
     with nogil:
         for i in range(start, stop):
             if i + FAR_AHEAD < n:
-                row = order[i + FAR_AHEAD]
-                prefetch(&indptr[row])
-                prefetch(&p.y[row])
-                prefetch_row(&table[row, 0], K)
-            if i + AHEAD < n:
-                k = indptr[order[i + AHEAD]]
-                prefetch_sparse_row(x + k, j + k, indptr[order[i + AHEAD] + 1] - k)
+                prefetch(&p.y[order[i + FAR_AHEAD]])
+                prefetch_row(&table[order[i + FAR_AHEAD], 0], K)
+            prefetch_coming_row(&order[0], n, i, x, j, &indptr[0])
             row = order[i]
             k = indptr[row]
             m = indptr[row + 1] - k
@@ -339,10 +343,7 @@ def sparse_outputs(Saga p, const real[::1] values, const index[::1] columns, con
             q = a[2 * d]
             for e in range(k, k + m):
                 q += x[e] * x[e] * a[2 * <Py_ssize_t>j[e]]
-            renew_outputs(p, row, z, q, K, &table[row, 0], r, gain)
-            steps_of(x + k, j + k, m, w, g, a, width, r, gain, pull, l2, l1)
-            steps_of(&one, <const index *>NULL, 1, w + d * width, g + d * width, a + 2 * d, width, r, gain, pull,
-                     <real>0, <real>0)
+            step_row(p, row, x + k, j + k, m, q, cells, a, table, room)
 
 
 def dense_outputs(Saga p, const real[:, :] X, real[:, :, ::1] cells, real[:, ::1] steps, real[:, ::1] table,
@@ -351,13 +352,10 @@ def dense_outputs(Saga p, const real[:, :] X, real[:, :, ::1] cells, real[:, ::1
     cdef Py_ssize_t i, k, row, ahead, d = cells.shape[1] - 1, width = cells.shape[2], K = table.shape[1]
     cdef Py_ssize_t stride = X.strides[0] // <Py_ssize_t>sizeof(real), n = order.shape[0]
     cdef const real *x
-    cdef real *w = &cells[0, 0, 0]
-    cdef real *g = &cells[1, 0, 0]
-    cdef real *a = &steps[0, 0]
+    cdef const real *w = &cells[0, 0, 0]
+    cdef const real *a = &steps[0, 0]
     cdef real *z = &room[0, 0]
-    cdef real *r = &room[1, 0]
-    cdef real *gain = &room[2, 0]
-    cdef real q, one = 1, l1 = <real>p.l1, l2 = <real>p.l2, pull = <real>p.pull
+    cdef real q, one = 1
     with nogil:
         for i in range(start, stop):
             ahead = order[min(i + AHEAD, n - 1)]
@@ -371,10 +369,7 @@ def dense_outputs(Saga p, const real[:, :] X, real[:, :, ::1] cells, real[:, ::1
             q = a[2 * d]
             for k in range(d):
                 q += x[k] * x[k] * a[2 * k]
-            renew_outputs(p, row, z, q, K, &table[row, 0], r, gain)
-            steps_of(x, <const int32_t *>NULL, d, w, g, a, width, r, gain, pull, l2, l1)
-            steps_of(&one, <const int32_t *>NULL, 1, w + d * width, g + d * width, a + 2 * d, width, r, gain, pull,
-                     <real>0, <real>0)
+            step_row(p, row, x, <const int32_t *>NULL, d, q, cells, a, table, room)
 
 
 cdef inline double measure_outputs(Saga p, Py_ssize_t row, double *z, real *slopes, Py_ssize_t K) noexcept nogil:

@@ -8,46 +8,11 @@ Loops over classes go by LANES, up to a multiple of them: what stands behind the
 """
 from libc.math cimport fabs, log
 
-from fastopt._kernels.exponential cimport exp
+from fastopt._kernels.exponential cimport exp, log_normal
 
 cdef enum:
     LANES = 4
     ROOM = 5    # arrays of `padded` numbers that a visit takes
-
-cdef extern from *:
-    """
-    #include <stdint.h>
-    #include <string.h>
-    /* log x of a positive normal number, within some ulp, in a form that vectorises: x = 2^n m with m in
-       [sqrt(1/2), sqrt(2)), log m = 2 artanh((m - 1) / (m + 1)) by its series. */
-    static inline double fastopt_log(double x) {
-        uint64_t bits, power;
-        double n, m, s, q, p;
-        memcpy(&bits, &x, sizeof x);
-        power = ((bits - 0x3fe6a09e667f3bcdULL) >> 52) + 1023;
-        power &= 0xfff;                                                    /* n + 1023 */
-        bits -= (power - 1023) << 52;
-        memcpy(&m, &bits, sizeof m);
-        power |= 0x4330000000000000ULL;
-        memcpy(&n, &power, sizeof n);
-        n -= 4503599627370496.0 + 1023.0;
-        s = (m - 1) / (m + 1);
-        q = s * s;
-        p = 1.0 / 21;
-        p = p * q + 1.0 / 19;
-        p = p * q + 1.0 / 17;
-        p = p * q + 1.0 / 15;
-        p = p * q + 1.0 / 13;
-        p = p * q + 1.0 / 11;
-        p = p * q + 1.0 / 9;
-        p = p * q + 1.0 / 7;
-        p = p * q + 1.0 / 5;
-        p = p * q + 1.0 / 3;
-        return n * 6.93147180369123816490e-01 + (2 * (p * (q * s) + s) + n * 1.90821492927058770002e-10);
-    }
-    """
-    double log_normal "fastopt_log"(double x) noexcept nogil
-
 
 cdef inline Py_ssize_t padded(Py_ssize_t n_classes) noexcept nogil:
     return (n_classes + LANES - 1) // LANES * LANES

@@ -453,10 +453,9 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     def _finisher(self, objective: Objective) -> str:
         """ "auto", or the key of `SOLVERS` that `solver` means for this objective."""
         names: tuple[str, ...] = SCIKIT_LEARNS.get(self.solver, (self.solver,))
-        binary = objective.n_outputs == 1
         obstacles = {name: "" if name == "auto" else SOLVERS[name].obstacle(objective) for name in names}
         remedy = ""
-        if self.solver == "liblinear" and not binary:
+        if self.solver == "liblinear" and objective.n_outputs > 1:
             obstacles = {"auto": f"{objective.n_outputs} outputs at once"}
             remedy = "The 'liblinear' solver does not support multiclass classification: use OneVsRestClassifier. "
         if all(obstacles.values()):
