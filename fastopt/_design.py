@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +116,19 @@ class Design:
         if not self.sound:
             self._distinct = check_csr(self._values, self._indices, self.indptr, self.shape)
             self.sound = True
+
+    def checked(self, distinct: bool | None) -> None:
+        """Takes note that what read all entries has checked them, and of whether it found repeated columns."""
+        self.sound, self._distinct = True, distinct
+
+    def rises(self) -> None:
+        """Takes note that every row's columns were found to rise: none names a column twice."""
+        self._distinct = True
+
+    def refuse(self) -> NoReturn:
+        """The end of what met an entry that may not be followed: raises the error that `check` does."""
+        self.check()
+        raise ValueError("X must not be written to during a call; an entry that was unsound has become sound.")
 
     @property
     def values(self) -> NDArray[Any]:

@@ -370,6 +370,8 @@ class Objective:
         if raw is not None:
             known = raw if width == self.n_outputs else _packed(raw.reshape(-1), self.n_outputs, width)
             known = known.reshape(-1, width)
+        elif self.design.sparse and not np.any(w):  # whose entries are finite: no product need be worked out
+            known = np.zeros((self.n_samples, width))
         design, refused = self.design, None
         told = (design.sound,) if design.sparse else ()
         try:
@@ -379,7 +381,8 @@ class Objective:
         if refused is not None:
             design.check()  # names the first of all
             raise refused
-        design.sound = True
+        if not design.sound:
+            design.checked(None)
         penalised = self._penalised(w)
         # Unlike @, vdot does not warn of infinity, which is for the solver to judge.
         return total / self.n_samples + 0.5 * self.l2 * float(np.vdot(penalised, penalised)), self._unpacked(sums)

@@ -1,5 +1,6 @@
 """What is read in place, what is converted once, and what is refused before anything is read through it."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -11,11 +12,11 @@ import pytest
 import scipy.sparse
 from cases import csr, problem
 
-from fastopt import LogisticRegression
+from fastopt import LogisticRegression, SGDClassifier, SGDRegressor
 from fastopt._design import Design, check_csr
 from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, SGD
-from fastopt.solvers.stochastic import Epochs
+from fastopt.solvers.stochastic import Around, Epochs
 from fastopt.solvers.table import SOLVERS
 
 # --- no copy where none is promised -----------------------------------------------------------------------------------
@@ -519,6 +520,9 @@ READERS = {
     "raw predictions": lambda design: Objective(design, np.ones(3)).raw_prediction(np.zeros(6)),
     "column moments": lambda design: Objective(design, np.ones(3)).column_moments(),
     "epoch": lambda design: Epochs(Objective(design, np.ones(3)), SGD(learning_rate=0.1), 1).run(),
+    "epoch with sums": lambda design: Epochs(
+        Objective(design, np.ones(3)), SGD(learning_rate=0.1), around=Around(measures=True)
+    ).run(),
 }
 
 
@@ -560,11 +564,170 @@ def test_a_fit_refuses_entries_and_changes_nothing(rng, name, array):
     np.testing.assert_array_equal(model.coef_, coef)
 
 
+def mild(rng, dtype=np.float64, index=np.int32):
+    """`larger`, with numbers that steps bear."""
+    X = larger(rng, dtype, index)
+    X.data[:4] = 1
+    return X
+
+
+def state_of(rng):
+    """A source's place in its numbers, comparable."""
+    kept = rng.get_state(legacy=False) if isinstance(rng, np.random.RandomState) else rng.bit_generator.state
+    return repr({key: np.array(value).tolist() for key, value in kept["state"].items()})
+
+
+STEPS = {
+    "default": {}, "log_loss": {"loss": "log_loss"}, "in order": {"shuffle": False}, "no penalty": {"penalty": None},
+    "L1": {"penalty": "l1"}, "average": {"average": True}, "batches": {"batch_size": 32}, "adam": {"optimizer": "adam"},
+    "passive": {"learning_rate": "pa1"}, "automatic": {"learning_rate": "auto"}, "verbose": {"verbose": 1},
+    "balanced": {"class_weight": "balanced"}, "early": {"early_stopping": True}, "softmax": {"loss": "multinomial"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("steps", STEPS)
+def test_an_epoch_refuses_entries_and_changes_nothing(rng, steps, n_classes):
+    """Wherever they are: the words of the check in advance; of the model and of its random numbers nothing is gone."""
+    y = rng.integers(0, n_classes, 300)
+    options = STEPS[steps] | {"max_iter": 2, "tol": None, "random_state": np.random.RandomState(1)}
+    model = SGDClassifier(**options, n_jobs=2)
+    if steps not in ("balanced", "early"):  # which partial_fit refuses
+        model.partial_fit(mild(rng), y, classes=np.arange(n_classes))
+    for dtype, index in ((np.float32, np.int32), (np.float64, np.int32), (np.float64, np.int64)):
+        X = mild(rng, dtype, index)
+        for k in [0, 1, X.nnz - 1, *rng.integers(0, X.nnz, 6).tolist()]:
+            for array, value in ((X.indices, 70), (X.indices, -1), (X.indices, 2**31 - 1), (X.data, np.inf)):
+                good, array[k] = array[k], value
+                text = refusal(lambda: check_csr(X.data, X.indices, X.indptr, X.shape))  # noqa: B023
+                before = {key: np.array(a, copy=True) for key, a in vars(model).items() if isinstance(a, np.ndarray)}
+                random, names = state_of(options["random_state"]), vars(model).keys()
+                assert refusal(lambda: model.fit(X, y)) == text  # noqa: B023
+                if before:
+                    assert refusal(lambda: model.partial_fit(X, y)) == text  # noqa: B023
+                array[k] = good
+                assert vars(model).keys() == names
+                assert state_of(options["random_state"]) == random
+                for key, a in before.items():
+                    np.testing.assert_array_equal(vars(model)[key], a)
+
+
+def test_a_refused_partial_fit_leaves_no_trace(rng):
+    """The next call takes the very steps that it would have taken; fresh entropy goes on as well."""
+    X, y = mild(rng), rng.integers(0, 2, 300)
+    bad = X.copy()
+    bad.indices[[700, 900]] = -1
+    for random in (0, np.random.default_rng(2)):
+        twins = [SGDClassifier(random_state=copy.deepcopy(random)).partial_fit(X, y, classes=[0, 1]) for _ in range(2)]
+        refusal(lambda: twins[0].partial_fit(bad, y))  # noqa: B023
+        for model in twins:
+            model.partial_fit(X, y)
+        np.testing.assert_array_equal(twins[0].coef_, twins[1].coef_)
+        assert twins[0].t_ == twins[1].t_
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("lengths", [range(12), range(12, 40), [0, 1, 16, 17, 33, 64, 65]])
+def test_rows_of_any_length_are_checked_whole(rng, lengths, index):
+    """Every entry of rows as long as a few vectors and as what is left of one, sorted and not."""
+    counts = np.repeat(lengths, 2)
+    rows = [np.sort(rng.choice(70, n, replace=False)) for n in counts]
+    rows[1::2] = [row[::-1] for row in rows[1::2]]
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(index)
+    indices = np.concatenate(rows).astype(index)
+    X = csr(rng.standard_normal(len(indices)), indices, indptr, (len(rows), 70))
+    y, model = np.arange(len(rows)) % 2, SGDRegressor(max_iter=1, tol=None, random_state=0)
+    expected = model.fit(X.sorted_indices(), y).coef_
+    np.testing.assert_allclose(model.fit(X, y).coef_, expected, rtol=1e-10)
+    for k in range(X.nnz):
+        for value in (-1, 70, 10**6):
+            good, X.indices[k] = X.indices[k], value
+            row = int(np.searchsorted(indptr, k, side="right")) - 1
+            text = refusal(lambda: model.fit(X, y))
+            assert text == f"X.indices must be in [0, 70); got {value} in row {row}, entry {k}."
+            X.indices[k] = good
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_an_epoch_that_checks_takes_the_steps_of_one_that_need_not(rng, repeated):
+    """Also where columns are repeated: the same coefficients, and the same sums of penalties."""
+    X, y = mild(rng), rng.choice([-1.0, 1.0], 300)
+    if repeated:
+        X.indices[X.indptr[100] + 1] = X.indices[X.indptr[100]]
+    around, found = Around(measures=True, guarded=True), []
+    for checked in (False, True):
+        design = later(X)
+        if checked:
+            design.check()
+        epochs = Epochs(Objective(design, y, loss="hinge", alpha=0.1), SGD(learning_rate=0.1), around=around)
+        for seed in range(2):
+            epochs.run(np.random.default_rng(seed).permutation(300))
+            found.append((epochs.w.copy(), epochs.sums))
+            assert design.sound
+            assert design.distinct is not repeated
+    for one, other in zip(found[:2], found[2:], strict=True):
+        np.testing.assert_allclose(one[0], other[0], rtol=1e-12)
+        np.testing.assert_allclose(one[1], other[1], rtol=1e-10)
+
+
+def test_values_whose_products_overflow_are_not_taken_for_infinite(rng):
+    X, y = mild(rng), rng.choice([0, 1], 300)
+    X.data[:] = np.where(X.data > 0, 1e300, -1e300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            SGDClassifier(max_iter=2, random_state=0).fit(X, y)
+        except ValueError as error:
+            assert "X.data" not in str(error)  # noqa: PT017
+
+
+def test_the_default_sgd_reads_x_no_more_often_than_without_the_check(monkeypatch, rng):
+    X = scipy.sparse.random_array((300, 20), density=0.3, format="csr", rng=rng)
+    X.sort_indices()
+    monkeypatch.setattr("fastopt._design.check_csr", lambda *_: pytest.fail("a pass of its own"))
+    SGDClassifier(max_iter=2, tol=None).fit(X, rng.choice([0, 1], 300)).partial_fit(X, rng.choice([0, 1], 300))
+    SGDRegressor(max_iter=2, tol=None).fit(X, rng.standard_normal(300))
+
+
 def test_a_fit_by_an_update_rule_reads_x_no_more_often_than_without_the_check(monkeypatch, rng):
     X = scipy.sparse.random_array((300, 20), density=0.3, format="csr", rng=rng)
     monkeypatch.setattr("fastopt._design.check_csr", lambda *_: pytest.fail("a pass of its own"))
     for solver in ("sgd", "lbfgs"):
         LogisticRegression(solver=solver, max_iter=1, tol=1e9).fit(X, rng.choice([0, 1], 300))
+
+
+def test_rows_of_one_hot_groups_are_seen_to_rise(monkeypatch, rng):
+    """No look for repeated columns of its own; where the columns do not tell, there is one, and it finds them."""
+    columns = np.sort(rng.integers(0, 5, (300, 4)) + 5 * np.arange(4), axis=1).astype(np.int32)
+    indptr, y = np.arange(0, 1201, 4, dtype=np.int32), rng.choice([0, 1], 300)
+    X = csr(np.ones(1200), columns.ravel(), indptr, (300, 20))
+    unsorted = csr(np.ones(1200), columns[:, ::-1].ravel().copy(), indptr, (300, 20))
+    repeated = columns.copy()
+    repeated[:, 3] = repeated[:, 2]
+    twice = csr(np.ones(1200), repeated.ravel(), indptr, (300, 20))
+    assert not later(twice).distinct
+    for matrix in (unsorted, twice):
+        dense = LogisticRegression(solver="lbfgs", tol=1e-8).fit(matrix.toarray(), y)
+        model = LogisticRegression(solver="lbfgs", tol=1e-8).fit(matrix, y)
+        np.testing.assert_allclose(model.coef_, dense.coef_, atol=1e-6)
+    monkeypatch.setattr("fastopt._design.check_csr", lambda *_: pytest.fail("a pass of its own"))
+    model = LogisticRegression(solver="lbfgs", tol=1e-8).fit(X, y)
+    np.testing.assert_allclose(model.coef_.reshape(4, 5).mean(axis=1), 0, atol=1e-12)  # the groups were found
+
+
+@pytest.mark.parametrize("n_outputs", [1, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_pass_at_zero_is_any_other_pass(rng, dtype, n_outputs):
+    """It works out no products: the bits of a pass at parameters that are next to nothing, up to those."""
+    X, y = mild(rng, dtype), rng.integers(0, 3, 300) if n_outputs > 1 else rng.choice([-1.0, 1.0], 300)
+    F = Objective(later(X), y, loss="multinomial" if n_outputs > 1 else "log_loss", n_outputs=n_outputs)
+    value, gradient = F.value_and_gradient(np.zeros(F.shape))
+    nothing = np.zeros(F.shape)
+    nothing[-1] = 5e-324
+    for found, expected in zip((value, gradient), F.value_and_gradient(nothing), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    X.indices[5] = 70
+    assert "X.indices" in refusal(lambda: Objective(later(X), y, loss=F.loss, n_outputs=n_outputs).value(nothing * 0))
 
 
 def test_entries_that_become_sound_meanwhile(monkeypatch):
@@ -581,7 +744,7 @@ import sys
 import numpy as np
 from test_design import BAD, BAD_BSR, BAD_COO, sound
 import scipy.sparse
-from fastopt import LogisticRegression
+from fastopt import LogisticRegression, SGDClassifier, SGDRegressor
 
 y = np.array([0, 1, 1])
 model = LogisticRegression(solver=sys.argv[1]).fit(sound(), y)

@@ -35,4 +35,8 @@ def sparse_epoch(
     plan: Plan, e: Extras, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any],
     params: NDArray[Any], z: NDArray[Any], start: int, stop: int,
 ) -> None: ...  # fmt: skip
+def checking_epoch(
+    plan: Plan, e: Extras, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any], params: NDArray[Any],
+    start: int, stop: int,
+) -> tuple[int, bool, bool]: ...  # fmt: skip
 def finish(plan: Plan, e: Extras, params: NDArray[Any], steps: int) -> None: ...

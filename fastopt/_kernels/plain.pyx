@@ -4,6 +4,7 @@ from fastopt._kernels.block cimport (lone_outputs_axpy, lone_outputs_dot, sparse
 from fastopt._kernels.plan cimport Plan, begin_scores, prefetch_coming, scalars
 from fastopt._kernels.portable cimport index, prefetch, prefetch_l2, real
 from fastopt._kernels.row cimport AHEAD, axpy, dot, prefetch_row, scaled, sparse_axpy, sparse_dot
+from fastopt._kernels.sound cimport highest_of, unsound_columns
 
 HISTORY = COLUMNS
 
@@ -89,7 +90,7 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
     cdef bint waits = e.l1 > 0 or e.average_row > 0
     if alone(plan, e):
         with nogil:
-            sparse_lone(plan, e, x, j, &indptr[0], w, start, stop)
+            sparse_lone(plan, e, x, j, &indptr[0], w, start, stop, NULL)
         return
     if alone_truncated(e):
         with nogil:
@@ -164,28 +165,63 @@ cdef void dense_lone(Plan plan, Extras e, const real *x0, Py_ssize_t stride, rea
     lone_end(plan, e, &s)
 
 
-cdef void sparse_lone(Plan plan, Extras e, const real *x, const index *j, const index *rows, real *w, Py_ssize_t start,
-                      Py_ssize_t stop) noexcept nogil:
-    """`sparse_epoch` of single rows; one that names a column twice changes ||v||^2 by another amount."""
+cdef struct Check:
+    bint rising                         # all rows' columns rise
+    double rest                         # 0 unless a product was not finite
+
+
+def checking_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] columns, const index[::1] indptr,
+                   real[:, ::1] params, Py_ssize_t start, Py_ssize_t stop):
+    """`sparse_epoch` of `alone` steps on rows whose entries nobody has checked: (steps done, rising, finite).
+
+    A row's columns are checked before they are followed: one that is out of range ends it short of `stop`. `rising` if
+    all rows' columns do. A value that is not finite makes its row's product such, and so may others: `finite` is to be
+    trusted, not its opposite.
+    """
+    cdef Check check
+    cdef Py_ssize_t done = 0
+    check.rising, check.rest = True, 0
+    if alone(plan, e):
+        with nogil:
+            done = sparse_lone(plan, e, &values[0], &columns[0], &indptr[0], &params[0, 0], start, stop, &check) - start
+    return done, check.rising, check.rest == 0
+
+
+cdef Py_ssize_t sparse_lone(Plan plan, Extras e, const real *x, const index *j, const index *rows, real *w,
+                            Py_ssize_t start, Py_ssize_t stop, Check *check) noexcept nogil:
+    """`sparse_epoch` of single rows; one that names a column twice changes ||v||^2 by another amount.
+
+    Where it stopped: at `stop`, or at the first row that fails its check.
+    """
     cdef Py_ssize_t step, k, n
     cdef real a, product
+    cdef bint distinct = plan.distinct
+    cdef index highest = highest_of(<index>0, plan.n_features)
     cdef Lone s
     lone_begin(e, &s)
     for step in range(start, stop):
         prefetch_coming(plan, step, x, j, rows)
         k = rows[plan.order[step]]
         n = rows[plan.order[step] + 1] - k
+        if check != NULL:
+            if unsound_columns(j + k, n, highest, &distinct):
+                stop = step
+                break
+            check.rising &= distinct
         product = sparse_dot(x + k, j + k, n, w)
+        if check != NULL:
+            check.rest += 0 * <double>product
         a = lone_step(plan, e, &s, step, &product, w)
         if a == 0:
             continue
-        if plan.alpha != 0 and not plan.distinct:
+        if plan.alpha != 0 and not distinct:
             s.squares += squared_axpy(a, x + k, j + k, n, w)
             continue
         sparse_axpy(a, x + k, j + k, n, w)
         if plan.alpha != 0:
             s.squares += a * (2 * <double>product + a * <double>dot(x + k, x + k, n))
     lone_end(plan, e, &s)
+    return stop
 
 
 cdef void sparse_truncated(Plan plan, Extras e, const real *x, const index *columns, const index *rows,

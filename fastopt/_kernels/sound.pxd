@@ -1,5 +1,5 @@
 """Whether entries of untrusted CSR arrays may be followed: columns in range, values finite."""
-from libc.stdint cimport INT32_MAX, INT64_MAX, uint32_t, uint64_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint32_t, uint64_t
 
 from fastopt._kernels.portable cimport index
 
@@ -23,6 +23,70 @@ cdef inline bint unsound(const word *values, const index *columns, Py_ssize_t st
         outside |= columns[k] | (highest - (columns[k] & most))  # & most: or the difference could overflow
         infinite |= (values[k] & exponent) + one
     return outside < 0 or infinite > (exponent | (one - 1))
+
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #if defined(__SSE2__) || defined(__AVX2__) || defined(__AVX512F__)
+    #include <immintrin.h>
+    #endif
+    /* Whether L columns at c are all below the one after them. */
+    #if defined(__SSE2__)
+    #define FASTOPT_AT_4(c) _mm_loadu_si128((const __m128i *)(c))
+    #define FASTOPT_RISE_4(c) (_mm_movemask_epi8(_mm_cmpgt_epi32(FASTOPT_AT_4((c) + 1), FASTOPT_AT_4(c))) == 0xFFFF)
+    #endif
+    #if defined(__AVX2__)
+    #define FASTOPT_AT_8(c) _mm256_loadu_si256((const __m256i *)(c))
+    #define FASTOPT_RISE_8(c) (_mm256_movemask_epi8(_mm256_cmpgt_epi32(FASTOPT_AT_8((c) + 1), FASTOPT_AT_8(c))) == -1)
+    #endif
+    #if defined(__AVX512F__)
+    #define FASTOPT_AT_16(c) _mm512_loadu_si512(c)
+    #define FASTOPT_RISE_16(c) (_mm512_cmple_epi32_mask(FASTOPT_AT_16((c) + 1), FASTOPT_AT_16(c)) == 0)
+    #endif
+    /* L neighbours at a time, the last L again where L does not divide their number; never beyond the row: what lies
+       there was not asked for and would have to be waited for. */
+    #define FASTOPT_RISE(L) \
+        for (k = 0; k + L <= pairs; k += L) rise &= FASTOPT_RISE_##L(c + k); \
+        return rise & FASTOPT_RISE_##L(c + pairs - L);
+    static inline int fastopt_rises_32(const int32_t *c, Py_ssize_t pairs) {
+        Py_ssize_t k; int rise = 1;
+    #if defined(__AVX512F__)
+        if (pairs >= 16) { FASTOPT_RISE(16) }
+    #endif
+    #if defined(__AVX2__)
+        if (pairs >= 8) { FASTOPT_RISE(8) }
+    #endif
+    #if defined(__SSE2__)
+        if (pairs >= 4) { FASTOPT_RISE(4) }
+    #endif
+        for (k = 0; k < pairs; k++) rise &= c[k] < c[k + 1];
+        return rise;
+    }
+    """
+    bint rises_32 "fastopt_rises_32"(const int32_t *c, Py_ssize_t pairs) noexcept nogil
+
+
+cdef inline bint unsound_columns(const index *columns, Py_ssize_t n, index highest, bint *rise) noexcept nogil:
+    """Whether one of a row's n columns is not in [0, highest], and whether they rise: then the ends tell of all.
+
+    For rows that may be short, and that are in the cache already.
+    """
+    cdef Py_ssize_t k
+    cdef bint bad = False
+    rise[0] = True
+    if n <= 0:
+        return False
+    if index is int32_t:
+        rise[0] = rises_32(columns, n - 1)
+    else:
+        for k in range(n - 1):
+            rise[0] &= columns[k] < columns[k + 1]
+    if rise[0]:
+        return (columns[0] < 0) | (columns[n - 1] > highest)
+    for k in range(n):
+        bad |= (columns[k] < 0) | (columns[k] > highest)
+    return bad
 
 
 cdef inline word exponent_of(word kind) noexcept nogil:

@@ -205,6 +205,11 @@ class _SGD(LinearModel):
 
     # --------------------------------------------------------------------------------------------------- the course
 
+    def _read(self, X: Any, *, reset: bool, progress: Progress | None = None) -> Design:
+        """X, whose first epoch may check its entries unless somebody is told of the fit before or rows are held out."""
+        told = self.verbose or getattr(self, "_skl_callbacks", None) or progress is not None
+        return read(self, X, reset=reset, later=not (told or self.early_stopping))
+
     def _fit_outputs(
         self, design: Design, y: Array, weights: Array | None, sample_weight: Array | None, start: tuple[Any, Any],
         data: Any, progress: Progress | None,
@@ -297,6 +302,19 @@ class _SGD(LinearModel):
 
         `progress` is told of each epoch; `run` is what it was told where the epochs go on.
         """
+        drawn = None if problem.design.sound else resume.random_numbers(rng)
+        try:
+            self._run(problem, w, state, rng, max_iter, data, measured=measured, progress=progress, run=run)
+        except ValueError:
+            if drawn is not None and not problem.design.sound:  # refused by the epoch that was to check it
+                resume.put_back(rng, drawn)
+            raise
+
+    def _run(
+        self, problem: _Problem, w: Array, state: dict[str, Any] | None, rng: Any, max_iter: int, data: Any, *,
+        measured: bool, progress: Progress | None, run: dict[str, Any] | None,
+    ) -> None:  # fmt: skip
+        """`_descend`, whatever becomes of the random numbers."""
         rule, adapts, auto = self._rule(problem.objective(problem.groups[0]))
         settings = Settings(
             batch_size="full" if self.batch_size == "full" else int(self.batch_size), max_iter=max_iter,
@@ -734,7 +752,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
     ) -> None:  # fmt: skip
         """`fit`, but for warnings; `data` is what callbacks get to see."""
         self._check_parameters()
-        design = read(self, X, reset=True)
+        design = self._read(X, reset=True, progress=progress)
         targets, classes = self._encode(y, design.shape[0])
         self.classes_ = classes
         s = weights_of(sample_weight, design.shape[0], zeros=self.early_stopping)
@@ -766,7 +784,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
                     "large enough sample of the full training set target to properly estimate the class frequency "
                     "distributions. Pass the resulting weights as the class_weight parameter."
                 )
-            design = read(self, X, reset=first)
+            design = self._read(X, reset=first)
             labels = np.shape(y)[1] if _is_multilabel(y) else None
             if labels is None or classes is not None:
                 _check_partial_fit_first_call(self, classes)
@@ -1110,7 +1128,7 @@ class SGDRegressor(RegressorMixin, _SGD):
     ) -> None:  # fmt: skip
         """`fit`, but for warnings; `data` is what callbacks get to see."""
         self._check_parameters()
-        design = read(self, X, reset=True)
+        design = self._read(X, reset=True, progress=progress)
         targets = self._targets(y, design.shape[0])
         s = weights_of(sample_weight, design.shape[0], zeros=self.early_stopping)
         self._fit_outputs(design, targets, s, s, start, data, progress)
@@ -1130,7 +1148,7 @@ class SGDRegressor(RegressorMixin, _SGD):
         with unchanged_on_error(self):
             first = not hasattr(self, "coef_")
             self._check_parameters(for_partial_fit=first)
-            design = read(self, X, reset=first)
+            design = self._read(X, reset=first)
             targets = self._targets(y, design.shape[0])
             if not first and targets.shape[1] != np.atleast_2d(self.coef_).shape[0]:
                 before = np.atleast_2d(self.coef_).shape[0]

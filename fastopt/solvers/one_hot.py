@@ -61,7 +61,7 @@ def _groups(design: Design) -> OneHot | None:
     width = entries // max(n, 1)
     if width == 0 or entries != n * width or (np.diff(design.indptr) != width).any():
         return None
-    if design.indices is None or not design.distinct:
+    if design.indices is None:
         return None
     columns, values = design.indices[:entries].reshape(n, width), design.values[:entries].reshape(n, width)
     for rows in (slice(0, 256), slice(0, n)):  # most data show at once that they are none
@@ -71,6 +71,10 @@ def _groups(design: Design) -> OneHot | None:
         groups = np.flatnonzero(np.append(apart, True) & np.append(True, apart) & (first == last) & (first != 0))
         if not len(groups):
             return None
+    if apart.all():
+        design.rises()
+    if not design.distinct:
+        return None
     used = design.column_counts > 0
     members = [low[k] + np.flatnonzero(used[low[k] : high[k] + 1]) for k in groups]
     sizes = np.array([len(m) for m in members], dtype=np.intp)

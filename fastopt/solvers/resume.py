@@ -22,8 +22,8 @@ from fastopt.optimizers import Optimizer
 from fastopt.schedules import Schedule
 
 __all__ = [
-    "Course", "Draws", "Run", "epochs_of", "fitting", "generator", "left", "random_numbers", "same_problem", "settings",
-    "since", "told_of",
+    "Course", "Draws", "Run", "epochs_of", "fitting", "generator", "left", "put_back", "random_numbers",
+    "same_problem", "settings", "since", "told_of",
 ]  # fmt: skip
 
 #: A measurement: epoch, seconds, F, the gradient's norm, the learning rate.
@@ -300,6 +300,14 @@ def random_numbers(rng: np.random.RandomState | np.random.Generator) -> dict[str
     if isinstance(rng, np.random.RandomState):
         return {"kind": "RandomState", **rng.get_state(legacy=False)}
     return {"kind": "Generator", **rng.bit_generator.state}
+
+
+def put_back(rng: np.random.RandomState | np.random.Generator, numbers: dict[str, Any]) -> None:
+    """The source of random numbers is where it was when `random_numbers` was asked."""
+    if isinstance(rng, np.random.RandomState):
+        rng.set_state(numbers)
+    else:
+        rng.bit_generator.state = {key: value for key, value in numbers.items() if key != "kind"}
 
 
 class Draws:

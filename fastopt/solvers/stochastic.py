@@ -192,8 +192,8 @@ class Epochs:
         rows = 2 * d + 4 if packed > 1 else 1
         self._packed = lines(1, rows * packed, design.dtype)[0, : rows * packed].reshape(rows, packed)
         self._scores = np.empty((1 if self.full else self.batch_size, objective.n_outputs), dtype=design.dtype)
-        # Steps that go straight into w do not ask, nor do those of all columns.
-        distinct = design.distinct if self._may_wait or around is not None else False
+        # Steps that go straight into w do not ask, nor do those of all columns; the first epoch may find it out.
+        distinct = design.distinct if self._may_wait or (around is not None and design.sound) else False
         self._plan = plan.Plan(
             objective.kernel_loss, objective.loss.parameter, objective.l2, objective.y.ravel(), weights, d,
             K, objective.fit_intercept, self.batch_size, touched, first, local, distinct,
@@ -276,7 +276,7 @@ class Epochs:
         Parameters
         ----------
         order : ndarray of intp, (n_samples,), or None for 0 .. n_samples - 1
-            Consecutive slices are the batches.
+            Consecutive slices are the batches. No row twice, where the entries of X are still to be checked.
         learning_rates : ndarray of float64, (n_steps,), or None for the optimizer's own
         """
         n, t0 = self.objective.n_samples, self.state["t"]
@@ -343,8 +343,13 @@ class Epochs:
             self._sums[2:4] = self._norms()
         if around.average:
             self.state["average"] *= max(0, t0 - around.average + 1)
-        call: Callable[..., None] = plain.sparse_epoch if objective.design.sparse else plain.dense_epoch
-        at_once = max(1, int(WORK / max(1.0, objective.design.n_stored * objective.n_outputs / max(n_steps, 1))))
+        design = objective.design
+        checks, rising, finite = self._checks(order), True, True
+        if not checks:
+            self._plan.distinct = design.distinct
+        call: Callable[..., None] = plain.sparse_epoch if design.sparse else plain.dense_epoch
+        checking: Callable[..., tuple[int, bool, bool]] = plain.checking_epoch
+        at_once = max(1, int(WORK / max(1.0, design.n_stored * objective.n_outputs / max(n_steps, 1))))
         for first in range(0, n_steps, HISTORY_STEPS):
             steps = min(HISTORY_STEPS, n_steps - first)
             rows = order[first * self.batch_size : (first + steps) * self.batch_size]
@@ -356,19 +361,39 @@ class Epochs:
             if self._extras.truncated and len(self._seen):  # of columns that are zero, what they have paid
                 w, paid = self._params[[0, self._extras.paid_row], : len(self._seen)]
                 np.copyto(self._seen, paid, where=w == 0)
-            for start in ahead(objective.design, rows, range(0, steps, at_once), self.batch_size):
+            for start in ahead(design, rows, range(0, steps, at_once), self.batch_size):
                 stop = min(start + at_once, steps)
-                call(self._plan, self._extras, *objective.design.arrays, self._params, self._scores, start, stop)
-            if objective.design.sparse:
+                if not checks:
+                    call(self._plan, self._extras, *design.arrays, self._params, self._scores, start, stop)
+                    continue
+                done, *found = checking(self._plan, self._extras, *design.unchecked, self._params, start, stop)
+                if done < stop - start:
+                    design.refuse()
+                rising, finite = rising and found[0], finite and found[1]
+            if design.sparse:
                 plain.finish(self._plan, self._extras, self._params, steps)
             self._sums[2] *= self._plan.scale**2
             self._sums[3] *= self._plan.scale
             sparse.finish(self._plan, self._params[0])
             if "l1_owed" in self.state:
                 self.state["l1_owed"] = self._extras.owed
+        if checks and finite:
+            design.checked(rising)
+        design.check()
         self.state["t"] = t0 + n_steps
         if around.average:
             self.state["average"] /= max(1, t0 + n_steps - around.average + 1)
+
+    def _checks(self, order: NDArray[np.intp]) -> bool:
+        """Whether this epoch checks X's entries as it comes to them: it has all rows, each a step of one output's.
+
+        Rows of a file are read ahead, by a thread that checks nothing.
+        """
+        around, F = self.around, self.objective
+        if F.design.sound or F.design.mapped or around is None or around.average or around.passive is not None:
+            return False
+        lone = self.batch_size == F.n_outputs == 1 and F.loss.targets != "multiclass"
+        return lone and F.l1 == 0 and len(order) == F.n_samples
 
     def _full_step(self, learning_rate: float) -> None:
         """One step against the gradient of F itself, summed in float64; the intercept does not decay."""
