@@ -11,7 +11,7 @@ import json  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from bench.problems import ALPHAS, EMBEDDED, OPTIONAL, PROBLEMS, ROOT, Missing, get  # noqa: E402
+from bench.problems import EMBEDDED, OPTIONAL, PENALTIES, PROBLEMS, ROOT, USUAL, Missing, get  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results"
 QUICK = {
@@ -21,10 +21,16 @@ QUICK = {
     "seconds": 0.8,
     "deadline": 70,
 }
-DEFAULT = {"problems": ",".join(EMBEDDED), "gap": "1e-2,1e-3,1e-4", "repeat": 3, "seconds": 2.0, "deadline": 285}
+DEFAULT = {"problems": ",".join(USUAL), "gap": "1e-2,1e-3,1e-4", "repeat": 3, "seconds": 2.0, "deadline": 285}
 FULL = {
     "problems": ",".join(
-        [*EMBEDDED, *(f"{name}@{alpha}" for name in EMBEDDED for alpha in ("10/n", "1e-3")), *OPTIONAL]
+        [
+            *EMBEDDED,
+            *(f"{name}@{alpha}" for name in USUAL for alpha in ("10/n", "1e-3")),
+            *(f"{name}@l1" for name in ("breast_cancer", "digits_parity", "digits_onehot_pairs", "text_like")),
+            *OPTIONAL,
+            "mushrooms@l1",
+        ]
     ),
     "gap": "1e-2,1e-3,1e-4,1e-6",
     "repeat": 5,
@@ -39,7 +45,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="an hour: all problems and penalties, tighter gaps")
     parser.add_argument("--list", action="store_true", help="list problems and contestants")
     parser.add_argument(
-        "--problems", help=f"comma separated, each with @penalty ({', '.join(ALPHAS)}) or without, or 'all'"
+        "--problems", help=f"comma separated, each with @penalty ({', '.join(PENALTIES)}) or without, or 'all'"
     )
     parser.add_argument(
         "--solvers", default="", help="keep contestants whose name contains one of these, comma separated"

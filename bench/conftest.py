@@ -62,7 +62,7 @@ class Settings:
         option = config.getoption
         files = [problems.add_file(Path(name)) for name in words(option("--bench-data"))]
         named = words(option("--bench-problems"))
-        self.problems = list(problems.PROBLEMS) if named == ["all"] else named or files or list(problems.EMBEDDED)
+        self.problems = list(problems.PROBLEMS) if named == ["all"] else named or files or list(problems.USUAL)
         self.problems += [name for name in files if name not in self.problems]
         for name in self.problems:
             if not problems.known(name):
@@ -315,6 +315,8 @@ class Bench:
             self.record.say(name, **problem.describe())
         if problem.kind == "csr" and not contestant.CSR:
             self.skip(contestant, name, "takes no sparse data")
+        if problem.l1 and not contestant.L1:
+            self.skip(contestant, name, "takes no L1 penalty")
         if self.what != "epoch" and (reason := contestant.skip(problem)):
             self.skip(contestant, name, reason)
         if self.what == "to target":

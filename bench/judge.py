@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from bench.problems import Problem
 
 
-def _loss_and_residual(problem: Problem, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def loss_and_residual(problem: Problem, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """loss_i, and its derivative with respect to the scores z (n, n_outputs). No margin overflows."""
     if problem.n_outputs == 1:
         y = problem.y[:, None]
@@ -30,17 +30,28 @@ def _loss_and_residual(problem: Problem, z: np.ndarray) -> tuple[np.ndarray, np.
 def loss_and_gradient(problem: Problem, coef) -> tuple[float, np.ndarray]:
     """The mean loss, without penalty, and its gradient, of shape (n_features + 1, n_outputs)."""
     w = np.asarray(coef, dtype=np.float64).reshape(problem.shape)
-    losses, residual = _loss_and_residual(problem, problem.X64 @ w[:-1] + w[-1])
+    losses, residual = loss_and_residual(problem, problem.X64 @ w[:-1] + w[-1])
     n = len(losses)
     return losses.mean(), np.vstack([problem.X64.T @ residual, residual.sum(0)]) / n
 
 
+def penalised(problem: Problem, w: np.ndarray, gradient: np.ndarray, factor: float = 1.0) -> np.ndarray:
+    """F's gradient at w from that of the loss, with `factor` times the penalty; with L1 the shortest subgradient."""
+    gradient = gradient.copy()
+    g, v = gradient[:-1], w[:-1]  # the intercept is not penalised
+    g += factor * problem.l2 * v
+    if problem.l1:
+        l1 = factor * problem.l1
+        g[:] = np.where(v == 0, np.sign(g) * np.maximum(np.abs(g) - l1, 0), g + l1 * np.sign(v))
+    return gradient
+
+
 def objective_and_gradient(problem: Problem, coef) -> tuple[float, np.ndarray]:
-    """F and its gradient at `coef`."""
+    """F and its gradient at `coef`; with L1 the shortest subgradient."""
     w = np.array(coef, dtype=np.float64).reshape(problem.shape)
     value, gradient = loss_and_gradient(problem, w)
-    w[-1] = 0  # the intercept is not penalised
-    return value + problem.alpha / 2 * np.vdot(w, w), gradient + problem.alpha * w
+    value += problem.l2 / 2 * np.vdot(w[:-1], w[:-1]) + problem.l1 * np.abs(w[:-1]).sum()
+    return value, penalised(problem, w, gradient)
 
 
 def accuracy(problem: Problem, coef) -> float:
@@ -71,32 +82,32 @@ class Verdict:
 def judge(problem: Problem, coef, gap_reached: float = 1e-4) -> Verdict:
     """Say how close `coef` is to the minimum of F, and whether it rather is the minimum of something else.
 
-    At a minimum of loss + a/2 ||w||^2, a = -<grad loss, w> / ||w||^2. If that a, put in place of alpha, makes the
-    gradient vanish while alpha does not, the contestant has converged, but with another penalty. (After a first short
-    step from zero an enormous a does that, too; hence the factor of at most 100.)
+    At a minimum of loss + a times the penalty, a = -<grad loss, w> / <grad penalty, w>, in units of the right penalty.
+    If that a makes the gradient vanish while 1 does not, the contestant has converged, but with another penalty. (After
+    a first short step from zero an enormous a does that, too; hence the factor of at most 100.)
     """
     coef = np.asarray(coef, dtype=np.float64).reshape(problem.shape)
     if not np.isfinite(coef).all():
         return Verdict(np.inf, np.inf, np.inf, np.nan, "not converged", accuracy(problem, None))
-    value, gradient = loss_and_gradient(problem, coef)
-    w = np.vstack([coef[:-1], np.zeros((1, problem.n_outputs))])
-    square = np.vdot(w, w)
-    value += problem.alpha / 2 * square
+    value, of_loss = loss_and_gradient(problem, coef)
+    w = coef[:-1]
+    size, square = problem.l1 * np.abs(w).sum(), problem.l2 * np.vdot(w, w)
+    value += size + square / 2
     best = problem.optimum.objective
     gap = (value - best) / best
-    norm = float(np.linalg.norm(gradient + problem.alpha * w))
-    alpha = -np.vdot(gradient, w) / square if square else np.nan
+    norm = float(np.linalg.norm(penalised(problem, coef, of_loss)))
+    factor = -np.vdot(of_loss[:-1], w) / (size + square) if size + square else np.nan
     if gap <= gap_reached:
         finding = "same F"
     elif (
-        abs(alpha / problem.alpha - 1) > 0.05
-        and 0.01 < alpha / problem.alpha < 100
-        and np.linalg.norm(gradient + alpha * w) < 0.1 * norm
+        abs(factor - 1) > 0.05
+        and 0.01 < factor < 100
+        and np.linalg.norm(penalised(problem, coef, of_loss, factor)) < 0.1 * norm
     ):
         finding = "another F"
     else:
         finding = "not converged"
-    return Verdict(float(value), float(gap), norm, float(alpha / problem.alpha), finding, accuracy(problem, coef))
+    return Verdict(float(value), float(gap), norm, float(factor), finding, accuracy(problem, coef))
 
 
 def check_same_F(contestant, problem: Problem, *, seconds: float = 5.0, hand=None) -> Verdict:

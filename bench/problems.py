@@ -1,8 +1,9 @@
 """The data sets, each with the objective that every contestant must minimise.
 
-    F(w, b) = mean_i loss(y_i, x_i.w + b) + alpha/2 ||w||^2        (the intercept b is not penalised)
+    F(w, b) = mean_i loss(y_i, x_i.w + b) + alpha (l1_ratio ||w||_1 + (1 - l1_ratio)/2 ||w||^2)
 
-A problem is asked for by name, with a penalty after an ``@`` if it is not the default 1/n: ``get("text_like@10/n")``.
+(the intercept b is not penalised). A problem is asked for by name, with a penalty after an ``@`` if it is not the
+default, L2 of alpha = 1/n: ``get("text_like@10/n")``, ``get("text_like@l1")``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ from scipy import sparse
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
-ALPHAS: dict[str, Callable[[int], float]] = {"1/n": lambda n: 1 / n, "10/n": lambda n: 10 / n, "1e-3": lambda n: 1e-3}
+#: Name -> alpha for n rows, and l1_ratio.
+PENALTIES: dict[str, tuple[Callable[[int], float], float]] = {
+    "1/n": (lambda n: 1 / n, 0.0),
+    "10/n": (lambda n: 10 / n, 0.0),
+    "1e-3": (lambda n: 1e-3, 0.0),
+    "l1": (lambda n: 1 / n, 1.0),
+    "elasticnet": (lambda n: 1 / n, 0.5),
+}
 
 
 class Missing(Exception):
@@ -40,6 +48,7 @@ class Problem:
     source: str
     licence: str
     test: tuple | None = field(default=None, repr=False)  # rows for the judge only: X in float64 and y, as above
+    l1_ratio: float = 0.0
 
     def __getstate__(self) -> dict:
         """What a contestant's process gets: the fields, and nothing that was derived from them."""
@@ -59,6 +68,16 @@ class Problem:
         return self.X.shape[1] + 1, self.n_outputs
 
     @property
+    def l1(self) -> float:
+        """What stands before ||w||_1."""
+        return self.alpha * self.l1_ratio
+
+    @property
+    def l2(self) -> float:
+        """What stands before ||w||^2 / 2."""
+        return self.alpha - self.l1
+
+    @property
     def n_entries(self) -> int:
         """Numbers stored in X: what one pass has to read."""
         return self.X.nnz if self.kind == "csr" else self.X.size
@@ -67,7 +86,8 @@ class Problem:
     def key(self) -> str:
         """Changes whenever the data or the penalty do: names the cached optimum."""
         values = self.X.data if self.kind == "csr" else self.X
-        check = zlib.crc32(np.ascontiguousarray(values), zlib.crc32(self.y, zlib.crc32(repr(self.alpha).encode())))
+        penalty = repr(self.alpha) + (f" {self.l1_ratio!r}" if self.l1_ratio else "")
+        check = zlib.crc32(np.ascontiguousarray(values), zlib.crc32(self.y, zlib.crc32(penalty.encode())))
         return f"{self.name.replace('/', '_')}-{check:08x}"
 
     @cached_property
@@ -97,6 +117,7 @@ class Problem:
             "dtype": str(self.X.dtype),
             "classes": self.n_classes,
             "alpha": self.alpha,
+            "l1_ratio": self.l1_ratio,
             "source": self.source,
             "licence": self.licence,
         }
@@ -144,6 +165,11 @@ def _digits_onehot_pairs():
     return X, y % 2, f"{_DIGITS}, one-hot pairs of neighbouring binned pixels, odd against even", "CC BY 4.0 (UCI)"
 
 
+def _digits_onehot_classes():
+    X, _, source, licence = _digits_onehot_pairs()
+    return X, _load_digits()[1], source.replace("odd against even", "ten classes"), licence
+
+
 def _noisy_labels(rng, margins: np.ndarray, spread: float) -> np.ndarray:
     margins = spread * (margins - margins.mean()) / margins.std()
     return np.where(rng.random(len(margins)) < 1 / (1 + np.exp(-margins)), 1.0, -1.0)
@@ -183,6 +209,12 @@ def _text_like(n=40_000, d=50_000, words=78, seed=1):
     )
     told = "generated: Zipf columns, tf-idf rows of unit length, planted weights, noisy labels"
     return X, y, told, "none needed", (X_test, y_test)
+
+
+def _text_topics():
+    """Twenty classes."""
+    X, y, *_ = _made(20_000, 20_000, 50, 20, "zipf")
+    return X, y, "generated: Zipf columns, rows of unit length, planted weights, noisy labels", "none needed"
 
 
 def _ill_conditioned(n=500_000, d=50, seed=2):
@@ -289,7 +321,11 @@ EMBEDDED: dict[str, Callable] = {
     "digits_onehot_pairs": _digits_onehot_pairs,
     "text_like": _text_like,
     "ill_conditioned": _ill_conditioned,
+    "digits_onehot_classes": _digits_onehot_classes,
+    "text_topics": _text_topics,
 }
+#: Those of an ordinary run; the others are large, or like one of these.
+USUAL = tuple(name for name in EMBEDDED if name not in ("digits_onehot_classes", "text_topics"))
 OPTIONAL: dict[str, Callable] = {
     "covtype": _fetched("covtype", _standardised_covtype),
     "newsgroups": _fetched("20newsgroups_vectorized"),
@@ -318,7 +354,7 @@ def _tiny():
 def known(name: str) -> bool:
     base, _, penalty = name.partition("@")
     there = base in PROBLEMS or base == "tiny" or MADE.fullmatch(base)
-    return bool(there) and (not penalty or penalty in ALPHAS)
+    return bool(there) and (not penalty or penalty in PENALTIES)
 
 
 @lru_cache(maxsize=4)
@@ -346,7 +382,8 @@ def get(name: str) -> Problem:
     if not known(name):
         raise ValueError(
             f"problem must be one of {', '.join(PROBLEMS)}, or one of them followed by @ and one of "
-            f"{', '.join(ALPHAS)}; got {name!r}."
+            f"{', '.join(PENALTIES)}; got {name!r}."
         )
     X, y, n_classes, source, licence, test = _data(base)
-    return Problem(name, X, y, ALPHAS[penalty or "1/n"](X.shape[0]), n_classes, source, licence, test)
+    alpha, l1_ratio = PENALTIES[penalty or "1/n"]
+    return Problem(name, X, y, alpha(X.shape[0]), n_classes, source, licence, test, l1_ratio)

@@ -177,10 +177,17 @@ class Objective:
         weights = self.sample_weight[rows] if len(self.weights) else None
         if weights is not None and not weights.any(axis=0).all():
             weights = None
+        return self._of(self.design.rows(rows), self.y[rows], weights)
+
+    def columns(self, columns: NDArray[np.intp]) -> Objective:
+        """F of these columns' parameters (copied), and the intercepts: all others' are zero."""
+        weights = self.sample_weight if len(self.weights) else None
+        return self._of(self.design.columns(columns), self.y, weights)
+
+    def _of(self, design: Design, y: Float64, weights: Float64 | None) -> Objective:
         return Objective(
-            self.design.rows(rows), self.y[rows], loss=self.loss, alpha=self.alpha, sample_weight=weights,
-            fit_intercept=self.fit_intercept, n_outputs=self.n_outputs, l1_ratio=self.l1_ratio,
-            n_jobs=self.n_jobs,
+            design, y, loss=self.loss, alpha=self.alpha, sample_weight=weights, fit_intercept=self.fit_intercept,
+            n_outputs=self.n_outputs, l1_ratio=self.l1_ratio, n_jobs=self.n_jobs,
         )  # fmt: skip
 
     def value(self, w: NDArray[Any]) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from bench import compare, effort, judge, page, problems, report, solvers, workers
+from bench import compare, effort, judge, optimum, page, problems, report, solvers, workers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -630,3 +630,65 @@ def test_list_names_problems_and_contestants():
     )
     assert "text_like" in done.stdout
     assert "scikit-learn SGDClassifier" in done.stdout
+
+
+# ---- L1 -------------------------------------------------------------------------------------------------------------
+
+WITH_L1 = pytest.mark.parametrize(
+    "name", ["breast_cancer@l1", "digits_parity@elasticnet", "digits@l1", "digits_onehot_pairs@l1"]
+)
+
+
+@WITH_L1
+def test_the_gradient_with_l1_is_the_least_slope(name):
+    """F's directional derivatives: those of any direction are at least minus the subgradient's norm, which one has."""
+    problem, rng = problems.get(name), np.random.default_rng(0)
+    w = rng.standard_normal(problem.shape) * (rng.random(problem.shape) < 0.5)
+    value, gradient = judge.objective_and_gradient(problem, w)
+    size = np.linalg.norm(gradient)
+
+    def slope(direction, h=1e-7):
+        return (judge.objective_and_gradient(problem, w + h * direction)[0] - value) / h
+
+    assert slope(-gradient / size) == pytest.approx(-size, rel=1e-3)
+    for direction in rng.standard_normal((5, *problem.shape)):
+        assert slope(direction / np.linalg.norm(direction)) >= -size * 1.001
+
+
+@WITH_L1
+def test_the_optimum_with_l1_is_that_of_its_dual(name):
+    """No point is below it: what it is only known to is found by another way, where L1 stands alone."""
+    problem = problems.get(name)
+    best = problem.optimum
+    assert best.bound < 1e-6
+    for seed in range(3):
+        w = 0.1 * np.random.default_rng(seed).standard_normal(problem.shape)
+        assert judge.objective_and_gradient(problem, w)[0] > best.objective
+        if problem.l1_ratio == 1:
+            low = judge.objective_and_gradient(problem, w)[0] - optimum.duality_gap(problem, w)
+            assert low <= best.objective
+
+
+@WITH_L1
+def test_scikit_learn_and_fastopt_solve_the_same_F_with_l1(name):
+    problem = problems.get(name)
+    named = {contestant: solvers.all_contestants()[contestant] for contestant in ("fastopt auto", "scikit-learn saga")}
+    for contestant, budget in (("fastopt auto", 500), ("scikit-learn saga", 3000)):
+        coef = named[contestant].prepare(problem)(budget)
+        assert judge.judge(problem, coef, gap_reached=3e-2).finding == "same F", contestant
+
+
+@pytest.mark.parametrize("name", ["breast_cancer@l1", "digits_parity@elasticnet"])
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_another_l1_is_caught(name, factor):
+    problem = problems.get(name)
+    wrong = dataclasses.replace(problem, alpha=factor * problem.alpha)
+    verdict = judge.judge(problem, solvers.all_contestants()["fastopt newton"].prepare(wrong)(500))
+    assert verdict.finding == "another F"
+    assert verdict.alpha_ratio == pytest.approx(factor, rel=1e-3)
+
+
+def test_scipy_split_into_two_parts_has_the_same_minimum():
+    problem = problems.get("digits_parity@l1")
+    coef = solvers.all_contestants()["scipy L-BFGS-B"].prepare(problem)(1000)
+    assert abs(judge.judge(problem, coef).gap) < 1e-5

@@ -838,3 +838,23 @@ def test_structure_is_checked_whatever_is_stored(form, dtype):
     X.indptr = np.array([0, 10**8, 2, 3, 4], np.int32)
     with pytest.raises(ValueError, match=r"X\.indptr must"):
         LogisticRegression().fit(X, [0, 1, 0, 1])
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.5])
+@pytest.mark.parametrize("columns", [[], [69], [0, 3, 5, 64, 68], [*range(70)]])
+def test_columns(rng, dtype, index, density, columns, monkeypatch):
+    """Those asked for alone; entries of a row that stand twice are added up; dense where many are stored."""
+    X = scipy.sparse.random_array((300, 70), density=density, format="csr", rng=rng, dtype=dtype)
+    X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
+    if X.nnz > 1:
+        X.indices[1] = X.indices[0]  # perhaps of another row
+    kept, columns = X.toarray(), np.array(columns, np.intp)
+    monkeypatch.setattr("fastopt._design.WORK", 100)  # in pieces
+    for design in (Design.from_array(X), Design.from_array(kept), Design.from_array(np.asfortranarray(kept))):
+        found = design.columns(columns)
+        assert found.shape == (300, len(columns))
+        assert found.dtype == dtype
+        whole = scipy.sparse.csr_array(found.arrays[:3], found.shape).toarray() if found.sparse else found.values
+        np.testing.assert_array_equal(whole, kept[:, columns])
+    assert Design.from_array(X).columns(np.arange(1, 70)).sparse == (density < 0.1)

@@ -19,7 +19,7 @@ FLOORS = [
     ["optimizers", "_design", "_parallel"],
     ["_order", "_chunks"],
     ["objective"],
-    ["solvers.monitor", "solvers.one_hot", "solvers.resume"],
+    ["solvers.monitor", "solvers.one_hot", "solvers.quadratic", "solvers.resume"],
     ["solvers.stochastic"],  # its epochs are driven by another loop, sgd's
     ["solvers", "_minimize"],
     ["solvers.table"],

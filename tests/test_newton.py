@@ -12,6 +12,7 @@ from fastopt.losses import LOSSES
 from fastopt.objective import RUN, Objective
 from fastopt.solvers.lbfgs import Scaled, lbfgs
 from fastopt.solvers.newton import Curvature, Descent, newton
+from fastopt.solvers.quadratic import minimiser
 
 SMOOTH = [name for name, loss in LOSSES.items() if np.isfinite(loss.max_curvature)]
 SOLVERS = pytest.mark.parametrize("solver", [newton, lbfgs])
@@ -287,3 +288,138 @@ def test_ctrl_c_in_the_first_pass(monkeypatch):
     monkeypatch.setattr(Objective, "value_and_gradient", interrupted)
     with pytest.raises(KeyboardInterrupt):
         LogisticRegression(solver="newton").fit([[0.0], [1.0], [2.0]], [0, 1, 1])
+
+
+# ---- L1 -------------------------------------------------------------------------------------------------------------
+
+
+def quadratic(rng, size, rank, scale):
+    """H of a rank, a slope for which the quadratic is bounded below, and a point."""
+    A = rng.standard_normal((rank, size)) * np.logspace(0, scale, size)
+    return A.T @ A / rank, A.T @ rng.standard_normal(rank), rng.standard_normal(size) * (rng.random(size) < 0.5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 40])
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("scale", [0, 2])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_quadratic_with_l1(size, flat, scale, seed):
+    """Its minimum by the conditions for it; the last coordinates bear no L1."""
+    rng = np.random.default_rng(seed)
+    H, slope, w = quadratic(rng, size, max(1, size // 2) if flat else 3 * size, scale)
+    n_penalised, l1 = size - size // 4, 0.3 * np.abs(slope).max()
+    v = minimiser(H, slope, w, l1, n_penalised, 1e-15, enough=0.0, steps=1000)
+    g = slope + H @ (v - w)
+    rounding = 1e-6 * np.abs(slope).max()
+    assert (np.abs(g[n_penalised:]) <= rounding).all()
+    g, v = g[:n_penalised], v[:n_penalised]
+    assert (np.abs(g[v == 0]) <= l1 + rounding).all()
+    np.testing.assert_allclose(g[v != 0], -l1 * np.sign(v[v != 0]), atol=rounding)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_few_steps_on_the_quadratic_go_down(seed):
+    rng = np.random.default_rng(seed)
+    H, slope, w = quadratic(rng, 40, 20, 2)
+    l1 = 0.1 * np.abs(slope).max()
+
+    def value(v):
+        return slope @ (v - w) + (v - w) @ H @ (v - w) / 2 + l1 * np.abs(v).sum()
+
+    for steps in (1, 2, 20):
+        assert value(minimiser(H, slope, w, l1, 40, 1e-15, steps=steps)) < value(w)
+
+
+def test_a_column_of_zeros_gets_no_coefficient():
+    H, slope, w = np.diag([1.0, 0.0, 2.0]), np.array([-1.0, 0.0, 0.0]), np.array([0.0, 3.0, 1.0])
+    np.testing.assert_allclose(minimiser(H, slope, w, 0.5, 2, 1e-15), [0.5, 0.0, 1.0])
+
+
+@pytest.mark.parametrize("loss", [name for name in SMOOTH if LOSSES[name].targets != "multiclass"])
+@pytest.mark.parametrize("layout", ["dense", "csr32"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("l1_ratio", [0.5, 1.0])
+def test_every_smooth_loss_with_l1(loss, layout, weighted, l1_ratio):
+    p = problem(loss, layout, n=200, weighted=weighted)
+    F = p.objective(alpha=0.1, l1_ratio=l1_ratio)
+    result = newton(F, np.zeros(p.shape), tol=1e-8, max_iter=300)
+    assert result.stop_reason == "tol"
+    size = np.linalg.norm(F.gradient(result.w))
+    assert size <= 1e-8
+    assert result.grad_norm == pytest.approx(size, abs=1e-13)
+    g = reference.gradient(p.dense, p.y, result.w, alpha=0.1 * (1 - l1_ratio), **p.terms)[:-1]
+    w, l1 = result.w[:-1], 0.1 * l1_ratio
+    np.testing.assert_allclose(g[w != 0], -l1 * np.sign(w[w != 0]), atol=1e-7)
+    assert (np.abs(g[w == 0]) <= l1 + 1e-7).all()
+
+
+def sparse_truth(n, d, dtype=np.float64, layout=np.asarray, n_outputs=1, seed=0, alpha=0.02, **options):
+    """Few of many columns matter."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d)) * (rng.random((n, d)) < (1 if layout is np.asarray else 0.2))
+    planted = rng.standard_normal((d, max(2, n_outputs))) * (rng.random(d) < 8 / d)[:, None]
+    y = (X @ planted + 0.3 * rng.gumbel(size=(n, max(2, n_outputs)))).argmax(axis=1).astype(float)
+    options = {"alpha": alpha, "loss": "multinomial" if n_outputs > 1 else "log_loss", "l1_ratio": 1.0} | options
+    y = y if n_outputs > 1 else 2 * y - 1
+    return Objective(Design.from_array(layout(X.astype(dtype))), y, n_outputs=n_outputs, **options)
+
+
+@pytest.mark.parametrize("layout", [np.asarray, scipy.sparse.csr_array])
+@pytest.mark.parametrize("n_outputs", [1, 4])
+@pytest.mark.parametrize("l1_ratio", [0.5, 1.0])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_rounds_of_the_columns_that_l1_leaves(layout, n_outputs, l1_ratio, fit_intercept, dtype):
+    """Many more columns than have coefficients: L-BFGS's minimum, exact zeros, F falling from round to round."""
+    F = sparse_truth(300, 400, dtype, layout, n_outputs, l1_ratio=l1_ratio, fit_intercept=fit_intercept)
+    result = newton(F, F.zeros(), tol=1e-6, max_iter=50)
+    assert result.stop_reason == "tol"
+    assert result.n_iter <= 12
+    assert (np.diff(result.history["objective"]) < 0).all()
+    assert result.history["epoch"].tolist() == list(range(result.n_iter + 1))
+    other = lbfgs(F, F.zeros(), tol=1e-5, max_iter=2000)
+    assert F.value(result.w) <= other.objective + 1e-9
+    assert F.value(result.w) == pytest.approx(other.objective, rel=1e-6)
+    assert 0 < (result.w[:400] != 0).sum() < 200 * n_outputs
+    assert np.linalg.norm(F.gradient(result.w)) <= 1e-6
+
+
+def test_rounds_with_weights_are_those_of_repeated_rows():
+    F = sparse_truth(200, 300)
+    counts = np.random.default_rng(1).integers(0, 3, 200)
+    X, y = F.design.values, F.y
+    weighted = Objective(F.design, y, alpha=0.02, l1_ratio=1.0, sample_weight=counts.astype(float))
+    X, y = np.repeat(X, counts, axis=0), np.repeat(y, counts)
+    repeated = Objective(Design.from_array(X), y, alpha=0.02, l1_ratio=1.0)
+    one, other = (newton(G, G.zeros(), tol=1e-9, max_iter=50) for G in (weighted, repeated))
+    assert one.stop_reason == other.stop_reason == "tol"
+    assert_close(one.w, other.w, 1e-6)
+
+
+def test_rounds_start_from_coefficients():
+    F = sparse_truth(300, 400)
+    best = newton(F, F.zeros(), tol=1e-8, max_iter=50).w
+    again = newton(F, best, tol=1e-7, max_iter=50)
+    assert (again.n_iter, again.stop_reason) == (0, "tol")
+    far = newton(F, np.random.default_rng(0).standard_normal(F.shape), tol=1e-8, max_iter=50)
+    assert far.stop_reason == "tol"
+    assert_close(far.w, best, 1e-5)
+
+
+def test_rounds_end_where_too_many_columns_would_be_kept(monkeypatch):
+    """F is not lower than where it says that it is, and lower than at the start."""
+    F = sparse_truth(300, 400, alpha=1e-4)
+    monkeypatch.setattr("fastopt.solvers.newton.MOST", 300 * 40**2)
+    result = newton(F, F.zeros(), tol=1e-8, max_iter=50)
+    assert result.stop_reason == "stalled"
+    assert 0 < (result.w[:-1] != 0).sum() < 40
+    assert result.objective == pytest.approx(F.value(result.w), rel=1e-12)
+    assert result.objective < np.log(2)
+
+
+def test_where_l1_keeps_all_at_zero():
+    F = sparse_truth(300, 400, alpha=10.0)
+    result = newton(F, F.zeros(), tol=1e-8, max_iter=50)
+    assert result.stop_reason == "tol"
+    assert not result.w[:-1].any()
+    share = (F.y > 0).mean()
+    assert result.w[-1, 0] == pytest.approx(np.log(share / (1 - share)), rel=1e-6)

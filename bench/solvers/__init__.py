@@ -45,6 +45,7 @@ class Contestant:
         False  # whether its steps on sparse rows leave idle coordinates alone: passes over 10 million columns are timed
     )
     CSR = True  # whether it takes sparse data
+    L1 = False  # whether it takes penalties with an L1 part
     SCALING = False  # whether it is timed as rows, columns, nonzeros and classes grow
     WHOLE_PASS = True  # False: so slow that part of a pass is timed, and scaled by its share of the rows
 

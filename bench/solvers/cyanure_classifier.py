@@ -13,6 +13,7 @@ from bench.solvers import Contestant
 class Cyanure(Contestant):
     FAMILY = DISTRIBUTION = "cyanure"
     REQUIRES = ("cyanure",)
+    L1 = True
 
     def __init__(self, solver: str):
         self.solver, self.NAME = solver, f"cyanure {solver}"
@@ -22,13 +23,15 @@ class Cyanure(Contestant):
 
         X = sparse.csr_matrix(problem.X) if problem.kind == "csr" else problem.X
         y = problem.y.astype(np.int64)
+        named = {"penalty": "l1" if problem.l1 else "l2", "lambda_1": problem.alpha}
+        if problem.l1 and problem.l2:
+            named = {"penalty": "elastic-net", "lambda_1": problem.l1, "lambda_2": problem.l2}
         loss = "logistic" if problem.n_outputs == 1 else "multiclass-logistic"
 
         def run(budget):
             model = Classifier(
-                loss=loss, penalty="l2", lambda_1=problem.alpha, fit_intercept=True, tol=1e-12, solver=self.solver,
-                max_iter=budget, verbose=False, n_threads=1, duality_gap_interval=max(5, budget),
-                random_state=self.seed,
+                loss=loss, **named, fit_intercept=True, tol=1e-12, solver=self.solver, max_iter=budget,
+                verbose=False, n_threads=1, duality_gap_interval=max(5, budget), random_state=self.seed,
             )  # fmt: skip
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

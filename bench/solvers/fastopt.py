@@ -14,16 +14,15 @@ def _objective(problem):
     from fastopt.objective import Objective
 
     loss = "log_loss" if problem.n_outputs == 1 else "multinomial"
-    return Objective(
-        Design.from_array(problem.X), problem.y, loss=loss, alpha=problem.alpha, n_outputs=problem.n_outputs
-    )
+    terms = {"alpha": problem.alpha, "l1_ratio": problem.l1_ratio, "n_outputs": problem.n_outputs}
+    return Objective(Design.from_array(problem.X), problem.y, loss=loss, **terms)
 
 
 class Rule(Contestant):
     """An update rule, run for a given number of epochs."""
 
     FAMILY = DISTRIBUTION = "fastopt"
-    BATCHES, STEP_LIMIT, LAZY = EPOCH_BATCHES, 10**9, True
+    BATCHES, STEP_LIMIT, LAZY, L1 = EPOCH_BATCHES, 10**9, True, True
 
     def __init__(self, rule: str):
         self.RULE, self.NAME = rule, f"fastopt {rule}"
@@ -74,14 +73,24 @@ class Estimator(Contestant):
     """LogisticRegression as a user calls it, nothing tuned; its checks of the data and of every epoch are timed too."""
 
     FAMILY = DISTRIBUTION = "fastopt"
+    L1 = True
 
     def __init__(self, name: str, solver: str):
         self.NAME, self.solver, self.SCALING = name, solver, solver == "auto"
 
+    def skip(self, problem):
+        from fastopt.solvers.table import SOLVERS
+
+        solver = SOLVERS.get(self.solver)
+        if solver and problem.l1 and not solver.l1:
+            return "takes no L1 penalty"
+        return "takes two classes" if solver and problem.n_outputs > 1 and not solver.softmax else None
+
     def prepare(self, problem):
         from fastopt import LogisticRegression
 
-        settings = {"C": 1 / (problem.alpha * problem.X.shape[0]), "solver": self.solver, "tol": 0.0}
+        settings = {"C": 1 / (problem.alpha * problem.X.shape[0]), "l1_ratio": problem.l1_ratio}
+        settings |= {"solver": self.solver, "tol": 0.0}
         settings |= {"n_jobs": 1} if "n_jobs" in LogisticRegression().get_params() else {}
 
         def run(budget):

@@ -1,4 +1,4 @@
-"""glum's generalised linear models: iteratively reweighted least squares, and L-BFGS."""
+"""glum's generalised linear models: iteratively reweighted least squares (L1: coordinate descent), and L-BFGS."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ class Glum(Contestant):
     REQUIRES = ("glum",)
 
     def __init__(self, solver: str):
-        self.solver, self.NAME = solver, f"glum {solver}"
+        self.solver, self.NAME, self.L1 = solver, f"glum {solver}", solver == "irls-cd"
 
     def skip(self, problem):
-        if self.solver == "irls-ls" and problem.shape[0] > 3000:
+        if self.L1 and not problem.l1:
+            return "is for penalties with an L1 part"
+        if self.solver.startswith("irls") and problem.shape[0] > 3000:
             return f"its Hessian would be {problem.shape[0]:,} squared"
         return binary_only(problem)
 
@@ -30,7 +32,7 @@ class Glum(Contestant):
 
         def run(budget):
             model = GeneralizedLinearRegressor(
-                alpha=problem.alpha, l1_ratio=0, family="binomial", solver=self.solver, max_iter=budget,
+                alpha=problem.alpha, l1_ratio=problem.l1_ratio, family="binomial", solver=self.solver, max_iter=budget,
                 gradient_tol=1e-12, fit_intercept=True, copy_X=False, check_input=False, P1="identity",
             )  # fmt: skip
             with warnings.catch_warnings():
@@ -41,4 +43,4 @@ class Glum(Contestant):
         return run
 
 
-CONTESTANTS = [Glum("irls-ls"), Glum("lbfgs")]
+CONTESTANTS = [Glum("irls-ls"), Glum("irls-cd"), Glum("lbfgs")]

@@ -1,4 +1,4 @@
-"""LIBLINEAR by its own Python interface: the primal trust-region Newton method and dual coordinate descent."""
+"""LIBLINEAR by its own Python interface: trust-region Newton, dual coordinate descent, and newGLMNET for L1."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from bench.solvers import Contestant, binary_only
 
 class Liblinear(Contestant):
     FAMILY, DISTRIBUTION, REQUIRES = "LIBLINEAR", "liblinear-official", ("liblinear",)
-    SOLVES = "F, but with the intercept penalised too, by alpha/2 (b / bias)^2"
+    SOLVES = "F, but with the intercept, divided by bias, penalised too"
 
     def __init__(self, form: str, number: int):
-        self.NAME, self.number = f"LIBLINEAR {form}", number
+        self.NAME, self.number, self.L1 = f"LIBLINEAR {form}", number, form == "L1"
 
     def skip(self, problem):
+        if self.L1 and problem.l1_ratio < 1:
+            return "is for L1 alone"
         return binary_only(problem)  # with more classes it fits one against the rest
 
     def knobs(self, problem):
@@ -44,4 +46,4 @@ class Liblinear(Contestant):
         return run
 
 
-CONTESTANTS = [Liblinear("primal", 0), Liblinear("dual", 7)]
+CONTESTANTS = [Liblinear("primal", 0), Liblinear("dual", 7), Liblinear("L1", 6)]

@@ -17,10 +17,20 @@ def _fitted(model, problem) -> np.ndarray:
     return np.vstack([model.coef_.T, model.intercept_])
 
 
+def penalty(problem) -> dict:
+    """LogisticRegression's parameters for L1 and elastic net; scikit-learn before 1.8 wants `penalty` named."""
+    from sklearn.linear_model import LogisticRegression
+
+    if not problem.l1:
+        return {}
+    before = {"penalty": "l1" if problem.l1_ratio == 1 else "elasticnet"}
+    return {"l1_ratio": problem.l1_ratio} | (before if LogisticRegression().penalty == "l2" else {})
+
+
 class SGD(Contestant):
     DISTRIBUTION = "scikit-learn"
     NAME, FAMILY, RULE, BATCHES = "scikit-learn SGDClassifier", "scikit-learn", "sgd", (1,)
-    SCALING = True
+    SCALING = L1 = True
 
     def skip(self, problem):
         return binary_only(problem)  # with more classes it fits one against the rest, not the softmax
@@ -37,8 +47,9 @@ class SGD(Contestant):
     def _model(self, problem, budget, **knobs):
         from sklearn.linear_model import SGDClassifier
 
+        named = {"penalty": "elasticnet", "l1_ratio": problem.l1_ratio} if problem.l1 else {}
         return SGDClassifier(
-            loss="log_loss", alpha=problem.alpha, max_iter=budget, tol=None, random_state=self.seed, **knobs
+            loss="log_loss", alpha=problem.alpha, max_iter=budget, tol=None, random_state=self.seed, **named, **knobs
         )
 
     def prepare(self, problem, **knobs):
@@ -54,7 +65,7 @@ class Logistic(Contestant):
 
     def __init__(self, solver: str):
         self.solver, self.NAME = solver, f"scikit-learn {solver}"
-        self.SCALING = solver in ("lbfgs", "saga")
+        self.SCALING, self.L1 = solver in ("lbfgs", "saga"), solver in ("saga", "liblinear")
 
     def skip(self, problem):
         if self.solver == "newton-cholesky" and problem.shape[0] * problem.n_outputs > 3000:
@@ -67,6 +78,7 @@ class Logistic(Contestant):
             "C": 1 / (problem.alpha * problem.X.shape[0]),
             "solver": self.solver,
             "tol": 1e-12,
+            **penalty(problem),
         }
         return lambda budget: _fitted(
             LogisticRegression(max_iter=budget, random_state=self.seed, **settings, **knobs), problem
@@ -74,14 +86,15 @@ class Logistic(Contestant):
 
 
 class Liblinear(Logistic):
-    SOLVES = "F, but with the intercept penalised too, by alpha/2 (b / intercept_scaling)^2"
+    SOLVES = "F, but with the intercept, divided by intercept_scaling, penalised too"
 
     def skip(self, problem):
-        return binary_only(problem)
+        return "takes no elastic net" if 0 < problem.l1_ratio < 1 else binary_only(problem)
 
     def knobs(self, problem):
-        # Scaling by 10 leaves a hundredth of the intercept's penalty, and slows the dual down.
-        return [{"dual": dual, "intercept_scaling": scaling} for dual in (True, False) for scaling in (1.0, 10.0)]
+        # Scaling by 10 leaves a hundredth of the intercept's penalty (with L1 a tenth), and slows the dual down.
+        forms = (False,) if problem.l1 else (True, False)
+        return [{"dual": dual, "intercept_scaling": scaling} for dual in forms for scaling in (1.0, 10.0)]
 
 
 CONTESTANTS = [

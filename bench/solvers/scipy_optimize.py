@@ -22,8 +22,9 @@ BUDGET_OPTION = {  # each method's name for the budget, and its own tolerances o
 class Function:
     """F, its gradient and its Hessian's products, for a flat float64 vector."""
 
-    def __init__(self, problem):
-        self.X, self.XT, self.alpha, self.shape = problem.X, problem.X.T, problem.alpha, problem.shape
+    def __init__(self, problem, alpha=None):
+        self.X, self.XT, self.shape = problem.X, problem.X.T, problem.shape
+        self.alpha = problem.alpha if alpha is None else alpha
         self.n, self.K = problem.X.shape[0], problem.n_outputs
         self.y = problem.y if self.K == 1 else problem.y.astype(np.intp)
         self.rows = np.arange(self.n)
@@ -66,27 +67,51 @@ class Function:
         return self.back(curve, v)
 
 
+class Split:
+    """The same with L1, smooth over bounds: w = u - v with u, v >= 0, the intercept apart."""
+
+    def __init__(self, problem):
+        self.smooth, self.l1 = Function(problem, problem.l2), problem.l1
+        self.shape, self.kept = problem.shape, problem.shape[0] - 1
+        self.size = (2 * self.kept + 1) * problem.n_outputs
+        self.bounds = [(0, None)] * (2 * self.kept * problem.n_outputs) + [(None, None)] * problem.n_outputs
+
+    def joined(self, uvb):
+        uvb = uvb.reshape(-1, self.shape[1])
+        return np.vstack([uvb[: self.kept] - uvb[self.kept : -1], uvb[-1:]])
+
+    def value_and_gradient(self, uvb):
+        value, gradient = self.smooth.value_and_gradient(self.joined(uvb).ravel())
+        g = gradient.reshape(self.shape)
+        whole = np.vstack([g[:-1] + self.l1, self.l1 - g[:-1], g[-1:]])
+        return value + self.l1 * uvb[: -self.shape[1]].sum(), whole.ravel()
+
+
 class Scipy(Contestant):
     FAMILY = DISTRIBUTION = "scipy"
 
     def __init__(self, method: str):
         self.method, self.NAME = method, f"scipy {method}"
+        self.L1 = method in ("L-BFGS-B", "TNC")  # those that take bounds
 
     def prepare(self, problem):
-        function = Function(problem)
-        start = np.zeros(problem.shape).ravel()
+        split = Split(problem) if problem.l1 else None
+        function = split or Function(problem)
+        start = np.zeros(split.size if split else problem.shape).ravel()
+        bounds = {"bounds": split.bounds} if split else {}
         hessp = {"hessp": function.hessian_product} if self.method in ("Newton-CG", "trust-ncg") else {}
         function.value_and_gradient(start)
 
         def run(budget):
-            function.at = None
+            function.at = None  # the last run's
             options = BUDGET_OPTION[self.method](budget)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 result = minimize(
-                    function.value_and_gradient, start, jac=True, method=self.method, options=options, **hessp
-                )
-            return result.x.reshape(problem.shape)
+                    function.value_and_gradient, start, jac=True, method=self.method, options=options,
+                    **hessp, **bounds,
+                )  # fmt: skip
+            return split.joined(result.x) if split else result.x.reshape(problem.shape)
 
         return run
 

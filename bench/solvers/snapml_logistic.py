@@ -11,12 +11,14 @@ from bench.solvers import Contestant, binary_only
 class Snap(Contestant):
     FAMILY = DISTRIBUTION = "snapml"
     REQUIRES = ("snapml",)
-    SOLVES = "F, but with the intercept penalised too, by alpha/2 (b / bias)^2"
+    SOLVES = "F, but with the intercept, divided by bias, penalised too"
 
     def __init__(self, form: str):
-        self.form, self.NAME = form, f"snapml {form}"
+        self.form, self.NAME, self.L1 = form, f"snapml {form}", form == "primal"
 
     def skip(self, problem):
+        if 0 < problem.l1_ratio < 1:
+            return "takes no elastic net"
         return binary_only(problem)  # with more classes it fits one against the rest
 
     def knobs(self, problem):
@@ -31,7 +33,7 @@ class Snap(Contestant):
         y = problem.y.astype(np.float32)
         settings = {
             "regularizer": problem.alpha * X.shape[0], "dual": self.form == "dual", "tol": 1e-12, "n_jobs": 1,
-            "fit_intercept": False,
+            "fit_intercept": False, "penalty": "l1" if problem.l1 else "l2",
         }  # fmt: skip
 
         def run(budget):

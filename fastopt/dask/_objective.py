@@ -14,8 +14,9 @@ from fastopt.dask._cluster import Cluster
 from fastopt.dask._parts import Data, Outline, Share, Task, encode, moments
 from fastopt.objective import Objective
 from fastopt.penalties import L2, ElasticNet, Penalty
+from fastopt.solvers.table import SOLVERS
 
-__all__ = ["Distributed", "distribute"]
+__all__ = ["Distributed", "distribute", "obstacle"]
 
 Float64 = NDArray[np.float64]
 
@@ -132,6 +133,15 @@ class Distributed(Objective):
         if size >= self.n_samples:
             return self
         return Distributed(self.cluster, self.shares, self.outline, self.task, size / self.outline.shape[0])
+
+
+def obstacle(name: str, objective: Distributed) -> str:
+    """What keeps a solver from minimising F on a cluster; empty if nothing does."""
+    if name == "newton" and objective.l1:  # its rounds copy columns, and its start merges minima of smooth functions
+        return "an L1 penalty"
+    if name == "sdca" and objective.n_outputs > 1:  # rounds of one output
+        return f"{objective.n_outputs} outputs at once"
+    return SOLVERS[name].obstacle(objective)
 
 
 def distribute(data: Data, task: Task) -> Distributed:

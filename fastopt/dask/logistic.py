@@ -17,7 +17,7 @@ from fastopt import linear_model
 from fastopt._validation import fail
 from fastopt.dask._base import Course, DaskModel
 from fastopt.dask._cluster import Cluster, find_client
-from fastopt.dask._objective import Distributed, distribute
+from fastopt.dask._objective import Distributed, distribute, obstacle
 from fastopt.dask._parts import Data, Task, is_dask, load
 from fastopt.dask._rounds import Averaging, Until, averaging, cocoa, rate_of
 from fastopt.dask._start import minima_of_partitions
@@ -27,7 +27,7 @@ from fastopt.optimizers import Optimizer
 from fastopt.solvers.lbfgs import lbfgs
 from fastopt.solvers.monitor import Result
 from fastopt.solvers.newton import newton
-from fastopt.solvers.table import SOLVERS, able
+from fastopt.solvers.table import SOLVERS
 
 __all__ = ["LogisticRegression"]
 
@@ -208,7 +208,7 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
         """The solvers to run one after the other, until the gradient's norm is at most tol."""
         if optimizer is not None:
             return [type(optimizer).__name__.lower() if not isinstance(self.solver, str) else self.solver, "lbfgs"]
-        usable = [name for name in able(objective) if name != "sdca" or objective.n_outputs == 1]  # rounds of one
+        usable = [name for name in SOLVERS if not obstacle(name, objective)]
         if self.solver == "auto":
             if "newton" in usable and objective.size <= FEW:
                 return ["newton", "lbfgs"]
@@ -216,9 +216,8 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
                 return ["sdca", "lbfgs"]
             return ["lbfgs"]
         if self.solver not in usable:
-            obstacle = SOLVERS[self.solver].obstacle(objective) or f"{objective.n_outputs} outputs at once"
             others = " or ".join(repr(name) for name in usable if name not in ALONE)
-            fail("solver", f"one that can minimise {obstacle}", self.solver, f"Use {others}.")
+            fail("solver", f"one that can minimise {obstacle(self.solver, objective)}", self.solver, f"Use {others}.")
         return ["sdca", "lbfgs"] if self.solver == "sdca" else [str(self.solver)]
 
     def _run(

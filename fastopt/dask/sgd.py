@@ -16,7 +16,7 @@ from fastopt import linear_model, schedules
 from fastopt._validation import check_choice, fail
 from fastopt.dask._base import Course, DaskModel
 from fastopt.dask._cluster import Cluster, find_client
-from fastopt.dask._objective import Distributed, distribute
+from fastopt.dask._objective import Distributed, distribute, obstacle
 from fastopt.dask._parts import Data, Task, is_dask, load
 from fastopt.dask._rounds import Averaging, Until, averaging, rate_of
 from fastopt.linear_model._base import generator, unchanged_on_error
@@ -25,7 +25,6 @@ from fastopt.optimizers import OPTIMIZERS, Optimizer
 from fastopt.solvers.lbfgs import lbfgs
 from fastopt.solvers.monitor import Result
 from fastopt.solvers.newton import newton
-from fastopt.solvers.table import SOLVERS
 
 __all__ = ["SGDClassifier", "SGDRegressor"]
 
@@ -125,8 +124,8 @@ class _DaskSGD(DaskModel, _SGD):
         return steps, Until(self.tol, self.n_iter_no_change, adapts, halves)
 
     def _descend_on(self, objective: Distributed, w: Array, seed: int, course: Course) -> Result:
-        if self.solver != "rounds" and (obstacle := SOLVERS[self.solver].obstacle(objective)):
-            fail("solver", f"one that can minimise {obstacle}", self.solver, "Use 'rounds' or 'lbfgs'.")
+        if self.solver != "rounds" and (reason := obstacle(self.solver, objective)):
+            fail("solver", f"one that can minimise {reason}", self.solver, "Use 'rounds' or 'lbfgs'.")
         steps, until = self._rounds(objective, seed)
         state: dict[str, Any] = {}
         if course.first is not None:

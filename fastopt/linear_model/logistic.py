@@ -151,7 +151,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         Order of the rows. None draws fresh entropy: NumPy's global state is never touched.
     solver : str or Optimizer, default "auto"
         "auto" takes the fastest of the following for the data, see `fastopt.solvers.auto.choose`, and the next where
-        that gets stuck: "newton" (Cholesky factors, for few columns of any scale; 5,000 parameters at most), "lbfgs"
+        that gets stuck: "newton" (Cholesky factors, for few columns of any scale; 5,000 parameters at most,
+        but with L1 for any number of which L1 keeps few), "lbfgs"
         (scipy's L-BFGS-B on the compiled objective, in variables that centre and scale the columns), "sdca" (dual
         coordinate descent with L2, the fastest on text and other rows with ``||x||^2 C`` up to some units),
         "saga" (sparse SAGA, for longer rows, weaker penalties, and L1); an update rule's name, a key of

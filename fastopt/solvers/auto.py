@@ -27,8 +27,9 @@ def choose(objective: Objective) -> list[str]:
     "newton" where the Hessian on all the rows costs less than 14 passes: a step of either is a pass, and Newton needs
     4 to 8 of both where L-BFGS needs 20 to 200; and on small data, where it is the most robust. "sdca" on short rows,
     ``mean ||x||^2 / (n l2) <= 2``, where the dual's steps hardly disturb each other, and on longer ones, up to 200,
-    if they are few (with softmax on CSR alone); "saga" by `saga_pays`. "lbfgs", which minds no column's scale, for the
-    rest: unscaled data and few dense rows with softmax above all; and behind the others.
+    if they are few (with softmax on CSR alone); "saga" where that is up to 200, with softmax from 5,000 rows on; with
+    L1 by `first_with_l1`. "lbfgs", which minds no column's scale, for the rest: unscaled data and few dense rows with
+    softmax above all; and behind the others.
 
     Milliseconds to a relative gap of 1e-4 / 1e-6 at alpha = 1/n, one thread of a 2.6 GHz EPYC, problems of
     `bench.problems` (in brackets ``mean ||x||^2 / (n l2)``; ">": not within the 1.5 to 2 s of its search; empty: not
@@ -83,28 +84,30 @@ def choose(objective: Objective) -> list[str]:
     order = []
     if "newton" in usable and (hessian_passes(objective) < 14 or n * parameters**2 < SMALL):
         order.append("newton")
+    elif objective.l1:
+        order += [first_with_l1(objective)]
     else:
         ratio = row_length(objective) / max(n * objective.l2, 1e-300)
         few = n < 20_000 and (objective.n_outputs == 1 or objective.design.sparse)
         if "sdca" in usable and ratio <= (200 if few else 2):
             order.append("sdca")
-        elif "saga" in usable and (saga_pays(objective, ratio) or "lbfgs" not in usable):
+        elif "saga" in usable and ratio <= 200 and (objective.n_outputs == 1 or n >= 5_000):
             order.append("saga")
-    if "lbfgs" in usable:
+    order = [name for name in order if name in usable]
+    if "lbfgs" in usable and "lbfgs" not in order:
         order.append("lbfgs")
     if "newton" in usable and "newton" not in order and parameters <= 2000:
         order.append("newton")
     return order
 
 
-def saga_pays(objective: Objective, ratio: float) -> bool:
-    """Whether "saga" is ahead of "lbfgs" where the rows' ``mean ||x||^2 / (n l2)`` is `ratio`.
-
-    With L1 on few rows it often is, too, by less, and not where the penalty is weak.
-    """
-    if objective.l1 and objective.n_samples >= 20_000:
-        return True
-    return ratio <= 200 and (objective.n_outputs == 1 or objective.n_samples >= 5_000)
+def first_with_l1(objective: Objective) -> str:
+    """Where a Hessian of all columns is too much: "saga" on short or many rows, or else "newton", two classes given."""
+    n, two = objective.n_samples, objective.n_outputs == 1
+    short = row_length(objective) <= 12 * n * objective.alpha
+    if n >= 20_000 or (short and n >= (2_000 if two else 5_000)):
+        return "saga"
+    return "newton" if two else "lbfgs"
 
 
 def row_length(objective: Objective) -> float:

@@ -1,4 +1,4 @@
-"""Newton's method by Cholesky factors, for few columns: curvature from a sample, the gradient from all rows."""
+"""Newton's method by Cholesky factors, for few columns, or few that L1 keeps: curvature from a sample of the rows."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from scipy.linalg import lapack
 
 from fastopt.objective import Objective
 from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
+from fastopt.solvers.quadratic import factor, minimiser
 from fastopt.solvers.resume import Course
 
 __all__ = ["newton"]
@@ -32,6 +32,10 @@ FAR = 0.02
 HOPELESS = 0.3
 #: Differences of F below this part of it are rounding.
 ROUNDING = 1e-13
+#: Parameters beyond which L1 is met in rounds of the columns that it does not keep at zero; columns of the first round.
+MANY, FIRST = 128, 16
+#: Multiplications of a round's Hessian at most, a tenth of a second: where L1 keeps more columns, others are faster.
+MOST = 2_000_000_000
 #: The distance from 1 to the next number of a type.
 EPSILON: dict[np.dtype[Any], float] = {np.dtype(name): float(np.finfo(name).eps) for name in ("float32", "float64")}
 
@@ -48,6 +52,10 @@ def newton(
     It is halved until F falls (Armijo's rule). From w = 0 the first steps minimise F of samples that grow eightfold;
     `begin`, if given, is what to do instead.
 
+    With L1 each step goes to the minimum of the quadratic that g and H make of F's smooth part, plus the L1 part
+    (`minimiser`), which sets coefficients to exactly zero; and where there are more than some columns, or these are
+    sparse, in rounds of the columns that L1 leaves (`Rounds`), each of which counts as a step.
+
     H is factorised with a ridge as small as rounding allows, in proportion to its diagonal, so that columns of any
     scale will do, and singular ones. Its products are of X's type, their sums float64; where float32 is not
     good enough for a step that lowers the decrement, float64 takes over. The iterates are rounded to X's type before
@@ -56,11 +64,14 @@ def newton(
     References
     ----------
     Erdogdu, Montanari, "Convergence rates of sub-sampled Newton methods", NIPS 2015 (H from a sample). Boyd,
-    Vandenberghe, "Convex optimization", 2004, sections 9.5.1 and 9.5.2 (Newton decrement, damped steps).
+    Vandenberghe, "Convex optimization", 2004, sections 9.5.1 and 9.5.2 (Newton decrement, damped steps). Lee, Sun,
+    Saunders, "Proximal Newton-type methods for minimizing composite functions", SIAM J. Optimization 24(3), 2014.
     """
     monitor, course = Monitor(objective, tol, verbose), course or Course()
     start = result = np.asarray(w, dtype=np.float64)
     done, reason, warm = 0, "max_iter", False
+    kind: type[Descent | Rounds] = Rounds if by_rounds(objective) else Descent
+    descent: Descent | Rounds
 
     def run() -> dict[str, Any]:
         return {"solver": "newton", "epoch": done, "rows": np.array(monitor.rows), **descent.as_dict()}
@@ -71,16 +82,16 @@ def newton(
 
     before = course.taken_up("newton", {"w": start, "rounds": True, "point": start, "at_w": True, "rows_of": [0]})
     try:
-        if before is not None and (found := Descent.from_dict(objective, before)) is not None:
+        if before is not None and (found := kind.from_dict(objective, before)) is not None:
             descent, result, done, warm = found, found.w, before["epoch"], True
             monitor.go_on(before["rows"])
-        elif not start.any() and (sizes := sample_sizes(objective)):
+        elif kind is Descent and not start.any() and (sizes := sample_sizes(objective)):
             value = objective.value_at_zero()
             monitor.record(value, math.nan, 0, w=start)
             descent = Descent(objective, *(begin or warm_up)(objective, start, sizes))
             warm = descent.value < value
         if not warm:
-            descent = Descent(objective, start)
+            descent = kind(objective, start)
             result = descent.w
             if monitor.rows:
                 monitor.forget_last()
@@ -88,7 +99,7 @@ def newton(
         if monitor.grad_norm <= tol:
             reason = "tol"
         while reason != "tol" and done < max_iter:
-            if (done or not warm) and not descent.step():
+            if (done or not warm) and not descent.step(tol):
                 reason = "stalled"
                 course.keep(run, so_far, last=True)
                 break
@@ -138,7 +149,7 @@ class Descent:
         self.objective, self.sample_of = objective, sample_of
         self.rounds = rounds and objective.design.dtype != np.float64
         self.w = self._rounded(w)
-        self.value, self.gradient = objective.value_and_gradient(self.w)
+        self.value, self.gradient, self.slope = measured(objective, self.w)
         self._curvature = curvature
         self._direction: Float64 | None = None
 
@@ -174,33 +185,42 @@ class Descent:
 
     @property
     def direction(self) -> Float64:
-        """``-H^-1 g``."""
+        """``-H^-1 g``, or with L1 the way to the minimum of the quadratic and the L1 part."""
         if self._direction is None:
-            self._direction = -self.curvature.solve(self.gradient)
+            self._direction = self.curvature.direction(self.w, self.slope)
         return self._direction
 
     @property
     def decrement(self) -> float:
         """``g' H^-1 g``: twice what a Newton step should lower F by."""
-        return -float(np.vdot(self.gradient, self.direction))
+        return self._fall(self.w, self.slope, self.direction)
 
-    def step(self) -> bool:
+    def _fall(self, w: Float64, slope: Float64, direction: Float64) -> float:
+        """By how much F would fall along a direction if its smooth part were a plane."""
+        fall = -float(np.vdot(slope, direction))
+        if self.objective.l1:
+            d = self.objective.n_features
+            fall += self.objective.l1 * float((np.abs(w[:d]) - np.abs(w[:d] + direction[:d])).sum())
+        return fall
+
+    def step(self, tol: float = 0.0) -> bool:
         """One step down, with better curvature if need be; False if there is none at this precision."""
         while True:
             decrement, t = self.decrement, 1.0
-            if decrement > FAR * abs(self.value):
+            if decrement > FAR * abs(self.value) and not self.objective.l1:  # which wants whole steps for its zeros
                 t = self.objective.step_length(self.w, self.direction, -decrement)
             tries = 30 if self.curvature.point is self.w else 2
             while decrement > 0 and tries and self.value < math.inf:
                 w = self._next(t, decrement)
-                value, gradient = self.objective.value_and_gradient(w)
+                value, gradient, slope = measured(self.objective, w)
                 noise = ROUNDING * abs(self.value)
                 if value <= self.value - 1e-4 * t * decrement + noise:
-                    following = -self.curvature.solve(gradient)
-                    left = -float(np.vdot(gradient, following))
+                    following = self.curvature.direction(w, slope)
+                    left = self._fall(w, slope, following)
                     if value <= self.value - noise or left < decrement:
                         fresh = self.curvature.point is self.w and self.curvature.n_samples == self.objective.n_samples
-                        self.w, self.value, self.gradient, self._direction = w, value, gradient, following
+                        self.w, self.value, self.gradient, self.slope = w, value, gradient, slope
+                        self._direction = following
                         if t != 1 or left > SLOW * decrement:
                             self.renew(finer=fresh and 0.5 < t < 1.5 and left > HOPELESS * decrement)
                         return True
@@ -237,6 +257,70 @@ class Descent:
         return w.astype(self.objective.design.dtype).astype(np.float64) if self.rounds else w
 
 
+def measured(objective: Objective, w: Float64) -> tuple[float, Float64, Float64]:
+    """F, its gradient, and that of its smooth part."""
+    if not objective.l1:
+        value, gradient = objective.value_and_gradient(w)
+        return value, gradient, gradient
+    value, slope = objective.smooth_value_and_gradient(w)
+    return *objective.with_l1(w, value, slope), slope
+
+
+def by_rounds(objective: Objective) -> bool:
+    """Whether L1 leaves so many columns out that Hessians of the others alone are worth copying them."""
+    return bool(objective.l1) and (objective.design.sparse or objective.shape[0] * objective.n_outputs > MANY)
+
+
+class Rounds:
+    """Descents on the columns that L1 does not keep at zero: the point, F and its gradient there.
+
+    Each step takes the columns with coefficients, and those whose coefficients F's gradient would move most, as many
+    again: on a copy of them it goes down until the gradient is a tenth of what it was on all columns.
+
+    References
+    ----------
+    Massias, Gramfort, Salmon, "Celer: a fast solver for the lasso with dual extrapolation", ICML 2018 (working sets).
+    """
+
+    def __init__(self, objective: Objective, w: Float64, *, rounds: bool = True) -> None:
+        self.objective, self.rounds, self.w = objective, rounds, w
+        self.value, self.gradient, _ = measured(objective, w)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All that `from_dict` needs, by the names of `Descent`."""
+        n, dtype = self.objective.n_samples, self.objective.design.dtype.name
+        return {"w": self.w, "rounds": self.rounds, "point": self.w, "at_w": True, "rows_of": [n], "dtype": dtype}
+
+    @classmethod
+    def from_dict(cls, objective: Objective, found: dict[str, Any]) -> Rounds:
+        """The rounds as they were."""
+        return cls(objective, found["w"], rounds=found["rounds"])
+
+    def step(self, tol: float) -> bool:
+        """One round down; False if there is none, at this precision or with so many columns."""
+        F, d = self.objective, self.objective.n_features
+        sizes, kept = (self.gradient[:d] ** 2).sum(axis=1), (self.w[:d] != 0).any(axis=1)
+        sizes[kept] = np.inf
+        most = max(2 * int(kept.sum()), FIRST)
+        columns = np.sort(np.argpartition(-sizes, most - 1)[:most]) if most < d else np.arange(d)
+        columns = columns[sizes[columns] > 0]
+        if F.n_samples * ((len(columns) + 1) * F.n_outputs) ** 2 > MOST:
+            return False
+        rows = np.append(columns, np.arange(d, F.shape[0]))
+        descent = Descent(F.columns(columns), self.w[rows], rounds=self.rounds)
+        goal = max(0.1 * norm(self.gradient), 0.3 * tol)
+        for _ in range(50):
+            if norm(descent.gradient) <= goal or not descent.step():
+                break
+        w = np.zeros(self.w.shape)
+        w[rows] = descent.w
+        value, gradient, _ = measured(F, w)
+        if not value <= self.value or (value == self.value and norm(gradient) >= norm(self.gradient)):
+            return False
+        self.w, self.value, self.gradient, self.rounds = w, value, gradient, descent.rounds
+        return True
+
+
 class Curvature:
     """The factorised Hessian at a point, on some of an objective's rows; made when it is first needed.
 
@@ -260,22 +344,39 @@ class Curvature:
         return self.sample.n_samples
 
     @cached_property
-    def _factors(self) -> tuple[Float64, Callable[[Float64], Float64]]:
-        """H, and v -> H^-1 v."""
+    def _hessian(self) -> Float64:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is no direction
             H = self.sample.hessian(self.point, self.dtype)
             _fill_null_space(self.objective, H)
-            return H, _factor(H, EPSILON[self.dtype])
+            return H
+
+    @cached_property
+    def _inverse(self) -> Callable[[Float64], Float64]:
+        """v -> H^-1 v."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return factor(self._hessian, EPSILON[self.dtype])
 
     def square(self, v: Float64) -> float:
         """``v' H v``."""
         flat = v.reshape(-1)
         with np.errstate(over="ignore", invalid="ignore"):  # then nothing is to be rounded
-            return float(flat @ self._factors[0] @ flat)
+            return float(flat @ self._hessian @ flat)
 
     def solve(self, g: Float64) -> Float64:
         """``H^-1 g``; the diagonal alone where H has no factors."""
-        return self._factors[1](g.reshape(-1)).reshape(g.shape)
+        return self._inverse(g.reshape(-1)).reshape(g.shape)
+
+    def direction(self, w: Float64, slope: Float64) -> Float64:
+        """From w to the minimum of the quadratic with H and, F's smooth part having this slope, and of its L1 part."""
+        objective = self.objective
+        if not objective.l1:
+            return -self.solve(slope)
+        if not np.isfinite(self._hessian).all():
+            return np.zeros(w.shape)
+        n_penalised, epsilon = objective.n_features * objective.n_outputs, EPSILON[self.dtype]
+        flat = w.reshape(-1)
+        v = minimiser(self._hessian, slope.reshape(-1), flat, objective.l1, n_penalised, epsilon)
+        return (v - flat).reshape(w.shape)
 
 
 def _fill_null_space(objective: Objective, H: Float64) -> None:
@@ -285,32 +386,6 @@ def _fill_null_space(objective: Objective, H: Float64) -> None:
     """
     if objective.loss.targets == "multiclass":
         width, K = objective.shape
-        rows = range(0 if objective.l2 == 0 else objective.n_features, width)
+        rows = range(objective.n_features if objective.l1 or objective.l2 else 0, width)
         for j in (row * K for row in rows):
             H[j : j + K, j : j + K] += np.trace(H[j : j + K, j : j + K]) / K**2
-
-
-def _factor(H: Float64, epsilon: float) -> Callable[[Float64], Float64]:
-    """v -> H^-1 v, with the smallest part of H's diagonal added that makes it positive definite."""
-    diagonal = H.diagonal()
-    diagonal = np.where(diagonal > 0, diagonal, 1.0)
-    if np.isfinite(diagonal).all():  # and so is what Cauchy and Schwarz bound by it
-        ridge = epsilon
-        while ridge < 1:
-            # LAPACK itself: on 30 columns scipy.linalg's checks would take most of a step's time.
-            factor, failed = lapack.dpotrf(_with_ridge(H, ridge * diagonal).T, overwrite_a=1)
-            if not failed:
-                return lambda v: np.asarray(lapack.dpotrs(factor, v)[0])
-            ridge *= 10
-
-    def diagonal_alone(v: Float64) -> Float64:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return v / diagonal
-
-    return diagonal_alone
-
-
-def _with_ridge(H: Float64, ridge: Float64) -> Float64:
-    H = H.copy()
-    H.reshape(-1)[:: len(H) + 1] += ridge
-    return H

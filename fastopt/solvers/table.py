@@ -59,7 +59,8 @@ class Solver:
             return "an L1 penalty"
         if self.needs_l2 and not objective.l2 > 0:
             return "F without an L2 penalty"
-        if (parameters := objective.shape[0] * objective.n_outputs) > self.most:
+        # L1 keeps most of them at zero.
+        if (parameters := objective.shape[0] * objective.n_outputs) > self.most and not objective.l1:
             return f"a function of {parameters:,} parameters (at most {self.most:,})"
         if self.losses is not None:
             return "" if objective.loss.name in self.losses else f"the loss {objective.loss.name!r}"
@@ -71,7 +72,7 @@ class Solver:
 #: Every solver that is not an update rule by the name that the estimators' `solver` takes.
 SOLVERS: dict[str, Solver] = {
     "lbfgs": Solver(lbfgs, softmax=True, outputs=True, l1=True, kinks=True),
-    "newton": Solver(newton, softmax=True, outputs=True, most=5000),
+    "newton": Solver(newton, softmax=True, outputs=True, l1=True, most=5000),
     "sdca": Solver(sdca, shuffles=True, softmax=True, needs_l2=True, losses=DUAL_LOSSES),
     "saga": Solver(saga, shuffles=True, softmax=True, l1=True),
 }
