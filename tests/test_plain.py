@@ -94,12 +94,15 @@ def test_every_step_equals_the_reference(layout, around, alpha, l1_ratio, batch_
     run_both(p, around, alpha=alpha, l1_ratio=l1_ratio, batch_size=batch_size, layout_tolerance=tolerance)
 
 
-@LAYOUT
+@pytest.mark.parametrize("layout", [*LAYOUTS, "distinct"])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_every_loss(layout, loss, outputs):
     around = {"guarded": True, "l1": "truncated", "average": 20}
-    run_both(problem(loss, layout, outputs=outputs), around, alpha=0.1, l1_ratio=0.3)
+    p = problem(loss, "csr32" if layout == "distinct" else layout, outputs=outputs)
+    if layout == "distinct":
+        p = dataclasses.replace(p, X=without_duplicates(p.dense))
+    run_both(p, around, alpha=0.1, l1_ratio=0.3)
 
 
 @LAYOUT
@@ -162,20 +165,27 @@ def test_csr_equals_dense_while_columns_wait(around, rng):
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("loss", ["hinge", "log_loss", "squared_error"])
-@pytest.mark.parametrize(("alpha", "l1_ratio"), [(0.0, 0.0), (1e-3, 0.0), (1.0, 0.0), (5e-3, 0.3), (5e-3, 1.0)])
-def test_one_output_equals_one_of_two(sparse, weighted, loss, alpha, l1_ratio, rng):
-    """One output's rows have loops of their own: the same steps, payments and sums as those of two equal outputs."""
+@pytest.mark.parametrize(
+    ("alpha", "l1_ratio"), [(0.0, 0.0), (1e-3, 0.0), (1.0, 0.0), (5e-3, 0.3), (5e-3, 1.0), (0.5, 0.05)]
+)
+@pytest.mark.parametrize("average", [0, 200])
+def test_one_output_equals_one_of_two(sparse, weighted, loss, alpha, l1_ratio, average, rng):
+    """One output's rows have loops of their own, and those that may name a column twice: the same steps, payments and
+    sums as those of two equal outputs."""
     n, d = 150, 30
     X = rng.standard_normal((n, d)) * (rng.random((n, d)) < 0.1)
     X = without_duplicates(X) if sparse else X
     y, weights = rng.choice([-1.0, 1.0], n), rng.random(n) + 0.5 if weighted else None
     found = []
-    for outputs in (1, 2):
+    for outputs, distinct in ((1, True), (2, True), (2, False))[: 2 + sparse]:
+        design = Design.from_array(X)
+        if not distinct:
+            design = Design(design.values, design.indices, design.indptr, design.shape, distinct=False)
         F = Objective(
-            Design.from_array(X), y if outputs == 1 else np.stack([y, y], axis=1), loss=loss, alpha=alpha,
+            design, y if outputs == 1 else np.stack([y, y], axis=1), loss=loss, alpha=alpha,
             l1_ratio=l1_ratio, n_outputs=outputs, sample_weight=weights,
         )  # fmt: skip
-        around = Around(l1="truncated", guarded=True, measures=True, raw_weights=True)
+        around = Around(l1="truncated", guarded=True, measures=True, raw_weights=True, average=average)
         fast = Epochs(F, SGD(0.3, decay=0.01), w=np.ones((d + 1, outputs)), around=around)
         seen = []
         for _ in range(3):
@@ -183,10 +193,14 @@ def test_one_output_equals_one_of_two(sparse, weighted, loss, alpha, l1_ratio, r
             sums = fast.sums[:, 0]
             if sparse and l1_ratio and loss == "hinge":  # penalties do not see what waits: here rows that move nothing
                 sums[1] = 1.0
-            seen += [fast.w[:, 0].copy(), sums, fast.state.get("l1_paid", np.zeros((1, 1)))[:, 0].copy()]
+            paid = fast.state.get("l1_paid", np.zeros((1, 1)))
+            seen += [fast.w[:, 0].copy(), sums, paid[:, 0].copy(), fast.solution[:, 0].copy()]
         found.append(seen)
-    for one, two in zip(*found, strict=True):
-        assert_close(one, two, 1e-10)
+    for k, (one, *others) in enumerate(zip(*found, strict=True)):
+        # Where the scale is multiplied out, columns that wait pay at once, or wait: penalties see it.
+        waits = l1_ratio and alpha == 0.5 and k % 4 == 1
+        for other in others[: 1 if waits else 2]:
+            assert_close(one, other, 1e-10)
     assert found[0][1].min() > 0 or alpha == 0
 
 
@@ -201,27 +215,34 @@ def test_one_output_equals_one_of_two(sparse, weighted, loss, alpha, l1_ratio, r
     guarded=st.booleans(),
     weighted=st.booleans(),
     index=st.sampled_from([np.int32, np.int64]),
+    outputs=st.sampled_from([1, 2, 3]),
+    average=st.sampled_from([0, 1, 47]),
+    passive=st.sampled_from([None, None, "pa1", "pa2"]),
 )
-def test_truncated_l1_of_single_rows(seed, loss, shape, l1_ratio, decay, rate, guarded, weighted, index):
+def test_truncated_l1_of_single_rows(
+    seed, loss, shape, l1_ratio, decay, rate, guarded, weighted, index, outputs, average, passive
+):
     """Rows longer than what is worked on at once; from no decay at all to factors of L2 below zero in every step."""
     n, d, density = shape
     rng = np.random.default_rng(seed)
     dense = rng.standard_normal((n, d)) * (rng.random((n, d)) < density) / np.sqrt(density * d)
-    y, order = rng.choice([-1.0, 1.0], n), rng.integers(0, n, 3 * n)
-    weights = rng.random(n) * (rng.random(n) < 0.9) if weighted else None
+    size = n if outputs == 1 else (n, outputs)
+    y, order = rng.choice([-1.0, 1.0], size), rng.integers(0, n, 3 * n)
+    weights = rng.random(size) * (rng.random(size) < 0.9) if weighted else None
     rates = 10**rate * rng.random(3 * n) * (rng.random(3 * n) < 0.9)  # some steps ask for nothing
     alpha = 10.0**decay / 10**rate
-    w0, state, sums = start((d + 1, 1)), None, []
+    w0, state, sums = start((d + 1, outputs)), None, []
     F = Objective(
         Design.from_array(without_duplicates(dense, index)), y, loss=loss, alpha=alpha, l1_ratio=l1_ratio,
-        sample_weight=weights,
+        n_outputs=outputs, sample_weight=weights,
     )  # fmt: skip
-    around = Around(l1="truncated", guarded=guarded, measures=True, raw_weights=True)
+    more = {"average": average, "passive": passive if loss in ("hinge", "perceptron") else None, "bound": 0.3}
+    around = Around(l1="truncated", guarded=guarded, measures=True, raw_weights=True, **more)
     fast, w = Epochs(F, SGD(), w=w0, around=around), w0
-    for rows, lr in zip(np.split(order, 3), np.split(rates, 3), strict=True):
+    for e, (rows, lr) in enumerate(zip(np.split(order, 3), np.split(rates, 3), strict=True)):
         w, state, sums = reference.sgd_epoch(
             dense, y, w, state, loss=loss, alpha=alpha, l1_ratio=l1_ratio, order=rows, learning_rates=lr,
-            step_weight=weights, l1="truncated", guarded=guarded,
+            step_weight=weights, l1="truncated", guarded=guarded, t0=e * n, **more,
         )  # fmt: skip
         fast.run(rows, lr)
         size = max(1.0, np.abs(w).max())  # the payments are differences of what is owed
@@ -229,6 +250,8 @@ def test_truncated_l1_of_single_rows(seed, loss, shape, l1_ratio, decay, rate, g
         np.testing.assert_array_equal(fast.w[:-1] == 0, w[:-1] == 0)
         owed = max(state["l1_owed"], size)
         assert_close(fast.state["l1_paid"][:-1] / owed, state["l1_paid"][:-1] / owed, 1e-11)
+        if average:
+            assert_close(fast.state["average"] / owed, state["average"] / owed, 1e-11)
         assert fast.state["l1_owed"] == pytest.approx(state["l1_owed"])
         assert_close(fast.sums[0], sums[0], 1e-10)
 
@@ -245,8 +268,26 @@ def test_small_payments_are_not_lost_in_float32(l1_ratio):
     assert fast.w[0, 0] == pytest.approx(1 - n * 1e-8, abs=6e-8)
 
 
-def test_history_in_pieces(monkeypatch):
+def test_averages_of_many_small_payments_in_float32():
+    """What a column waits for joins the average in float64, whatever the data's type."""
+    n = 3000
+    columns = np.r_[0, np.ones(n - 2), 0].astype(np.int32)
+    X = csr(np.full(n, 2.0, np.float32), columns, np.arange(n + 1, dtype=np.int32), (n, 2))
+    F = Objective(
+        Design.from_array(X), np.ones(n), loss="hinge", alpha=1e-6, l1_ratio=0.9, fit_intercept=False,
+    )  # fmt: skip
+    fast = Epochs(F, SGD(0.01), w=np.ones((2, 1), np.float32), around=Around(l1="truncated", average=1))
+    fast.run()
+    assert fast.solution.dtype == np.float32
+    t = np.arange(1, n + 1)
+    assert fast.solution[:, 0] == pytest.approx(np.mean((1 - 9e-9 * t) * (1 - 1e-9 * t)), abs=6e-8)
+
+
+@pytest.mark.parametrize("distinct", [False, True])
+def test_history_in_pieces(monkeypatch, distinct):
     p = problem(layout="csr32")
+    if distinct:
+        p = dataclasses.replace(p, X=without_duplicates(p.dense))
     results = []
     for steps in (2**19, 7):
         monkeypatch.setattr("fastopt.solvers.stochastic.HISTORY_STEPS", steps)

@@ -9,7 +9,7 @@ truncated   w_j pays towards zero what L1 has asked of every coordinate so far (
 Without a gradient both take lr l1 from |w_j| in each step, so that on CSR a column can wait until a row touches it:
 |v_j| then loses the sum of lr l1 / scale, or is zero from the step on at which that sum exceeds it. For proximal steps
 alone that sum when it was last touched is all that a column needs (`seen`), and nearly all for truncated steps of
-single rows and one output. For averages alone a step adds to the sum
+single rows. For averages alone a step adds to the sum
 of iterates only what it takes from those before it (Xu 2011; Bottou 2012). For
 more than one of them `history` has for every step of the epoch what a column that waited needs.
 """
@@ -41,10 +41,10 @@ cdef class Extras:
     cdef Py_ssize_t settled             # the step at which all lone rows' columns were settled
     cdef const double[::1] norms
     cdef double[:, ::1] sums, history
-    cdef double[::1] seen
+    cdef double[::1] seen, joined
     cdef int32_t[::1] stamp
-    # What L1 has asked of v so far, and the sum of scale over the averaged steps: where there is no history.
-    cdef double asked, scales
+    # What L1 has asked of v so far, and over the averaged steps the sums of scale and of both's product.
+    cdef double asked, scales, products
 
 
 cdef inline double bounded_slope(Plan plan, Extras e, double y, double z) noexcept nogil:
@@ -132,8 +132,8 @@ cdef inline void move_intercept(Plan plan, Extras e, Py_ssize_t step, Py_ssize_t
 # --- steps of one row and one output, with nothing around them but what is measured ----------------------------------
 
 cdef struct Lone:
-    double losses, penalties, squares, sizes    # of the epoch; ||v||^2 and |v|_1
-    Py_ssize_t waiting                  # rows whose losses are not yet in the sum
+    double penalties, squares, sizes    # of the epoch; ||v||^2 and |v|_1
+    Py_ssize_t waiting, output          # losses that are not yet in the sums, and whose the first of them is
     double z[TOGETHER]
     double y[TOGETHER]
     double values[TOGETHER]
@@ -146,21 +146,30 @@ cdef inline bint alone(Plan plan, Extras e) noexcept nogil:
 
 
 cdef inline void lone_begin(Extras e, Lone *s) noexcept nogil:
-    s.losses, s.penalties, s.squares, s.sizes = e.sums[0, 0], e.sums[1, 0], e.sums[2, 0], e.sums[3, 0]
-    s.waiting = 0
+    s.penalties, s.squares, s.sizes = e.sums[1, 0], e.sums[2, 0], e.sums[3, 0]
+    s.waiting = s.output = 0
 
 
 cdef inline void lone_end(Plan plan, Extras e, Lone *s) noexcept nogil:
-    add_losses(plan, s)
+    add_losses(plan, e, s)
     if e.measures:
-        e.sums[0, 0], e.sums[1, 0], e.sums[2, 0], e.sums[3, 0] = s.losses, s.penalties, s.squares, s.sizes
+        e.sums[1, 0], e.sums[2, 0], e.sums[3, 0] = s.penalties, s.squares, s.sizes
 
 
-cdef inline void add_losses(Plan plan, Lone *s) noexcept nogil:
+cdef inline void keep_loss(Plan plan, Extras e, Lone *s, double z, double y) noexcept nogil:
+    """The losses of one output after the other, computed when there are many."""
+    s.z[s.waiting], s.y[s.waiting] = z, y
+    s.waiting += 1
+    if s.waiting == TOGETHER:
+        add_losses(plan, e, s)
+
+
+cdef inline void add_losses(Plan plan, Extras e, Lone *s) noexcept nogil:
     cdef Py_ssize_t i
     values_of(plan.loss, plan.loss_parameter, s.waiting, s.y, s.z, s.values)
     for i in range(s.waiting):
-        s.losses += s.values[i]
+        e.sums[0, s.output] += s.values[i]
+        s.output = s.output + 1 if s.output + 1 < plan.n_outputs else 0
     s.waiting = 0
 
 
@@ -177,10 +186,7 @@ cdef inline real lone_step(Plan plan, Extras e, Lone *s, Py_ssize_t step, real *
     a = <real>(-lr * share * bounded_slope(plan, e, y, z))
     if e.measures:
         s.penalties += before * (0.5 * plan.alpha * before * s.squares + e.l1 * s.sizes)
-        s.z[s.waiting], s.y[s.waiting] = z, y
-        s.waiting += 1
-        if s.waiting == TOGETHER:
-            add_losses(plan, s)
+        keep_loss(plan, e, s, z, y)
     shrink(plan, factor, w)
     if plan.scale == 1:                 # multiplied out: the sums are v's
         product[0] *= <real>(before * factor)
@@ -247,17 +253,16 @@ cdef inline void record(Plan plan, Extras e, Py_ssize_t step, double lr) noexcep
     e.asked += lr * e.l1 / plan.scale
     if step >= e.first_averaged:
         e.scales += plan.scale
+        e.products += plan.scale * e.asked
     if e.history.shape[0] > 1:
         record_history(plan, e, step)
 
 
 cdef inline void record_history(Plan plan, Extras e, Py_ssize_t step) noexcept nogil:
-    cdef const double *last = &e.history[step, 0]
     cdef double *h = &e.history[step + 1, 0]
-    cdef double weight = plan.scale if step >= e.first_averaged else 0.0
     h[ASKED] = e.asked
-    h[SUM] = last[SUM] + weight
-    h[SUM_ASKED] = last[SUM_ASKED] + weight * h[ASKED]
+    h[SUM] = e.scales
+    h[SUM_ASKED] = e.products
     h[SCALE] = plan.scale
     h[OWED] = e.owed
 
@@ -295,7 +300,7 @@ cdef inline void settle_all(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] p
     """Every column is brought up to date; dense ones always are."""
     cdef Py_ssize_t j
     if alone_truncated(e):
-        settle_places(plan, e, step, &params[0, 0], &params[e.paid_row, 0])
+        settle_places(plan, e, step, params)
         return
     for j in range(e.stamp.shape[0]):
         settle(plan, e, j, step, params)
@@ -305,7 +310,8 @@ cdef inline void settle_all(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] p
     if e.scales > 0 and e.stamp.shape[0] == 0:
         for j in range(plan.n_features * plan.n_outputs):
             params[e.average_row, j] += <real>(e.scales * params[0, j])
-    e.scales = 0
+    if e.stamp.shape[0] == 0:
+        e.scales = 0
 
 
 cdef inline void settle(Plan plan, Extras e, Py_ssize_t j, Py_ssize_t step, real[:, ::1] params) noexcept nogil:
@@ -382,13 +388,25 @@ cdef inline const double *last_before(const double *then, const double *now, dou
 #
 # A column that is not zero has paid all that L1 had asked when it was last touched: `seen` has that in units of v, the
 # sum of lr l1 / scale. What it then loses while it waits is a difference of two such sums. One that is zero waits for
-# nothing, and `seen` has what it has paid, in units of w. Only where L1 brings a column to zero while it waits, and
-# the scale has changed, does the history tell how much of w that took.
+# nothing, and `seen` has what it has paid, in units of w. Only where L1 brings a column to zero while it waits does the
+# history tell when that was: for how much of w it took if the scale has changed, and for averages.
+#
+# |v| + seen stays the same while a column waits. With it the sum of a column's averaged iterates is
+#
+#     joined + sign(v) ((|v| + seen) scales - products),
+#
+# of which waiting moves but `scales` and `products`, and a touch `joined`, by what it changes of the rest. Outputs take
+# their steps one after the other, for they share nothing but the scale and what L1 asks.
+
+
+cdef struct Asked:                      # so far: of v, of w, and the sums of Extras
+    double v, w, scales, products
 
 
 cdef struct Places:                     # columns of a row side by side, so that loops over them vectorise
     double v[TOUCHED]
     double seen[TOUCHED]
+    double joined[TOUCHED]
     double paid[TOUCHED]
     double left[TOUCHED]                # what waiting leaves of |v|: at most 0 where it brings v to zero
     double changes[TOUCHED]             # of v, and sums of before and after: their products are those of squares
@@ -397,29 +415,43 @@ cdef struct Places:                     # columns of a row side by side, so that
 
 
 cdef inline bint alone_truncated(Extras e) noexcept nogil:
-    """Whether the caller found rows that step alone, of one output and distinct columns, and gave `seen` for them."""
+    """Whether the caller found rows that step alone, of distinct columns, and gave `seen` for them."""
     return e.truncated and e.seen.shape[0] > 0
 
 
-cdef inline Py_ssize_t gather(Extras e, const index *columns, Py_ssize_t n, const real *w,
+cdef inline Asked asked_so_far(Extras e) noexcept nogil:
+    cdef Asked a
+    a.v, a.w, a.scales, a.products = e.asked, e.owed, e.scales, e.products
+    return a
+
+
+cdef inline Py_ssize_t gather(Extras e, const index *columns, Py_ssize_t n, Py_ssize_t c, Py_ssize_t K, const real *w,
                               Places *p) noexcept nogil:
-    """The row's columns, and zeros up to a whole number of vectors: how many."""
+    """Output c of the row's columns, and zeros up to a whole number of vectors: how many."""
     cdef Py_ssize_t k
-    cdef const double *seen = &e.seen[0]
+    cdef const double *seen = &e.seen[c]
+    cdef const double *joined
+    w += c
     for k in range(n):
-        p.v[k] = w[columns[k]]
-        p.seen[k] = seen[columns[k]]
+        p.v[k] = w[columns[k] * K]
+        p.seen[k] = seen[columns[k] * K]
+    if e.average_row > 0:
+        joined = &e.joined[c]
+        for k in range(n):
+            p.joined[k] = joined[columns[k] * K]
     while n % LANES:
-        p.v[n] = p.seen[n] = 0
+        p.v[n] = p.seen[n] = p.joined[n] = 0
         n += 1
     return n
 
 
-cdef inline void scatter(Extras e, const index *columns, Py_ssize_t n, Places *p, real *w) noexcept nogil:
+cdef inline void scatter(Extras e, const index *columns, Py_ssize_t n, Py_ssize_t c, Py_ssize_t K, Places *p,
+                         real *w) noexcept nogil:
     """The columns go back. What a float's rounding takes from v stays in `seen`, as less that it still has to pay: of
     many small payments none is lost."""
     cdef Py_ssize_t k
-    cdef double *seen = &e.seen[0]
+    cdef double *seen = &e.seen[c]
+    cdef double *joined
     cdef double full, kept, owed = e.owed
     if real is float:
         for k in range(n):
@@ -427,33 +459,51 @@ cdef inline void scatter(Extras e, const index *columns, Py_ssize_t n, Places *p
             kept = <real>full
             kept = p.seen[k] + (fabs(full) - fabs(kept)) if (kept != 0) | (full == 0) else copysign(owed, -full)
             p.seen[k] = kept
+    w += c
     for k in range(n):
-        w[columns[k]] = <real>p.v[k]
-        seen[columns[k]] = p.seen[k]
+        w[columns[k] * K] = <real>p.v[k]
+        seen[columns[k] * K] = p.seen[k]
+    if e.average_row > 0:
+        joined = &e.joined[c]
+        for k in range(n):
+            joined[columns[k] * K] = p.joined[k]
 
 
 cdef inline double positive(double a) noexcept nogil:
     return 0.0 if a < 0 else a          # and NaN stays
 
 
-cdef inline void settle_lone(Extras e, Lone *s, double asked, double owed, Py_ssize_t step, Py_ssize_t n,
+cdef inline double iterates(double v, double seen, double scales, double products) noexcept nogil:
+    """The sum of a column's averaged iterates, had it been like this, but for what it waited, from the first on."""
+    cdef double total = (fabs(v) + seen) * scales - products
+    return 0.0 if v == 0 else copysign(1.0, v) * total
+
+
+cdef inline void join(double asked, double scales, double products, Py_ssize_t n, Places *p) noexcept nogil:
+    """Columns, settled, leave the average; or join it, where the sums are negative."""
+    cdef Py_ssize_t k
+    for k in range(n):
+        p.joined[k] += iterates(p.v[k], asked, scales, products)
+
+
+cdef inline void settle_lone(Extras e, Lone *s, const Asked *asked, Py_ssize_t step, Py_ssize_t n,
                              Places *p) noexcept nogil:
     """Columns take the L1 part of the steps that they waited for, up to `step`: no branch but for those it brings to
     zero."""
     cdef Py_ssize_t i, k
-    cdef double first, last, size, left, seen
+    cdef double first, last, size, left, seen, asked_v = asked.v, asked_w = asked.w    # in registers
     cdef bint some
     for k in range(n):
         first = p.v[k]
         seen = p.seen[k]
         size = fabs(first)
-        left = size - (asked - seen)
+        left = size - (asked_v - seen)
         left = 1 if size == 0 else left
         p.left[k] = left
-        seen = seen if size == 0 else copysign(owed + min(left, 0.0), -first)
+        seen = seen if size == 0 else copysign(asked_w + min(left, 0.0), -first)
         last = copysign(0.0 if size == 0 else positive(left), first)
         p.paid[k] = seen
-        p.seen[k] = seen if last == 0 else asked
+        p.seen[k] = seen if last == 0 else asked_v
         p.v[k] = last
         p.changes[k] = last - first
         p.sums[k] = last + first
@@ -465,7 +515,7 @@ cdef inline void settle_lone(Extras e, Lone *s, double asked, double owed, Py_ss
             if some:
                 for k in range(LANES * i, LANES * (i + 1)):
                     if p.left[k] <= 0:
-                        p.paid[k] = copysign(owed_when(e, step, asked + p.left[k]), p.paid[k])
+                        became_zero(e, step, asked_v + p.left[k], &p.paid[k], &p.joined[k])
                         p.seen[k] = p.paid[k]
     for k in range(n):
         p.left[k] = fabs(p.changes[k])
@@ -473,68 +523,116 @@ cdef inline void settle_lone(Extras e, Lone *s, double asked, double owed, Py_ss
     s.sizes -= dot(p.left, p.ones, n)
 
 
-cdef inline double owed_when(Extras e, Py_ssize_t step, double asked) noexcept nogil:
-    """What L1 had asked of w when it had asked this much of v."""
+cdef inline void became_zero(Extras e, Py_ssize_t step, double asked, double *paid, double *joined) noexcept nogil:
+    """What a column had paid of w when L1 had asked this much of v, and the sum of its iterates until then."""
     cdef const double *last = last_before(&e.history[e.settled, 0], &e.history[step, 0], asked)
-    return last[OWED] + (last + COLUMNS)[SCALE] * (asked - last[ASKED])
+    cdef double sign = copysign(1.0, paid[0])
+    paid[0] = sign * (last[OWED] + (last + COLUMNS)[SCALE] * (asked - last[ASKED]))
+    joined[0] -= sign * (asked * last[SUM] - last[SUM_ASKED])
 
 
-cdef inline void pay_each(Extras e, Lone *s, double scale, Py_ssize_t n, Places *p,
+cdef inline void pay_each(Extras e, Lone *s, const Asked *before, double scale, Py_ssize_t n, Places *p,
                           const real *moves) noexcept nogil:
     """v += moves, then `pay` of each, without branches: L1 takes what w has not paid, at most w."""
     cdef Py_ssize_t k
-    cdef double owed = e.owed, asked = e.asked, inverse = 1 / scale, before, left, first, last
+    cdef double owed = e.owed, asked = e.asked, inverse = 1 / scale, moved, left, first, last
+    if before.scales > 0:
+        join(before.v, before.scales, before.products, n, p)
     for k in range(n):
         first = p.v[k]
-        before = scale * (first + moves[k])
-        left = positive(fabs(before) - positive(owed + copysign(1.0, before) * p.paid[k]))
-        left = copysign(left, before)
+        moved = scale * (first + moves[k])
+        left = positive(fabs(moved) - positive(owed + copysign(1.0, moved) * p.paid[k]))
+        left = copysign(left, moved)
         last = left * inverse
-        p.seen[k] = p.paid[k] + (left - before) if last == 0 else asked
+        p.seen[k] = p.paid[k] + (left - moved) if last == 0 else asked
         p.v[k] = last
         p.changes[k] = last - first
         p.sums[k] = last + first
         p.left[k] = fabs(last) - fabs(first)
+    if before.scales > 0:
+        join(asked, -before.scales, -before.products, n, p)
     s.squares += dot(p.changes, p.sums, n)
     s.sizes += dot(p.left, p.ones, n)
 
 
-cdef inline void settle_places(Plan plan, Extras e, Py_ssize_t step, real *w, real *paid) noexcept nogil:
+cdef inline real output_move(Plan plan, Extras e, Lone *s, Py_ssize_t step, Py_ssize_t c, double before, real product,
+                             real[:, ::1] params) noexcept nogil:
+    """What output c's row is multiplied by in a step, the scale having been `before`; its intercept moves by that."""
+    cdef Py_ssize_t row = plan.order[step], K = plan.n_outputs, first = plan.n_features * K + c
+    cdef double share = 1.0, y = plan.y[row * K + c]
+    cdef real a, z = params[0, first] if plan.intercept else <real>0
+    z += <real>before * product
+    if plan.n_weights > 0:
+        share = plan.weights[row * K + c if plan.n_weights > 1 else row]
+    if e.measures:
+        e.sums[1, c] += before * (0.5 * plan.alpha * before * s.squares + e.l1 * s.sizes)
+        keep_loss(plan, e, s, z, y)
+    if e.passive:
+        a = <real>(share * aggression(plan, e, row, y, z))
+    else:
+        a = <real>(-scalars(plan, step)[1] * share * bounded_slope(plan, e, y, z))
+    if plan.intercept:
+        params[0, first] += a
+        if e.average_row > 0 and step >= e.first_averaged:
+            params[e.average_row, first] += params[0, first]
+    return a
+
+
+cdef inline void settle_places(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] params) noexcept nogil:
     """`settle_all` of lone rows. From here on what L1 asks of v is counted from zero: the sum keeps its digits."""
-    cdef Py_ssize_t j, k, n
+    cdef Py_ssize_t i, j, k, n, c = 0, size = plan.n_features * plan.n_outputs
+    cdef real *w = &params[0, 0]
+    cdef real *paid = &params[e.paid_row, 0]
+    cdef real *average = &params[e.average_row, 0]
+    cdef Asked asked = asked_so_far(e)
     cdef Lone s
     cdef Places p
     s.squares = s.sizes = 0
     for k in range(LANES):
         p.ones[k] = 1
-    for j in range((plan.n_features + LANES - 1) // LANES):
-        n = min(plan.n_features - j * LANES, <Py_ssize_t>LANES)
+        p.joined[k] = 0
+    for i in range((size + LANES - 1) // LANES):
+        j = i * LANES
+        n = min(size - j, <Py_ssize_t>LANES)
         for k in range(LANES):
-            p.v[k] = w[j * LANES + k] if k < n else <real>0
-            p.seen[k] = e.seen[j * LANES + k] if k < n else 0
-        settle_lone(e, &s, e.asked, e.owed, step, LANES, &p)
+            p.v[k] = w[j + k] if k < n else <real>0
+            p.seen[k] = e.seen[j + k] if k < n else 0
+        if e.average_row > 0:
+            for k in range(n):
+                p.joined[k] = e.joined[j + k]
+                e.joined[j + k] = 0
+        settle_lone(e, &s, &asked, step, LANES, &p)
+        if e.average_row > 0:
+            join(asked.v, asked.scales, asked.products, LANES, &p)
+            for k in range(n):
+                average[j + k] += <real>p.joined[k]
         for k in range(n):
-            w[j * LANES + k] = <real>p.v[k]
-            e.seen[j * LANES + k] = p.paid[k] if w[j * LANES + k] == 0 else 0
-            paid[j * LANES + k] = <real>p.paid[k]
-    e.sums[2, 0] += s.squares
-    e.sums[3, 0] += s.sizes
-    e.asked = 0
+            w[j + k] = <real>p.v[k]
+            e.seen[j + k] = p.paid[k] if w[j + k] == 0 else 0
+            paid[j + k] = <real>p.paid[k]
+            e.sums[2, c] += p.changes[k] * p.sums[k]
+            e.sums[3, c] -= p.left[k]
+            c = c + 1 if c + 1 < plan.n_outputs else 0
+    e.asked = e.scales = e.products = 0
     if e.history.shape[0] > 1:
-        e.history[step, ASKED] = 0
+        e.history[step, ASKED] = e.history[step, SUM] = e.history[step, SUM_ASKED] = 0
         e.settled = step
 
 
-cdef inline void pay_places(Plan plan, Extras e, Lone *s, real *w, real *paid) noexcept nogil:
+cdef inline void pay_places(Plan plan, Extras e, real[:, ::1] params) noexcept nogil:
     """The L1 part of a step that multiplied the scale out, of all columns: its factor may have brought any to zero or
     to the other side, where it has not paid."""
-    cdef Py_ssize_t j
-    s.squares = s.sizes = 0
-    for j in range(plan.n_features):
+    cdef Py_ssize_t j, c = 0
+    cdef real *w = &params[0, 0]
+    cdef real *paid = &params[e.paid_row, 0]
+    e.sums[2, :] = 0
+    e.sums[3, :] = 0
+    for j in range(plan.n_features * plan.n_outputs):
         pay(plan, e, w + j, paid + j)
         e.seen[j] = paid[j] if w[j] == 0 else e.asked
-        s.squares += w[j] * w[j]
-        s.sizes += fabs(w[j])
+        e.sums[2, c] += w[j] * w[j]
+        e.sums[3, c] += fabs(w[j])
+        c = c + 1 if c + 1 < plan.n_outputs else 0
 
 
 # --- what is measured on the way: losses, penalties, ||v||^2 and |v|_1 of each output, x'v of a lone row --------------

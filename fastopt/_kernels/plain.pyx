@@ -17,11 +17,11 @@ cdef class Extras:
     """What goes around the plain steps. Rows of params: `average_row` sums of iterates, `paid_row`; 0 where off."""
 
     def __init__(self, double l1, bint truncated, int passive, double bound, bint guarded, bint measures,
-                 average_row, paid_row, const double[::1] norms, sums, seen, stamp):
+                 average_row, paid_row, const double[::1] norms, sums, seen, joined, stamp):
         self.l1, self.truncated, self.guarded, self.measures = l1, truncated, guarded, measures
         self.passive, self.bound, self.norms = passive, bound, norms
         self.average_row, self.paid_row = average_row, paid_row
-        self.sums, self.seen, self.stamp = sums, seen, stamp
+        self.sums, self.seen, self.joined, self.stamp = sums, seen, joined, stamp
 
     def begin(self, history, double owed, first_averaged):
         """A new epoch, averaged from the step of this number on."""
@@ -30,7 +30,8 @@ cdef class Extras:
         self.history[0, SCALE], self.history[0, OWED] = 1, owed
         self.stamp[:] = 0
         self.seen[:] = 0
-        self.asked = self.scales = self.settled = 0
+        self.joined[:] = 0
+        self.asked = self.scales = self.products = self.settled = 0
 
 
 def dense_epoch(Plan plan, Extras e, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py_ssize_t start,
@@ -94,7 +95,7 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
         return
     if alone_truncated(e):
         with nogil:
-            sparse_truncated(plan, e, x, j, &indptr[0], params, start, stop)
+            sparse_truncated(plan, e, x, j, &indptr[0], params, &z[0, 0], start, stop)
         return
     with nogil:
         for step in range(start, stop):
@@ -225,15 +226,12 @@ cdef Py_ssize_t sparse_lone(Plan plan, Extras e, const real *x, const index *j, 
 
 
 cdef void sparse_truncated(Plan plan, Extras e, const real *x, const index *columns, const index *rows,
-                           real[:, ::1] params, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+                           real[:, ::1] params, real *z, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
     """`sparse_epoch` of single rows with truncated L1."""
-    cdef Py_ssize_t step, first, n, i, j, k, m, pieces, padded = 0
-    cdef double lr, asked, owed
-    cdef bint kept                      # the row's columns are still at hand, and settled
-    cdef real a, product
-    cdef real *w = &params[0, 0]
+    cdef Py_ssize_t step, first, n, c, k
+    cdef double before, factor, lr
+    cdef Asked asked
     cdef Places p
-    cdef real moves[TOUCHED]
     cdef Lone s
     lone_begin(e, &s)
     for k in range(TOUCHED):
@@ -242,42 +240,77 @@ cdef void sparse_truncated(Plan plan, Extras e, const real *x, const index *colu
         look_ahead(plan, e, step, x, columns, rows, params)
         first = rows[plan.order[step]]
         n = rows[plan.order[step] + 1] - first
-        pieces = (n + TOUCHED - 1) // TOUCHED
-        product, kept = 0, pieces <= 1
-        for i in range(pieces):
-            k = first + i * TOUCHED
-            m = min(first + n - k, <Py_ssize_t>TOUCHED)
-            padded = gather(e, columns + k, m, w, &p)
-            settle_lone(e, &s, e.asked, e.owed, step, padded, &p)
-            product += <real>dot(x + k, p.v, m)
-            if not kept:
-                scatter(e, columns + k, m, &p, w)
         lr = scalars(plan, step)[1]
-        if multiplies_out(plan, contraction(plan, e, step, lr)):
-            if kept:
-                scatter(e, columns + first, n, &p, w)
-            settle_places(plan, e, step, w, &params[e.paid_row, 0])
-            a = lone_step(plan, e, &s, step, &product, w)
-            sparse_axpy(a, x + first, columns + first, n, w)
+        factor = contraction(plan, e, step, lr)
+        if multiplies_out(plan, factor):
+            settle_places(plan, e, step, params)
+            multiplied_step(plan, e, &s, step, factor, x + first, columns + first, n, params, z)
             record(plan, e, step, lr)
-            pay_places(plan, e, &s, w, &params[e.paid_row, 0])
+            pay_places(plan, e, params)
             continue
-        a = lone_step(plan, e, &s, step, &product, w)
-        asked, owed = e.asked, e.owed
+        asked, before = asked_so_far(e), plan.scale
+        plan.scale *= factor
         record(plan, e, step, lr)
-        for i in range(pieces):
-            k = first + i * TOUCHED
-            m = min(first + n - k, <Py_ssize_t>TOUCHED)
-            if not kept:
-                padded = gather(e, columns + k, m, w, &p)
-                settle_lone(e, &s, asked, owed, step, padded, &p)
-            if a != 0:
-                scaled(a, x + k, moves, m)
-                for j in range(m, padded):
-                    moves[j] = 0
-                pay_each(e, &s, plan.scale, padded, &p, moves)
-            scatter(e, columns + k, m, &p, w)
-    lone_end(plan, e, &s)
+        if plan.n_outputs == 1:         # columns by themselves, not by a product
+            truncated_step(plan, e, &s, &p, &asked, step, 0, 1, before, x + first, columns + first, n, params)
+        else:
+            for c in range(plan.n_outputs):
+                truncated_step(plan, e, &s, &p, &asked, step, c, plan.n_outputs, before, x + first, columns + first, n,
+                               params)
+    add_losses(plan, e, &s)
+
+
+cdef inline void truncated_step(Plan plan, Extras e, Lone *s, Places *p, const Asked *asked, Py_ssize_t step,
+                                Py_ssize_t c, Py_ssize_t K, double before, const real *x, const index *columns,
+                                Py_ssize_t n, real[:, ::1] params) noexcept nogil:
+    """A step of output c of K; scale and what L1 asks have been `before` and `asked`."""
+    cdef Py_ssize_t i, j, k, m, padded = 0, pieces = (n + TOUCHED - 1) // TOUCHED
+    cdef bint kept = pieces <= 1        # the row's columns are still at hand, and settled
+    cdef real a, product = 0
+    cdef real *w = &params[0, 0]
+    cdef real moves[TOUCHED]
+    s.squares, s.sizes = e.sums[2, c], e.sums[3, c]
+    for i in range(pieces):
+        k = i * TOUCHED
+        m = min(n - k, <Py_ssize_t>TOUCHED)
+        padded = gather(e, columns + k, m, c, K, w, p)
+        settle_lone(e, s, asked, step, padded, p)
+        product += <real>dot(x + k, p.v, m)
+        if not kept:
+            scatter(e, columns + k, m, c, K, p, w)
+    a = <real>(output_move(plan, e, s, step, c, before, product, params) / plan.scale)
+    for i in range(pieces):
+        k = i * TOUCHED
+        m = min(n - k, <Py_ssize_t>TOUCHED)
+        if not kept:
+            padded = gather(e, columns + k, m, c, K, w, p)
+            settle_lone(e, s, asked, step, padded, p)
+        if a != 0:
+            scaled(a, x + k, moves, m)
+            for j in range(m, padded):
+                moves[j] = 0
+            pay_each(e, s, asked, plan.scale, padded, p, moves)
+        scatter(e, columns + k, m, c, K, p, w)
+    e.sums[2, c], e.sums[3, c] = s.squares, s.sizes
+
+
+cdef void multiplied_step(Plan plan, Extras e, Lone *s, Py_ssize_t step, double factor, const real *x,
+                          const index *columns, Py_ssize_t n, real[:, ::1] params, real *z) noexcept nogil:
+    """A step but for its L1 that multiplies the scale out, of columns that are all settled."""
+    cdef Py_ssize_t c, k, K = plan.n_outputs
+    cdef double before = plan.scale
+    cdef real product
+    cdef real *w = &params[0, 0]
+    for c in range(K):
+        product = 0
+        for k in range(n):
+            product += x[k] * w[columns[k] * K + c]
+        s.squares, s.sizes = e.sums[2, c], e.sums[3, c]
+        z[c] = output_move(plan, e, s, step, c, before, product, params)
+    shrink(plan, factor, w)
+    for k in range(n):
+        for c in range(K):
+            w[columns[k] * K + c] += z[c] * x[k]
 
 
 def finish(Plan plan, Extras e, real[:, ::1] params, Py_ssize_t steps):
@@ -294,7 +327,11 @@ cdef inline void look_ahead(Plan plan, Extras e, Py_ssize_t i, const real *x, co
         row = plan.order[i + 2]
         for k in range(rows[row], rows[row + 1]):
             prefetch(&params[0, 0] + columns[k] * plan.n_outputs)
-            if e.seen.shape[0] > 0:
+            if alone_truncated(e):
+                prefetch(&e.seen[columns[k] * plan.n_outputs])
+                if e.average_row > 0:
+                    prefetch(&e.joined[columns[k] * plan.n_outputs])
+            elif e.seen.shape[0] > 0:
                 prefetch(&e.seen[columns[k]])
             elif e.average_row > 0:
                 prefetch(&params[e.average_row, 0] + columns[k] * plan.n_outputs)
