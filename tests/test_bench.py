@@ -661,6 +661,8 @@ def test_the_optimum_with_l1_is_that_of_its_dual(name):
     problem = problems.get(name)
     best = problem.optimum
     assert best.bound < 1e-6
+    coef = optimum._newton_cg(problem, np.zeros(problem.shape))
+    assert judge.objective_and_gradient(problem, coef)[0] == pytest.approx(best.objective, rel=1e-6)
     for seed in range(3):
         w = 0.1 * np.random.default_rng(seed).standard_normal(problem.shape)
         assert judge.objective_and_gradient(problem, w)[0] > best.objective
