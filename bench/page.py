@@ -134,8 +134,8 @@ def _head(results: dict) -> str:
     more = f'<details><summary>versions of the peers</summary><dl class="facts">{listed(peers)}</dl></details>'
     return (
         "<h1>fastopt against its peers</h1><p>Every contestant minimises the same function, F = mean "
-        "loss + alpha/2 ||w||², on one "
-        "thread. A separate judge computes F in float64, outside the clock, from the coefficients that "
+        "loss + alpha/2 ||w||² (alpha ||w||₁ where @l1 stands behind a problem's name, half of each for @elasticnet), "
+        "on one thread. A separate judge computes F in float64, outside the clock, from the coefficients that "
         "each returns.</p>"
         '<nav><a href="#picks">Which for what</a><a href="#headline">Headline</a><a href="#losses">Where fastopt '
         'loses</a><a href="#profile">Profile</a><a href="#convergence">Convergence</a>'
@@ -758,8 +758,8 @@ def _method(results: dict) -> str:
     )
     return (
         '<h2 id="method">Method</h2>' + problems + "<ul>"
-        "<li>F* comes from scikit-learn in float64, polished by Newton steps until the gradient proves "
-        "it (“F* sure to”, relative).</li>"
+        "<li>F* comes from scikit-learn in float64, polished by Newton steps until the gradient, or with L1 alone a "
+        "point of the dual, proves it (“F* sure to”, relative).</li>"
         "<li>Each contestant works in a process of its own on one thread; the clock runs only while it works.</li>"
         "<li>Seconds to a gap: a budget and settings are searched beforehand, knowing F*, for every "
         "contestant alike; neither that search nor "
