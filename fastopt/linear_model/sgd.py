@@ -304,13 +304,13 @@ class _SGD(LinearModel):
         """
         drawn = None if problem.design.sound else resume.random_numbers(rng)
         try:
-            self._run(problem, w, state, rng, max_iter, data, measured=measured, progress=progress, run=run)
+            self._go_down(problem, w, state, rng, max_iter, data, measured=measured, progress=progress, run=run)
         except ValueError:
             if drawn is not None and not problem.design.sound:  # refused by the epoch that was to check it
                 resume.put_back(rng, drawn)
             raise
 
-    def _run(
+    def _go_down(
         self, problem: _Problem, w: Array, state: dict[str, Any] | None, rng: Any, max_iter: int, data: Any, *,
         measured: bool, progress: Progress | None, run: dict[str, Any] | None,
     ) -> None:  # fmt: skip

@@ -376,7 +376,10 @@ class Curvature:
         n_penalised, epsilon = objective.n_features * objective.n_outputs, EPSILON[self.dtype]
         flat = w.reshape(-1)
         v = minimiser(self._hessian, slope.reshape(-1), flat, objective.l1, n_penalised, epsilon)
-        return (v - flat).reshape(w.shape)
+        step = (v - flat).reshape(w.shape)
+        if objective.loss.targets == "multiclass" and objective.fit_intercept:  # blind to equal changes
+            step[-1] -= step[-1].mean()
+        return step
 
 
 def _fill_null_space(objective: Objective, H: Float64) -> None:
