@@ -52,32 +52,29 @@ def choose(objective: Objective) -> list[str]:
     flights_onehot, 10/n (1.1)  327,346 x 8,933, CSR                  169 / 256     298 / >
     ==========================  =====================  =============  ============  ============  ===========
 
-    The same with softmax and with L1 alone, from whole fits beside other work (columns differ by 1.5 or more where it
-    counts; "->": another alpha):
+    The same with softmax and with L1 alone. The problems of `bench.problems` are from `make bench-full`, whole
+    fits by number of iterations; the others from whole fits beside other work ("->": another alpha):
 
-    =============================  =========================  =============  ===============  =================
-    problem                        rows x columns             sdca           saga             lbfgs
-    =============================  =========================  =============  ===============  =================
-    digits, softmax (15)           1,797 x 64                 43 / 59        88 / 166         22 / 33
-    -> 10/n (1.5)                                             17 / 30        18 / 35          9 / 13
-    one-hot digits, softmax (112)  1,797 x 1,792, CSR         56 / 91        1,176 / 2,284    1,059 / 1,755
-    -> 10/n (11)                                              87 / 105       48 / 100         175 / 243
-    Fashion-MNIST, softmax (162)   20,000 x 784               > / >          18,608 / >       79,420 / 121,872
-    -> 10/n (16)                                              3,958 / 3,958  2,408 / >        42,120 / 62,207
-    languages, softmax (1)         240,000 x 83,196, CSR      1,040 / 2,190  2,371 / 7,585    20,408 / 35,327
-    text of 20 classes (1)         40,000 x 50,000, CSR       358 / 358      568 / 1,233      2,536 / 3,314
-    digits_parity, L1 (15)         1,797 x 64                                9 / 17           32 / 42
-    mushrooms, L1 (22)             8,124 x 127, CSR                          571 / 571        84 / 101
-    -> 10/n (2.2)                                                            48 / 81          47 / 73
-    digits_onehot_pairs, L1 (112)  1,797 x 1,792, CSR                        > / >            234 / 343
-    -> 10/n (11)                                                             268 / 506        79 / 100
-    text_like, L1 (1)              40,000 x 50,000, CSR                      489 / 985        2,947 / 6,349
-    flights_onehot, L1 (11)        80,000 x 8,933, CSR                       219 / 1,782      3,610 / 5,948
-    flights_dense, L1 (1e7)        80,000 x 38                               3,168 / 3,168    > / >
-    digits, softmax and L1 (15)    1,797 x 64                                358 / 1,270      284 / 413
-    -> 10/n (1.5)                                                            156 / 156        170 / 291
-    text of 20 classes, L1 (1)     40,000 x 50,000, CSR                      10,584 / 17,504  113,175 / 290,827
-    =============================  =========================  =============  ===============  =================
+    =============================  =====================  =========  =============  =============  ================
+    problem                        rows x columns         newton     sdca           saga           lbfgs
+    =============================  =====================  =========  =============  =============  ================
+    digits (15)                    1,797 x 64             131 / 156  17 / 27        58 / 122       13 / 21
+    -> 10/n (1.5)                                         127 / 140  10 / 19        12 / 23        7 / 11
+    digits_onehot_classes (112)    1,797 x 1,792, CSR                28 / 53        272 / >        134 / 211
+    Fashion-MNIST, softmax (162)   20,000 x 784                      > / >          18,608 / >     79,420 / 121,872
+    -> 10/n (16)                                                     3,958 / 3,958  2,408 / >      42,120 / 62,207
+    langid, softmax (1)            240,000 x 83,196, CSR             1,040 / 2,190  2,371 / 7,585  20,408 / 35,327
+    text_topics (1)                20,000 x 20,000, CSR              75 / 122       114 / 164      > / >
+    breast_cancer@l1 (30)          569 x 30               2.5 / 2.6                 35 / 201       7.8 / 12
+    digits_parity@l1 (15)          1,797 x 64             4.0 / 4.4                 4.9 / 8.0      10 / 16
+    mushrooms@l1 (22)              8,124 x 127, CSR       16 / 17                   168 / >        38 / 48
+    digits_onehot_pairs@l1 (112)   1,797 x 1,792, CSR     37 / 39                   > / >          97 / 156
+    text_like@l1 (1)               40,000 x 50,000, CSR   > / >                     173 / 257      > / >
+    10,000 of its rows, L1 (1)     10,000 x 50,000, CSR   109 / 109                 68 / 121
+    flights_onehot, L1 (11)        5,000 x 8,933, CSR     220 / 307                 15 / 54
+    flights_dense, L1 (1e7)        80,000 x 38            83 / 270                  > / >          > / >
+    digits, softmax and L1 (15)    1,797 x 64             85 / 106                  294 / 569      120 / 185
+    =============================  =====================  =========  =============  =============  ================
     """
     usable, n = able(objective), objective.n_samples
     parameters = objective.shape[0] * objective.n_outputs

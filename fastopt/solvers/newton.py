@@ -303,7 +303,8 @@ class Rounds:
         sizes[kept] = np.inf
         most = max(2 * int(kept.sum()), FIRST)
         columns = np.sort(np.argpartition(-sizes, most - 1)[:most]) if most < d else np.arange(d)
-        columns = columns[sizes[columns] > 0]
+        # One at least, if it is the intercept alone that moves: no kernel is made for rows of nothing.
+        columns = columns[sizes[columns] > 0] if sizes.any() else columns[:1]
         if F.n_samples * ((len(columns) + 1) * F.n_outputs) ** 2 > MOST:
             return False
         rows = np.append(columns, np.arange(d, F.shape[0]))
