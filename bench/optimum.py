@@ -63,10 +63,12 @@ def _compute(problem: Problem) -> Optimum:
 def _scikit_learn(problem: Problem) -> tuple[str, np.ndarray]:
     from sklearn.linear_model import LogisticRegression
 
+    from bench.solvers.scikit_learn import penalty
+
     n, d = problem.X.shape
     solver = "saga" if problem.l1 else "newton-cholesky" if d * problem.n_outputs <= 1000 else "lbfgs"
     effort = {"tol": 1e-3, "max_iter": 30, "random_state": 0} if problem.l1 else {"tol": 1e-7, "max_iter": 300}
-    model = LogisticRegression(C=1 / (problem.alpha * n), solver=solver, l1_ratio=problem.l1_ratio, **effort)
+    model = LogisticRegression(C=1 / (problem.alpha * n), solver=solver, **penalty(problem), **effort)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(problem.X64, problem.y)

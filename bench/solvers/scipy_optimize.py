@@ -20,11 +20,10 @@ BUDGET_OPTION = {  # each method's name for the budget, and its own tolerances o
 
 
 class Function:
-    """F, its gradient and its Hessian's products, for a flat float64 vector."""
+    """F, with L1 its smooth part, its gradient and its Hessian's products, for a flat float64 vector."""
 
-    def __init__(self, problem, alpha=None):
-        self.X, self.XT, self.shape = problem.X, problem.X.T, problem.shape
-        self.alpha = problem.alpha if alpha is None else alpha
+    def __init__(self, problem):
+        self.X, self.XT, self.alpha, self.shape = problem.X, problem.X.T, problem.l2, problem.shape
         self.n, self.K = problem.X.shape[0], problem.n_outputs
         self.y = problem.y if self.K == 1 else problem.y.astype(np.intp)
         self.rows = np.arange(self.n)
@@ -68,10 +67,10 @@ class Function:
 
 
 class Split:
-    """The same with L1, smooth over bounds: w = u - v with u, v >= 0, the intercept apart."""
+    """F with L1, smooth over bounds: w = u - v with u, v >= 0, the intercept apart."""
 
     def __init__(self, problem):
-        self.smooth, self.l1 = Function(problem, problem.l2), problem.l1
+        self.smooth, self.l1 = Function(problem), problem.l1
         self.shape, self.kept = problem.shape, problem.shape[0] - 1
         self.size = (2 * self.kept + 1) * problem.n_outputs
         self.bounds = [(0, None)] * (2 * self.kept * problem.n_outputs) + [(None, None)] * problem.n_outputs

@@ -5,8 +5,8 @@ from libc.math cimport fabs
 def sweep(const double[:, ::1] H, double[::1] r, double[::1] v, double l1, Py_ssize_t n_penalised, bint nonzero):
     """Minimises ``r.(u - v) + (u - v)'H(u - v)/2 + l1 |u|_1`` in one coordinate of u after the other, from u = v.
 
-    The first `n_penalised` coordinates bear L1. v becomes u, and r the quadratic's
-    slope there. `nonzero`: those at zero are left out. Returns by how much the sum fell.
+    The first `n_penalised` coordinates bear L1. v becomes u, and r the quadratic's slope there. `nonzero`: those at
+    zero are left out. Returns by how much the sum fell.
     """
     cdef Py_ssize_t j, k, n = v.shape[0]
     cdef double h, old, new, by, change, fell = 0

@@ -101,8 +101,7 @@ def choose(objective: Objective) -> list[str]:
 def first_with_l1(objective: Objective) -> str:
     """Where a Hessian of all columns is too much: "saga" on short or many rows, or else "newton", two classes given."""
     n, two = objective.n_samples, objective.n_outputs == 1
-    short = row_length(objective) <= 12 * n * objective.alpha
-    if n >= 20_000 or (short and n >= (2_000 if two else 5_000)):
+    if n >= 20_000 or (n >= (2_000 if two else 5_000) and row_length(objective) <= 12 * n * objective.alpha):
         return "saga"
     return "newton" if two else "lbfgs"
 
