@@ -270,30 +270,56 @@ cdef inline void record_history(Plan plan, Extras e, Py_ssize_t step) noexcept n
 cdef inline void settle_row(Plan plan, Extras e, const index *columns, Py_ssize_t n, Py_ssize_t step,
                             real[:, ::1] params) noexcept nogil:
     cdef Py_ssize_t k
-    cdef real *w = &params[0, 0]
-    cdef double *seen
-    cdef double asked = e.asked
     if e.seen.shape[0] > 0:
-        seen = &e.seen[0]
         for k in range(n):
-            if seen[columns[k]] < asked:    # else a duplicate entry, or another row of the batch
-                threshold(plan, e, columns[k], asked - seen[columns[k]], w)
-                seen[columns[k]] = asked
+            threshold(plan, e, columns[k], &params[0, 0])
     elif e.stamp.shape[0] > 0:
         for k in range(n):
             settle(plan, e, columns[k], step, params)
 
 
-cdef inline void threshold(Plan plan, Extras e, Py_ssize_t j, double by, real *w) noexcept nogil:
+cdef inline void threshold(Plan plan, Extras e, Py_ssize_t j, real *w) noexcept nogil:
+    """Column j takes the L1 part of the steps that it waited for: of none, if it did not wait."""
     cdef Py_ssize_t c, K = plan.n_outputs
-    cdef real size, left
+    cdef real before, by = <real>(e.asked - e.seen[j])
+    e.seen[j] = e.asked
     for c in range(j * K, (j + 1) * K):
-        size = w[c] if w[c] > 0 else -w[c]
-        left = size - <real>by
-        left = left if left > 0 else <real>0
+        before = w[c]
+        w[c] = towards_zero(before, by)
         if e.measures:
-            changed(e, c - j * K, size, left)
-        w[c] = left if w[c] > 0 else -left
+            changed(e, c - j * K, before, w[c])
+
+
+cdef inline real settled_dot(Extras e, const real *x, const index *columns, Py_ssize_t n, real *w) noexcept nogil:
+    """`threshold` of a row's columns, of one output, and their product with the row."""
+    cdef Py_ssize_t k = 0, i, j
+    cdef double asked = e.asked
+    cdef double *seen = &e.seen[0]
+    cdef real u, v, first = 0, second = 0
+    while k + 2 <= n:
+        i, j = columns[k], columns[k + 1]
+        u = towards_zero(w[i], <real>(asked - seen[i]))
+        seen[i] = asked
+        w[i] = u
+        v = towards_zero(w[j], <real>(asked - seen[j]))     # after the store: it may be the same column
+        seen[j] = asked
+        w[j] = v
+        first += x[k] * u
+        second += x[k + 1] * v
+        k += 2
+    if k < n:
+        i = columns[k]
+        u = towards_zero(w[i], <real>(asked - seen[i]))
+        seen[i] = asked
+        w[i] = u
+        first += x[k] * u
+    return first + second
+
+
+cdef inline real towards_zero(real w, real by) noexcept nogil:
+    """w nearer to zero by so much, and no further; NaN stays. Without a branch on the sign, which nothing foretells."""
+    cdef real left = fabs(w) - by
+    return copysign(<real>0 if left < 0 else left, w)
 
 
 cdef inline void settle_all(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] params) noexcept nogil:
@@ -305,8 +331,7 @@ cdef inline void settle_all(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] p
     for j in range(e.stamp.shape[0]):
         settle(plan, e, j, step, params)
     for j in range(e.seen.shape[0]):
-        threshold(plan, e, j, e.asked - e.seen[j], &params[0, 0])
-        e.seen[j] = e.asked
+        threshold(plan, e, j, &params[0, 0])
     if e.scales > 0 and e.stamp.shape[0] == 0:
         for j in range(plan.n_features * plan.n_outputs):
             params[e.average_row, j] += <real>(e.scales * params[0, j])

@@ -88,7 +88,7 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
     cdef const index *j = &columns[0]
     cdef real *w = &params[0, 0]
     cdef double lr
-    cdef bint waits = e.l1 > 0 or e.average_row > 0
+    cdef bint waits = e.l1 > 0 or e.average_row > 0, fused = K == 1 and e.seen.shape[0] > 0 and not e.measures
     if alone(plan, e):
         with nogil:
             sparse_lone(plan, e, x, j, &indptr[0], w, start, stop, NULL)
@@ -106,9 +106,12 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
                 row = plan.order[lo + i]
                 k = indptr[row]
                 n = indptr[row + 1] - k
+                begin_scores(plan, w, &z[i, 0])
+                if fused:
+                    z[i, 0] += <real>plan.scale * settled_dot(e, x + k, j + k, n, w)
+                    continue
                 if waits:
                     settle_row(plan, e, j + k, n, step, params)
-                begin_scores(plan, w, &z[i, 0])
                 if K == 1:
                     z[i, 0] += <real>plan.scale * sparse_dot(x + k, j + k, n, w)
                 else:
