@@ -296,6 +296,36 @@ class Objective:
         H.reshape(-1)[: self.n_features * K * len(H) : len(H) + 1] += self.l2
         return H
 
+    def hessian_of(self, some: NDArray[np.intp], w: NDArray[Any], dtype: DTypeLike | None = None) -> Float64:
+        """The rows and columns of `hessian` that are of some parameters, numbers in ascending order: O(n size^2)."""
+        width, K = self.shape
+        z = self.raw_prediction(w)
+        curvature.curvatures(self._terms, z, 0, self.n_samples)
+        kind = np.dtype(dtype or self.design.dtype)
+        softmax, factors = self.loss.targets == "multiclass", np.sqrt(z).astype(kind, copy=False)
+        roots = np.sqrt(self.weights) if softmax and len(self.weights) else np.ones(self.n_samples)
+        groups = [np.flatnonzero(some % K == c) for c in range(K)]  # one output after the other
+        ends = np.cumsum([len(group) for group in groups]).tolist()
+        H = np.zeros((len(some), len(some)))
+        height = min(self.n_samples, max(LEAST_ROWS, 4 * BLOCK // (kind.itemsize * len(some))))
+        buffer, room = np.empty((height, width), kind), np.empty((height, len(some)), kind)
+        for start in range(0, self.n_samples, height):
+            rows = slice(start, min(start + height, self.n_samples))
+            scaled, both = self._scaled_rows(rows, roots[rows], buffer), room[: rows.stop - rows.start]
+            for c, group in enumerate(groups):
+                these = slice(ends[c] - len(group), ends[c])
+                part = scaled[:, some[group] // K]
+                part *= factors[rows, c, None]
+                H[these, these] += part.T @ part
+                if softmax:  # as in `_products`
+                    np.multiply(part, factors[rows, c, None], out=both[:, these])
+            if softmax:
+                H -= both.T @ both
+        places = np.argsort(np.concatenate(groups))
+        H = H[places[:, None], places] / self.n_samples
+        H.reshape(-1)[: np.searchsorted(some, self.n_features * K) * len(H) : len(H) + 1] += self.l2
+        return H
+
     def _gram(self, factors: Float64) -> Float64:
         """The sum of ``x x'`` over all rows x of (X, 1), the ones for the intercept, each times its factor."""
         width, dtype = self.shape[0], self.design.dtype

@@ -388,6 +388,36 @@ def test_rounds_of_the_columns_that_l1_leaves(layout, n_outputs, l1_ratio, fit_i
     assert np.linalg.norm(F.gradient(result.w)) <= 1e-6
 
 
+def test_rounds_where_very_many_columns_are_alike():
+    """The first ones' part of the gradient is less than a tenth of it, and each counts; F* by hand."""
+    n, alpha = 200, 0.1 / 200
+    X = scipy.sparse.csr_array(np.kron(np.eye(n), np.ones(10)))  # a row's margin is the sum of ten coefficients
+    F = Objective(Design.from_array(X), np.ones(n), alpha=alpha, l1_ratio=1.0, fit_intercept=False)
+    result = newton(F, F.zeros(), tol=1e-8, max_iter=50)
+    assert result.stop_reason == "tol"
+    assert result.objective == pytest.approx(np.log1p(1 / 9) + n * alpha * np.log(9), rel=1e-9)
+
+
+@pytest.mark.parametrize("layout", [np.asarray, scipy.sparse.csr_array])
+@pytest.mark.parametrize("loss", ["multinomial", "log_loss", "squared_error"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_the_hessian_of_some_parameters(layout, loss, weighted, fit_intercept, dtype, monkeypatch):
+    """Is the whole one's rows and columns."""
+    rng, n, K = np.random.default_rng(0), 400, 3
+    X = (rng.standard_normal((n, 6)) * (rng.random((n, 6)) < 0.6)).astype(dtype)
+    y = rng.integers(0, K, n).astype(float) if loss == "multinomial" else rng.choice([-1.0, 1.0], (n, K))
+    s = rng.random(n) if weighted else None
+    options = {"alpha": 0.3, "l1_ratio": 0.5, "n_outputs": K, "sample_weight": s, "fit_intercept": fit_intercept}
+    F = Objective(Design.from_array(layout(X)), y, loss=loss, **options)
+    w = rng.standard_normal(F.shape)
+    some = np.array([0, 1, 5, 6, 7, 8, 16, *range(18, w.size)])
+    whole = F.hessian(w, np.float64)[np.ix_(some, some)]
+    monkeypatch.setattr("fastopt.objective.BLOCK", 1000)  # in blocks of rows
+    assert_close(F.hessian_of(some, w, np.float64), whole, 1e-13)
+    assert_close(F.hessian_of(some, w, np.float32), whole, 1e-5)
+
+
 def test_rounds_with_weights_are_those_of_repeated_rows():
     F = sparse_truth(200, 300)
     counts = np.random.default_rng(1).integers(0, 3, 200)

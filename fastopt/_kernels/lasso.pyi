@@ -1,6 +1,17 @@
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-def sweep(
-    H: NDArray[np.float64], r: NDArray[np.float64], v: NDArray[np.float64], l1: float, n_penalised: int, nonzero: bool
-) -> float: ...
+def kept(columns: NDArray[Any], indptr: NDArray[Any], places: NDArray[np.int32], start: int, stop: int) -> int: ...
+def copy_dense(
+    values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any], places: NDArray[np.int32], out: NDArray[Any],
+    start: int, stop: int,
+) -> None: ...  # fmt: skip
+def copy_sparse(
+    values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any], places: NDArray[np.int32],
+    out_values: NDArray[Any], out_columns: NDArray[Any], out_indptr: NDArray[Any], start: int, stop: int,
+) -> None: ...  # fmt: skip
+def sweeps(
+    H: NDArray[np.float64], r: NDArray[np.float64], v: NDArray[np.float64], l1: float, n_penalised: int, most: int
+) -> tuple[float, float]: ...

@@ -28,7 +28,7 @@ def choose(objective: Objective) -> list[str]:
     4 to 8 of both where L-BFGS needs 20 to 200; and on small data, where it is the most robust. "sdca" on short rows,
     ``mean ||x||^2 / (n l2) <= 2``, where the dual's steps hardly disturb each other, and on longer ones, up to 200,
     if they are few (with softmax on CSR alone); "saga" where that is up to 200, with softmax from 5,000 rows on; with
-    L1 by `first_with_l1`. "lbfgs", which minds no column's scale, for the rest: unscaled data and few dense rows with
+    L1 by `with_l1`. "lbfgs", which minds no column's scale, for the rest: unscaled data and few dense rows with
     softmax above all; and behind the others.
 
     Milliseconds to a relative gap of 1e-4 / 1e-6 at alpha = 1/n, one thread of a 2.6 GHz EPYC, problems of
@@ -65,15 +65,23 @@ def choose(objective: Objective) -> list[str]:
     -> 10/n (16)                                                     3,958 / 3,958  2,408 / >      42,120 / 62,207
     langid, softmax (1)            240,000 x 83,196, CSR             1,040 / 2,190  2,371 / 7,585  20,408 / 35,327
     text_topics (1)                20,000 x 20,000, CSR              75 / 122       114 / 164      > / >
-    breast_cancer@l1 (30)          569 x 30               2.5 / 2.6                 35 / 201       7.8 / 12
+    breast_cancer@l1 (30)          569 x 30               1.6 / 1.7                 35 / 201       7.8 / 12
     digits_parity@l1 (15)          1,797 x 64             4.0 / 4.4                 4.9 / 8.0      10 / 16
-    mushrooms@l1 (22)              8,124 x 127, CSR       16 / 17                   168 / >        38 / 48
-    digits_onehot_pairs@l1 (112)   1,797 x 1,792, CSR     37 / 39                   > / >          97 / 156
+    mushrooms@l1 (22)              8,124 x 127, CSR       14 / 15                   168 / >        38 / 48
+    digits_onehot_pairs@l1 (112)   1,797 x 1,792, CSR     27 / 28                   > / >          97 / 156
     text_like@l1 (1)               40,000 x 50,000, CSR   > / >                     173 / 257      > / >
     10,000 of its rows, L1 (1)     10,000 x 50,000, CSR   109 / 109                 68 / 121
     flights_onehot, L1 (11)        5,000 x 8,933, CSR     220 / 307                 15 / 54
     flights_dense, L1 (1e7)        80,000 x 38            83 / 270                  > / >          > / >
-    digits, softmax and L1 (15)    1,797 x 64             85 / 106                  294 / 569      120 / 185
+    digits@l1, softmax (15)        1,797 x 64             43 / 48                   284 / 550      73 / 111
+    -> 10/n (1.5)                                         18 / 21                                  54 / 102
+    -> 0.1/n (154)                                        133 / 144                                > / >
+    digits_onehot_classes@l1       1,797 x 1,792, CSR     234 / 234                 > / >          > / >
+    -> 10/n (11)                                          42 / 49                   768 / 1,488    720 / >
+    -> 0.3/n (373)                                        752 / 977                                > / >
+    normal columns, L1, 4 classes  200 x 5,000            28 / 33                   > / >          565 / 810
+    text_topics, softmax, L1 (1)   2,000 x 20,000, CSR    130 / 149                 350 / 645      6,734 / 11,117
+    -> its 5,000 rows                                     289 / 393                 597 / 1,067    8,414 / 14,084
     =============================  =====================  =========  =============  =============  ================
     """
     usable, n = able(objective), objective.n_samples
@@ -82,7 +90,7 @@ def choose(objective: Objective) -> list[str]:
     if "newton" in usable and (hessian_passes(objective) < 14 or n * parameters**2 < SMALL):
         order.append("newton")
     elif objective.l1:
-        order += [first_with_l1(objective)]
+        order += with_l1(objective)
     else:
         ratio = row_length(objective) / max(n * objective.l2, 1e-300)
         few = n < 20_000 and (objective.n_outputs == 1 or objective.design.sparse)
@@ -98,12 +106,14 @@ def choose(objective: Objective) -> list[str]:
     return order
 
 
-def first_with_l1(objective: Objective) -> str:
-    """Where a Hessian of all columns is too much: "saga" on short or many rows, or else "newton", two classes given."""
-    n, two = objective.n_samples, objective.n_outputs == 1
-    if n >= 20_000 or (n >= (2_000 if two else 5_000) and row_length(objective) <= 12 * n * objective.alpha):
-        return "saga"
-    return "newton" if two else "lbfgs"
+def with_l1(objective: Objective) -> list[str]:
+    """Where a Hessian of all columns is too much: "saga" on short or many rows, or else "newton"."""
+    n, least = objective.n_samples, 2_000 if objective.n_outputs == 1 else 5_000
+    if n >= 20_000:
+        return ["saga"]
+    if row_length(objective) > 12 * n * objective.alpha:
+        return ["newton"]
+    return ["saga"] if n >= least else ["newton", "saga"]  # which stalls where L1 keeps many
 
 
 def row_length(objective: Objective) -> float:

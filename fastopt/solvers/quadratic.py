@@ -45,13 +45,8 @@ def minimiser(
     solve: Callable[[Float64], Float64] | None = None
     penalised = np.arange(len(v)) < n_penalised
     for _ in range(steps):
-        fell = lasso.sweep(H, r, v, l1, n_penalised, False)
-        total += fell
-        for _ in range(SWEEPS):
-            more = lasso.sweep(H, r, v, l1, n_penalised, True)
-            total += more
-            if more <= 0.01 * fell:
-                break
+        fell, more = lasso.sweeps(H, r, v, l1, n_penalised, SWEEPS)
+        total += more
         if fell <= enough * total:
             break
         support = np.flatnonzero((v != 0) | ~penalised)
