@@ -11,7 +11,7 @@ from fastopt._design import Design
 from fastopt.losses import LOSSES
 from fastopt.objective import RUN, Objective
 from fastopt.solvers.lbfgs import Scaled, lbfgs
-from fastopt.solvers.newton import Curvature, Descent, newton
+from fastopt.solvers.newton import Curvature, Descent, Rounds, newton
 from fastopt.solvers.quadratic import minimiser
 
 SMOOTH = [name for name, loss in LOSSES.items() if np.isfinite(loss.max_curvature)]
@@ -428,6 +428,17 @@ def test_rounds_with_weights_are_those_of_repeated_rows():
     one, other = (newton(G, G.zeros(), tol=1e-9, max_iter=50) for G in (weighted, repeated))
     assert one.stop_reason == other.stop_reason == "tol"
     assert_close(one.w, other.w, 1e-6)
+
+
+def test_rounds_go_on_with_the_products_that_they_had():
+    """float32 ones make other bits."""
+    F = sparse_truth(300, 400)
+    first, exact = Rounds(F, F.zeros()), Rounds(F, F.zeros(), dtype=np.float64)
+    again = Rounds.from_dict(F, exact.as_dict())
+    assert all(rounds.step(1e-6) for rounds in (first, exact, again))
+    np.testing.assert_array_equal(again.w, exact.w)
+    assert (first.w != exact.w).any()
+    assert Rounds.from_dict(F, exact.as_dict() | {"dtype": "int8"}) is None
 
 
 def test_rounds_start_from_coefficients():
