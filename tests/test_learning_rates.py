@@ -143,6 +143,62 @@ def test_the_rate_found_is_near_one_that_is_better_than_its_neighbours(rule, lay
     assert values[1] < math.log(2)
 
 
+@pytest.mark.parametrize("rule", [name for name in OPTIMIZERS if name not in ("gd", "sgd", "momentum", "nesterov")])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_fit_from_zero_goes_on_from_the_trial_of_its_rate(layout, rule, monkeypatch):
+    """The first epoch begins with the parameters and the state that the lowest of the trials ended with."""
+    X, y = data()
+    F = Objective(Design.from_array(LAYOUTS[layout](X)), y, alpha=1 / len(y))
+    runs, run = [], Epochs.run
+
+    def noted(self, order=None, learning_rates=None):
+        before = self.w.copy(), self.state["t"]
+        run(self, order, learning_rates)
+        runs.append((*before, self.w.copy(), self.state["t"], F.value(self.solution), learning_rates))
+
+    monkeypatch.setattr(Epochs, "run", noted)
+    result = fit(F, rule, max_iter=1, batch_size=7)
+    *trials, (w, t, *_) = runs
+    assert 3 <= len(trials) <= 12
+    assert all(not trial[0].any() and trial[1] == 0 for trial in trials)
+    lowest = min(trials, key=lambda trial: trial[4])
+    assert lowest[4] < math.log(2)
+    assert t == lowest[3] == module.TRIAL_STEPS
+    np.testing.assert_array_equal(w, lowest[2])
+    assert result.state["run"]["learning_rate"] == np.max(lowest[5])
+    assert result.n_iter == 1
+    assert result.history["objective"][0] == pytest.approx(math.log(2))
+
+    # From other parameters it does not.
+    runs.clear()
+    start = np.full(F.shape, 0.1)
+    rng = np.random.default_rng(0)
+    rule = get(rule).with_learning_rate("auto")
+    stochastic(F, start, rule, batch_size=7, tol=0.0, max_iter=1, rng=rng)
+    np.testing.assert_array_equal(runs[-1][0], start)
+    assert runs[-1][1] == 0
+
+
+@pytest.mark.parametrize("rule", ["adam", "ftrl", "schedule_free_sgd"])
+def test_a_fit_that_ends_before_its_first_epoch_leaves_zero(rule, monkeypatch):
+    """And what goes on from there is what one fit would have been, the trial that it begins with included."""
+    X, y = data()
+    F = Objective(Design.from_array(X), y, alpha=1 / len(y))
+    optimizer, how = get(rule).with_learning_rate("auto"), {"batch_size": 7, "tol": 0.0, "max_iter": 3}
+    whole = stochastic(F, F.zeros(), optimizer, rng=np.random.default_rng(0), **how)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Epochs, "order", interrupted)
+        none = stochastic(F, F.zeros(), optimizer, rng=np.random.default_rng(0), **how)
+    assert (none.stop_reason, none.n_iter) == ("interrupted", 0)
+    assert not none.w.any()
+    on = stochastic(F, none.w, optimizer, rng=np.random.default_rng(9), state=none.state, **how)
+    np.testing.assert_array_equal(on.w, whole.w)
+
+
 @pytest.mark.parametrize("rule", ["schedule_free_sgd", "schedule_free_adamw"])
 def test_rules_that_average_are_never_left_with_a_rate_of_nothing(rule):
     X, y = load_breast_cancer(return_X_y=True)

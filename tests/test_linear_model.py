@@ -406,7 +406,7 @@ def test_warm_start(solver):
     model = LogisticRegression(solver=solver, max_iter=3, random_state=0, warm_start=True)
     first = model.fit(X, y).objective_
     last = model.history_["objective"][3]  # where the third epoch ended: the fit may have come back from there
-    again = model.fit(X, y)
+    again = model.set_params(max_iter=10).fit(X, y)  # near the minimum three epochs may not be enough
     assert again.history_["objective"][0] == pytest.approx(last, rel=1e-12)
     assert again.objective_ <= first
     assert again.history_["objective"][1:].min() < last

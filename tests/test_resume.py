@@ -141,7 +141,7 @@ def test_the_order_goes_on(random_state, way, tmp_path):
     same(WAYS[way](model, tmp_path).fit(X, y), whole)
 
 
-@pytest.mark.parametrize(("kind", "tol", "lower"), [("dense", 5e-2, 2e-2), ("csr", 3e-2, 5e-3)])
+@pytest.mark.parametrize(("kind", "tol", "lower"), [("dense", 5e-2, 2e-3), ("csr", 3e-2, 5e-3)])
 def test_a_lower_tol_later(kind, tol, lower, tmp_path):
     """Converged by one tol, then on to a lower one: as with the lower one at once."""
     X, y = data(kind)
@@ -364,7 +364,7 @@ def test_other_features_or_classes_start_anew(change):
 
 def test_after_lbfgs_and_sparsify():
     model, X, y = fitted()
-    t = model.optimizer_state_["t"]
+    t = model.n_iter_[0] * -(-len(y) // 32)  # a fit from zero has the steps besides in which its rate was tried
     model.set_params(solver="lbfgs").fit(X, y)
     assert model.optimizer_state_["run"]["solver"] == "lbfgs"
     model.set_params(solver="adam").fit(X, y)

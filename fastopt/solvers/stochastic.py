@@ -24,6 +24,9 @@ from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
 
 __all__ = ["Around", "Epochs", "stochastic"]
 
+#: Parameters with the rule's arrays, and its scalars.
+Snapshot = tuple[NDArray[Any], dict[str, Any]]
+
 #: Stamps of idle coordinates are int32: in an epoch of more steps every coordinate takes each of them.
 MOST_STEPS = 2**31 - 2
 #: Columns that the lazy kernel packs at once.
@@ -440,11 +443,11 @@ class Epochs:
             w = self.w[: self.objective.n_features]
             self.state["z"][: len(w)] -= np.sign(w) * self.objective.l1 * self.state["t"]
 
-    def snapshot(self) -> tuple[NDArray[Any], dict[str, Any]]:
+    def snapshot(self) -> Snapshot:
         """Copies of parameters and state, for `restore`."""
         return self._params[:-1].copy(), {k: v for k, v in self.state.items() if not isinstance(v, np.ndarray)}
 
-    def restore(self, snapshot: tuple[NDArray[Any], dict[str, Any]]) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
         """Back to a snapshot."""
         self._params[:-1] = snapshot[0]
         self.gradient = None
@@ -501,7 +504,8 @@ def stochastic(
 ) -> Result:  # fmt: skip
     """Minimises F from w by epochs in shuffled order until the gradient's norm over all the data is at most tol.
 
-    With ``learning_rate="auto"`` the rate starts from the data (`auto_learning_rate`) and falls to zero, linearly, in
+    With ``learning_rate="auto"`` the rate starts from the data (`auto_learning_rate`), a fit from w = 0 goes on from
+    the steps in which that was tried, if it was (`auto_start`), and the rate falls to zero, linearly, in
     cycles of 1, 2, 3, 5, 8, 12, ... epochs: at a constant rate the iterates end in a cloud around the minimum whose
     size is proportional to the rate, and how soon it must fall nobody knows beforehand. A cycle begins 1.3 times higher
     than the last where F was below its start in two thirds of the last one's epochs, or these were less than 5, and at
@@ -561,8 +565,11 @@ def stochastic(
     # A rate that falls means something else to rules that average, and to Ftrl, whose step depends on the last rate.
     cycles = auto and not epochs.full and not averages and not optimizer._kernel.startswith("ftrl")
     run = resume.Run.of(before, optimizer, epochs.batch_size, w, monitor.rows[0])
-    if run is None or (run.batch_size is not None and not grows):
-        first = auto_learning_rate(objective.rated, optimizer, epochs.batch_size) if auto and not converged else None
+    begun: Snapshot | None = None
+    if run is None or (run.batch_size is not None and not grows) or (auto and run.learning_rate is None):
+        first = None
+        if auto and not converged:
+            first, begun = auto_start(objective.rated, optimizer, epochs.batch_size)
         best, row = epochs.solution.copy(), monitor.rows[0]
         run = resume.Run(
             resume.settings(optimizer, epochs.batch_size), first, monitor.value, row, best, row,
@@ -584,9 +591,13 @@ def stochastic(
     draws = resume.Draws(rng, lambda rng: epochs.order(rng), objective.n_samples)
     epochs = sized(run.batch_size)
     whole = (run, epochs.snapshot(), draws.mark(), 1, 0)
+    if begun is not None and not np.any(w):
+        # A fit that ends before its first epoch does leaves no rate, so that the next one begins with trials, too.
+        whole = (replace(run, learning_rate=None), *whole[1:])
+        epochs.restore(begun)
     try:
         while not converged and done < max_iter:
-            if auto and epochs.state["t"] and not failures:
+            if auto and epochs.state["t"] and not failures and (done or begun is None):
                 run = adjusted(run, epochs, cycles, averages, grows)
                 epochs = sized(run.batch_size)
             order = None if epochs.full else draws.order()
@@ -843,13 +854,25 @@ def auto_learning_rate(objective: Objective, optimizer: Optimizer, batch_size: i
     Gower, Loizou, Qian, Sailanbayev, Shulgin, Richtárik, "SGD: General analysis and improved rates", ICML 2019,
     eq. (15).
     """
+    return auto_start(objective, optimizer, batch_size)[0]
+
+
+def auto_start(objective: Objective, optimizer: Optimizer, batch_size: int) -> tuple[float, Snapshot | None]:
+    """`auto_learning_rate`, and what the steps that found it came to from w = 0, for `Epochs.restore`.
+
+    None where no rate was tried, or on a sample's copy alone (`_calibrated`), or none lowered F.
+
+    Fits that go on from there, rather than from zero after trials on 1,024 rows, take 0.85, 0.80 and 0.92 of the
+    epochs, the trials' own included, to relative gaps of 1e-2, 1e-3 and 1e-4 (geometric means over 11 rules and 13
+    problems of the bench, where both get there within 16 to 120 epochs).
+    """
     n = objective.n_samples
     with np.errstate(over="ignore", invalid="ignore"):
         norms = objective.design.row_norms_squared + objective.fit_intercept
         if len(objective.weights):
             norms = norms * objective.weights.reshape(n, -1).max(axis=1)
     if not np.isfinite(norms).all():
-        return 1e-30  # some rules refuse 0, or divide by it
+        return 1e-30, None  # some rules refuse 0, or divide by it
     curvature = objective.loss.max_curvature
     if optimizer._kernel not in ("sgd", "momentum", "nesterov") or not np.isfinite(curvature):
         return _calibrated(objective, optimizer, batch_size)
@@ -858,43 +881,55 @@ def auto_learning_rate(objective: Objective, optimizer: Optimizer, batch_size: i
     b = batch_size
     noise = (n - b) / (b * (n - 1)) / (1 - getattr(optimizer, "momentum", 0.0)) if b < n else 0.0
     smoothness = (n * (b - 1) / (b * (n - 1)) if b < n else 1.0) * full + noise * row + objective.l2
-    return (1 if b == n else 2) / max(smoothness, 1e-300)
+    return (1 if b == n else 2) / max(smoothness, 1e-300), None
 
 
-def _calibrated(objective: Objective, optimizer: Optimizer, batch_size: int) -> float:
+def _calibrated(objective: Objective, optimizer: Optimizer, batch_size: int) -> tuple[float, Snapshot | None]:
     """The rate that lowers F most among 4^k times the one the rule begins with, where k climbs while it pays.
 
-    Tried on up to 1,024 rows, in 64 steps from w = 0 each: mostly three rates, about half an epoch on 40,000 rows.
+    Each is tried from w = 0 in 64 steps, on rows from all over the data, and F is then measured on up to 1,024 rows:
+    mostly three rates, about half an epoch on 40,000 rows. Of a file, and by Adagrad where 64 steps do not take all the
+    rows, only those 1,024 are tried: Adagrad's steps shrink by themselves, and the rate that is best for few steps on
+    rows that are new is too low for an epoch.
 
     References
     ----------
     Bottou, "Stochastic gradient descent tricks", 2012, section 4.2.
     """
-    n = objective.n_samples
+    n, wanted = objective.n_samples, TRIAL_STEPS * batch_size
     rows = np.linspace(0, n - 1, min(n, max(1024, batch_size))).astype(np.intp)
     sample = objective.rows(rows) if len(rows) < n else objective
-    epochs = Epochs(sample, optimizer.with_learning_rate(1.0), batch_size)
+    shrinks = optimizer._kernel.startswith("adagrad") and wanted < n
+    tried = sample if objective.design.mapped or shrinks else objective
+    epochs = Epochs(tried, optimizer.with_learning_rate(1.0), batch_size)
+    rng, n, wanted = np.random.default_rng(0), tried.n_samples, TRIAL_STEPS * epochs.batch_size
+    if wanted < n:
+        order = rng.choice(n, wanted, replace=False)
+    else:
+        order = np.concatenate([rng.permutation(n) for _ in range(-(-wanted // n))])[:wanted]
     course = np.asarray(epochs.optimizer.rate(np.arange(float(TRIAL_STEPS))))
-    rng, wanted = np.random.default_rng(0), TRIAL_STEPS * epochs.batch_size
-    turns = [rng.permutation(len(rows)) for _ in range(-(-wanted // len(rows)))]
-    order, start = np.concatenate(turns)[:wanted], sample.zeros()
+    start, zero = tried.zeros(), sample.value(sample.zeros())
 
-    def reached(rate: float) -> float:
+    def reached(rate: float) -> tuple[float, Snapshot]:
+        """F after the steps, and what they came to."""
         epochs.restart(start, 1.0)
         epochs.run(order, rate * course)
         value = sample.value(epochs.solution)
-        return value if np.isfinite(value) else np.inf
+        return value if np.isfinite(value) else np.inf, epochs.snapshot()
 
     rate = optimizer.first_rate
     with np.errstate(over="ignore", invalid="ignore"):
-        best = reached(rate)
-        for factor in (4.0, 0.25):
+        best, begun = reached(rate)
+        for factor in (4.0, 0.25) if best < zero else (0.25,):  # where a rate does not lower F, no higher one is tried
             before = best
-            while 1e-8 < rate * factor < 1e6 and (value := reached(rate * factor)) < best:
-                rate, best = rate * factor, value
+            while 1e-8 < rate * factor < 1e6:
+                value, there = reached(rate * factor)
+                if not value < best:
+                    break
+                rate, best, begun = rate * factor, value, there
             if best < before:
                 break
-    return rate
+    return rate, begun if tried is objective and best < zero else None
 
 
 def _largest_curvature(objective: Objective, iterations: int = 8) -> float:
