@@ -8,17 +8,16 @@ truncated   w_j pays towards zero what L1 has asked of every coordinate so far (
 
 Without a gradient both take lr l1 from |w_j| in each step, so that on CSR a column can wait until a row touches it:
 |v_j| then loses the sum of lr l1 / scale, or is zero from the step on at which that sum exceeds it. For proximal steps
-alone that sum when it was last touched is all that a column needs (`seen`), and nearly all for truncated steps of
-single rows. For averages alone a step adds to the sum
-of iterates only what it takes from those before it (Xu 2011; Bottou 2012). For
-more than one of them `history` has for every step of the epoch what a column that waited needs.
+alone that sum when it was last touched is all that a column needs (`seen`). For averages alone a step adds to the sum
+of iterates only what it takes from those before it (Xu 2011; Bottou 2012). Truncated steps, and averages with L1, are
+further below.
 """
 from libc.math cimport copysign, fabs
-from libc.stdint cimport int32_t
+from libc.stdint cimport int64_t
 
 from fastopt._kernels.loss cimport HINGE, MULTINOMIAL, PERCEPTRON, softmax, value_of, values_of
 from fastopt._kernels.plan cimport Plan, begin_scores, bare_slope, scalars, shrink
-from fastopt._kernels.portable cimport index, real
+from fastopt._kernels.portable cimport index, real, wide
 from fastopt._kernels.row cimport dot
 
 cdef enum:
@@ -38,11 +37,12 @@ cdef class Extras:
     cdef public int passive
     cdef public bint truncated, guarded, measures
     cdef public Py_ssize_t average_row, paid_row, first_averaged
-    cdef Py_ssize_t settled             # the step at which all lone rows' columns were settled
+    cdef Py_ssize_t settled             # the step at which all columns were settled
     cdef const double[::1] norms
     cdef double[:, ::1] sums, history
     cdef double[::1] seen, joined
-    cdef int32_t[::1] stamp
+    cdef int64_t[::1] mark, touched     # of batches: see `take`
+    cdef double[::1] moves
     # What L1 has asked of v so far, and over the averaged steps the sums of scale and of both's product.
     cdef double asked, scales, products
 
@@ -228,25 +228,6 @@ cdef inline void pay(Plan plan, Extras e, real *w, real *paid) noexcept nogil:
     w[0] = <real>(after / plan.scale)
 
 
-cdef inline void pay_row(Plan plan, Extras e, const index *columns, Py_ssize_t n, Py_ssize_t step,
-                         real[:, ::1] params) noexcept nogil:
-    """The row's columns, settled up to step - 1, take the L1 part of the last step."""
-    cdef Py_ssize_t k, c, K = plan.n_outputs
-    cdef double weight = e.history[step, SUM] - e.history[step - 1, SUM]
-    cdef real before
-    for k in range(n):
-        if e.stamp[columns[k]] >= step:     # a duplicate entry
-            continue
-        e.stamp[columns[k]] = <int32_t>step
-        for c in range(columns[k] * K, (columns[k] + 1) * K):
-            before = params[0, c]
-            pay(plan, e, &params[0, c], &params[e.paid_row, c])
-            if e.measures:
-                changed(e, c % K, before, params[0, c])
-            if e.average_row > 0:
-                params[e.average_row, c] += <real>(weight * params[0, c])
-
-
 cdef inline void record(Plan plan, Extras e, Py_ssize_t step, double lr) noexcept nogil:
     """What the columns that wait must know of the step."""
     e.owed += lr * e.l1
@@ -265,17 +246,6 @@ cdef inline void record_history(Plan plan, Extras e, Py_ssize_t step) noexcept n
     h[SUM_ASKED] = e.products
     h[SCALE] = plan.scale
     h[OWED] = e.owed
-
-
-cdef inline void settle_row(Plan plan, Extras e, const index *columns, Py_ssize_t n, Py_ssize_t step,
-                            real[:, ::1] params) noexcept nogil:
-    cdef Py_ssize_t k
-    if e.seen.shape[0] > 0:
-        for k in range(n):
-            threshold(plan, e, columns[k], &params[0, 0])
-    elif e.stamp.shape[0] > 0:
-        for k in range(n):
-            settle(plan, e, columns[k], step, params)
 
 
 cdef inline void threshold(Plan plan, Extras e, Py_ssize_t j, real *w) noexcept nogil:
@@ -325,49 +295,15 @@ cdef inline real towards_zero(real w, real by) noexcept nogil:
 cdef inline void settle_all(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] params) noexcept nogil:
     """Every column is brought up to date; dense ones always are."""
     cdef Py_ssize_t j
-    if alone_truncated(e):
+    if in_places(e):
         settle_places(plan, e, step, params)
         return
-    for j in range(e.stamp.shape[0]):
-        settle(plan, e, j, step, params)
     for j in range(e.seen.shape[0]):
         threshold(plan, e, j, &params[0, 0])
-    if e.scales > 0 and e.stamp.shape[0] == 0:
+    if e.scales > 0:
         for j in range(plan.n_features * plan.n_outputs):
             params[e.average_row, j] += <real>(e.scales * params[0, j])
-    if e.stamp.shape[0] == 0:
-        e.scales = 0
-
-
-cdef inline void settle(Plan plan, Extras e, Py_ssize_t j, Py_ssize_t step, real[:, ::1] params) noexcept nogil:
-    """Column j takes the L1 part and joins the average of the steps that it waited for, up to `step`."""
-    cdef Py_ssize_t c, K = plan.n_outputs
-    cdef const double *then = &e.history[0, 0] + COLUMNS * e.stamp[j]
-    cdef const double *now = &e.history[0, 0] + COLUMNS * step
-    cdef const double *last             # the last step at which it is not zero
-    cdef double size, left, owed, sign
-    if then >= now:
-        return
-    e.stamp[j] = <int32_t>step
-    for c in range(j * K, (j + 1) * K):
-        if params[0, c] == 0:
-            continue
-        sign = 1.0 if params[0, c] > 0 else -1.0
-        size = fabs(params[0, c])
-        left = size - (now[ASKED] - then[ASKED])
-        last, owed = now, now[OWED]
-        if left <= 0:
-            last = last_before(then, now, size)
-            owed = last[OWED] + (last + COLUMNS)[SCALE] * (size - (last[ASKED] - then[ASKED]))
-            left = 0
-        if e.average_row > 0:           # scale (size - what was asked since) over the averaged steps
-            params[e.average_row, c] += <real>(sign * (
-                (size + then[ASKED]) * (last[SUM] - then[SUM]) - (last[SUM_ASKED] - then[SUM_ASKED])))
-        if e.truncated:
-            params[e.paid_row, c] = <real>(-sign * owed)
-        if e.measures:
-            changed(e, c % K, size, left)
-        params[0, c] = <real>(sign * left)
+    e.scales = 0
 
 
 cdef inline Py_ssize_t within(double guess, Py_ssize_t n) noexcept nogil:
@@ -409,12 +345,13 @@ cdef inline const double *last_before(const double *then, const double *now, dou
     return then + COLUMNS * low
 
 
-# --- the truncated L1 of lone rows -----------------------------------------------------------------------------------
+# --- truncated L1, and averages with L1, of columns that wait --------------------------------------------------------
 #
 # A column that is not zero has paid all that L1 had asked when it was last touched: `seen` has that in units of v, the
 # sum of lr l1 / scale. What it then loses while it waits is a difference of two such sums. One that is zero waits for
-# nothing, and `seen` has what it has paid, in units of w. Only where L1 brings a column to zero while it waits does the
-# history tell when that was: for how much of w it took if the scale has changed, and for averages.
+# nothing, and `seen` has what it has paid, in units of w, which only truncated steps ask for. Only where L1 brings a
+# column to zero while it waits does the history tell when that was: for how much of w it took if the scale has changed,
+# and for averages.
 #
 # |v| + seen stays the same while a column waits. With it the sum of a column's averaged iterates is
 #
@@ -422,6 +359,9 @@ cdef inline const double *last_before(const double *then, const double *now, dou
 #
 # of which waiting moves but `scales` and `products`, and a touch `joined`, by what it changes of the rest. Outputs take
 # their steps one after the other, for they share nothing but the scale and what L1 asks.
+#
+# A row that steps alone, of distinct columns, is worked on where its columns were gathered. Of a batch the columns,
+# each once, are settled before the raw predictions and pay after the step.
 
 
 cdef struct Asked:                      # so far: of v, of w, and the sums of Extras
@@ -439,9 +379,9 @@ cdef struct Places:                     # columns of a row side by side, so that
     double ones[TOUCHED]
 
 
-cdef inline bint alone_truncated(Extras e) noexcept nogil:
-    """Whether the caller found rows that step alone, of distinct columns, and gave `seen` for them."""
-    return e.truncated and e.seen.shape[0] > 0
+cdef inline bint in_places(Extras e) noexcept nogil:
+    """Whether columns wait for more than the L1 part of proximal steps."""
+    return e.seen.shape[0] > 0 and (e.truncated or e.average_row > 0)
 
 
 cdef inline Asked asked_so_far(Extras e) noexcept nogil:
@@ -556,13 +496,17 @@ cdef inline void became_zero(Extras e, Py_ssize_t step, double asked, double *pa
     joined[0] -= sign * (asked * last[SUM] - last[SUM_ASKED])
 
 
-cdef inline void pay_each(Extras e, Lone *s, const Asked *before, double scale, Py_ssize_t n, Places *p,
-                          const real *moves) noexcept nogil:
-    """v += moves, then `pay` of each, without branches: L1 takes what w has not paid, at most w."""
+cdef inline void pay_each(Extras e, Lone *s, const Asked *before, double scale, double owed, Py_ssize_t n, Places *p,
+                          const wide *moves) noexcept nogil:
+    """v += moves, then `pay` of each, without branches: L1 takes what w has not paid of `owed`, at most w. Proximal
+    steps each owe their own L1, of which nothing is paid."""
     cdef Py_ssize_t k
-    cdef double owed = e.owed, asked = e.asked, inverse = 1 / scale, moved, left, first, last
+    cdef double asked = e.asked, inverse = 1 / scale, moved, left, first, last
     if before.scales > 0:
         join(before.v, before.scales, before.products, n, p)
+    if not e.truncated:
+        for k in range(n):
+            p.paid[k] = 0
     for k in range(n):
         first = p.v[k]
         moved = scale * (first + moves[k])
@@ -604,7 +548,8 @@ cdef inline real output_move(Plan plan, Extras e, Lone *s, Py_ssize_t step, Py_s
 
 
 cdef inline void settle_places(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] params) noexcept nogil:
-    """`settle_all` of lone rows. From here on what L1 asks of v is counted from zero: the sum keeps its digits."""
+    """`settle_all` of columns that wait `in_places`. From here on what L1 asks of v is counted from zero: the sum keeps
+    its digits."""
     cdef Py_ssize_t i, j, k, n, c = 0, size = plan.n_features * plan.n_outputs
     cdef real *w = &params[0, 0]
     cdef real *paid = &params[e.paid_row, 0]
@@ -634,7 +579,8 @@ cdef inline void settle_places(Plan plan, Extras e, Py_ssize_t step, real[:, ::1
         for k in range(n):
             w[j + k] = <real>p.v[k]
             e.seen[j + k] = p.paid[k] if w[j + k] == 0 else 0
-            paid[j + k] = <real>p.paid[k]
+            if e.truncated:
+                paid[j + k] = <real>p.paid[k]
             e.sums[2, c] += p.changes[k] * p.sums[k]
             e.sums[3, c] -= p.left[k]
             c = c + 1 if c + 1 < plan.n_outputs else 0
@@ -644,7 +590,7 @@ cdef inline void settle_places(Plan plan, Extras e, Py_ssize_t step, real[:, ::1
         e.settled = step
 
 
-cdef inline void pay_places(Plan plan, Extras e, real[:, ::1] params) noexcept nogil:
+cdef inline void pay_places(Plan plan, Extras e, double lr, real[:, ::1] params) noexcept nogil:
     """The L1 part of a step that multiplied the scale out, of all columns: its factor may have brought any to zero or
     to the other side, where it has not paid."""
     cdef Py_ssize_t j, c = 0
@@ -653,11 +599,45 @@ cdef inline void pay_places(Plan plan, Extras e, real[:, ::1] params) noexcept n
     e.sums[2, :] = 0
     e.sums[3, :] = 0
     for j in range(plan.n_features * plan.n_outputs):
-        pay(plan, e, w + j, paid + j)
-        e.seen[j] = paid[j] if w[j] == 0 else e.asked
+        if e.truncated:
+            pay(plan, e, w + j, paid + j)
+            e.seen[j] = paid[j] if w[j] == 0 else e.asked
+        else:
+            w[j] = towards_zero(w[j], <real>(lr * e.l1))
+            e.seen[j] = e.asked
         e.sums[2, c] += w[j] * w[j]
         e.sums[3, c] += fabs(w[j])
         c = c + 1 if c + 1 < plan.n_outputs else 0
+
+
+cdef inline int64_t first_mark(Py_ssize_t step) noexcept nogil:
+    """Of the first of the columns that a step touches."""
+    return <int64_t>(step + 1) << 32
+
+
+cdef inline Py_ssize_t take(Plan plan, Extras e, Py_ssize_t step, Py_ssize_t b, const index *columns,
+                            const index *rows) noexcept nogil:
+    """The columns of a batch, each once, into `touched`; returns how many they are.
+
+    `mark` has the last step that touched a column, and the column's place then, in one number. No branch, which would
+    be guessed wrong: each column goes to the next free place, whether it stays there or not.
+    """
+    cdef Py_ssize_t i, k, m, n = 0
+    cdef int64_t new, at, first = first_mark(step)
+    cdef int64_t *mark = &e.mark[0]
+    cdef int64_t *touched = &e.touched[0]
+    cdef const index *row
+    for i in range(step * plan.batch_size, step * plan.batch_size + b):
+        row = columns + rows[plan.order[i]]
+        m = rows[plan.order[i] + 1] - rows[plan.order[i]]
+        for k in range(m):
+            at = mark[row[k]] - first
+            new = at < 0
+            at += (n - at) & -new
+            touched[n] = row[k]
+            mark[row[k]] = first + at
+            n += new
+    return n
 
 
 # --- what is measured on the way: losses, penalties, ||v||^2 and |v|_1 of each output, x'v of a lone row --------------

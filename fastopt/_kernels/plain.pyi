@@ -24,7 +24,8 @@ class Extras:
     def __init__(
         self, l1: float, truncated: bool, passive: int, bound: float, guarded: bool, measures: bool,
         average_row: int, paid_row: int, norms: NDArray[np.float64], sums: NDArray[np.float64],
-        seen: NDArray[np.float64], joined: NDArray[np.float64], stamp: NDArray[np.int32],
+        seen: NDArray[np.float64], joined: NDArray[np.float64], mark: NDArray[np.int64],
+        touched: NDArray[np.int64], moves: NDArray[np.float64],
     ) -> None: ...  # fmt: skip
     def begin(self, history: NDArray[np.float64], owed: float, first_averaged: int) -> None: ...
 

@@ -1,7 +1,11 @@
 """Epochs of plain SGD steps with L1, averaged iterates, passive-aggressive steps or sums of losses (see plain.pxd)."""
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
 from fastopt._kernels.block cimport (lone_outputs_axpy, lone_outputs_dot, sparse_outputs_axpy,
                                      sparse_outputs_dot)
-from fastopt._kernels.plan cimport Plan, begin_scores, prefetch_coming, scalars
+from fastopt._kernels.loss cimport MULTINOMIAL
+from fastopt._kernels.plan cimport Plan, begin_scores, prefetch_coming, scalars, shrink
 from fastopt._kernels.portable cimport index, prefetch, prefetch_l2, real
 from fastopt._kernels.row cimport AHEAD, axpy, dot, prefetch_row, scaled, sparse_axpy, sparse_dot
 from fastopt._kernels.sound cimport highest_of, rising, unsound_columns
@@ -17,18 +21,19 @@ cdef class Extras:
     """What goes around the plain steps. Rows of params: `average_row` sums of iterates, `paid_row`; 0 where off."""
 
     def __init__(self, double l1, bint truncated, int passive, double bound, bint guarded, bint measures,
-                 average_row, paid_row, const double[::1] norms, sums, seen, joined, stamp):
+                 average_row, paid_row, const double[::1] norms, sums, seen, joined, mark, touched, moves):
         self.l1, self.truncated, self.guarded, self.measures = l1, truncated, guarded, measures
         self.passive, self.bound, self.norms = passive, bound, norms
         self.average_row, self.paid_row = average_row, paid_row
-        self.sums, self.seen, self.joined, self.stamp = sums, seen, joined, stamp
+        self.sums, self.seen, self.joined = sums, seen, joined
+        self.mark, self.touched, self.moves = mark, touched, moves
 
     def begin(self, history, double owed, first_averaged):
         """A new epoch, averaged from the step of this number on."""
         self.history, self.owed, self.first_averaged = history, owed, first_averaged
         self.history[0, :] = 0
         self.history[0, SCALE], self.history[0, OWED] = 1, owed
-        self.stamp[:] = 0
+        self.mark[:] = 0
         self.seen[:] = 0
         self.joined[:] = 0
         self.asked = self.scales = self.products = self.settled = 0
@@ -83,19 +88,19 @@ def dense_epoch(Plan plan, Extras e, const real[:, :] X, real[:, ::1] params, re
 def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] columns, const index[::1] indptr,
                  real[:, ::1] params, real[:, ::1] z, Py_ssize_t start, Py_ssize_t stop):
     """Steps start .. stop - 1 of the epoch on CSR rows, at O(nonzeros)."""
-    cdef Py_ssize_t step, lo, b, i, k, n, row, K = plan.n_outputs
+    cdef Py_ssize_t step, lo, b, i, k, c, n, row, K = plan.n_outputs
     cdef const real *x = &values[0]
     cdef const index *j = &columns[0]
     cdef real *w = &params[0, 0]
     cdef double lr
-    cdef bint waits = e.l1 > 0 or e.average_row > 0, fused = K == 1 and e.seen.shape[0] > 0 and not e.measures
+    cdef bint waits = e.seen.shape[0] > 0, fused = waits and K == 1 and not e.measures
     if alone(plan, e):
         with nogil:
             sparse_lone(plan, e, x, j, &indptr[0], w, start, stop, NULL)
         return
-    if alone_truncated(e):
+    if in_places(e):
         with nogil:
-            sparse_truncated(plan, e, x, j, &indptr[0], params, &z[0, 0], start, stop)
+            sparse_places(plan, e, x, j, &indptr[0], params, &z[0, 0], start, stop)
         return
     with nogil:
         for step in range(start, stop):
@@ -106,16 +111,14 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
                 row = plan.order[lo + i]
                 k = indptr[row]
                 n = indptr[row + 1] - k
-                begin_scores(plan, w, &z[i, 0])
                 if fused:
+                    begin_scores(plan, w, &z[i, 0])
                     z[i, 0] += <real>plan.scale * settled_dot(e, x + k, j + k, n, w)
                     continue
                 if waits:
-                    settle_row(plan, e, j + k, n, step, params)
-                if K == 1:
-                    z[i, 0] += <real>plan.scale * sparse_dot(x + k, j + k, n, w)
-                else:
-                    sparse_outputs_dot(x + k, j + k, n, w, K, <real>plan.scale, &z[i, 0])
+                    for c in range(k, k + n):
+                        threshold(plan, e, j[c], w)
+                predict(plan, x + k, j + k, n, w, &z[i, 0])
             if follows(plan, e, b):
                 keep_products(plan, e, w, &z[0, 0])
             lr = scalars(plan, step)[1]
@@ -126,7 +129,7 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
                 row = plan.order[lo + i]
                 k = indptr[row]
                 n = indptr[row + 1] - k
-                if e.scales > 0 and e.stamp.shape[0] == 0:  # the iterates so far are to be without this step
+                if e.scales > 0:        # the iterates so far are to be without this step
                     sparse_outputs_axpy(x + k, j + k, n, &params[e.average_row, 0], K,
                                         <real>(-e.scales / plan.scale), &z[i, 0])
                 if follows(plan, e, b):
@@ -134,17 +137,10 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
                 elif e.measures:
                     measured_axpy(plan, e, &z[i, 0], x + k, j + k, n, w)
                     continue
-                if K == 1:
-                    sparse_axpy(<real>(z[i, 0] / plan.scale), x + k, j + k, n, w)
-                else:
-                    sparse_outputs_axpy(x + k, j + k, n, w, K, <real>(1 / plan.scale), &z[i, 0])
+                add_row(plan, x + k, j + k, n, 1 / plan.scale, &z[i, 0], w)
             move_intercept(plan, e, step, b, &z[0, 0], params)
-            if waits:
+            if waits or e.average_row > 0:
                 record(plan, e, step, lr)
-            if e.truncated:
-                for i in range(lo, lo + b):
-                    row = plan.order[i]
-                    pay_row(plan, e, j + indptr[row], indptr[row + 1] - indptr[row], step + 1, params)
 
 
 cdef void dense_lone(Plan plan, Extras e, const real *x0, Py_ssize_t stride, real *w, Py_ssize_t start,
@@ -234,11 +230,30 @@ cdef Py_ssize_t sparse_lone(Plan plan, Extras e, const real *x, const index *j, 
     return stop
 
 
-cdef void sparse_truncated(Plan plan, Extras e, const real *x, const index *columns, const index *rows,
-                           real[:, ::1] params, real *z, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-    """`sparse_epoch` of single rows with truncated L1."""
-    cdef Py_ssize_t step, first, n, c, k
+cdef inline void predict(Plan plan, const real *x, const index *columns, Py_ssize_t n, const real *w,
+                         real *z) noexcept nogil:
+    begin_scores(plan, w, z)
+    if plan.n_outputs == 1:
+        z[0] += <real>plan.scale * sparse_dot(x, columns, n, w)
+    else:
+        sparse_outputs_dot(x, columns, n, w, plan.n_outputs, <real>plan.scale, z)
+
+
+cdef inline void add_row(Plan plan, const real *x, const index *columns, Py_ssize_t n, double rate, const real *z,
+                         real *w) noexcept nogil:
+    """w += rate z x."""
+    if plan.n_outputs == 1:
+        sparse_axpy(<real>(z[0] * rate), x, columns, n, w)
+    else:
+        sparse_outputs_axpy(x, columns, n, w, plan.n_outputs, <real>rate, z)
+
+
+cdef void sparse_places(Plan plan, Extras e, const real *x, const index *columns, const index *rows,
+                        real[:, ::1] params, real *z, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    """`sparse_epoch` with truncated L1, or with averages and L1."""
+    cdef Py_ssize_t step, lo, b, i, first, n, c, k
     cdef double before, factor, lr
+    cdef bint single = plan.batch_size == 1 and plan.distinct and plan.loss != MULTINOMIAL
     cdef Asked asked
     cdef Places p
     cdef Lone s
@@ -246,35 +261,39 @@ cdef void sparse_truncated(Plan plan, Extras e, const real *x, const index *colu
     for k in range(TOUCHED):
         p.ones[k] = 1
     for step in range(start, stop):
-        look_ahead(plan, e, step, x, columns, rows, params)
-        first = rows[plan.order[step]]
-        n = rows[plan.order[step] + 1] - first
+        lo = step * plan.batch_size
+        b = min(plan.batch_size, plan.order.shape[0] - lo)
+        for i in range(lo, lo + b):
+            look_ahead(plan, e, i, x, columns, rows, params)
         lr = scalars(plan, step)[1]
         factor = contraction(plan, e, step, lr)
         if multiplies_out(plan, factor):
-            settle_places(plan, e, step, params)
-            multiplied_step(plan, e, &s, step, factor, x + first, columns + first, n, params, z)
-            record(plan, e, step, lr)
-            pay_places(plan, e, params)
+            multiplied_step(plan, e, step, lo, b, factor, x, columns, rows, params, z)
             continue
         asked, before = asked_so_far(e), plan.scale
+        if not single:
+            batch_step(plan, e, &s, &p, &asked, step, lo, b, factor, x, columns, rows, params, z)
+            continue
+        first = rows[plan.order[step]]
+        n = rows[plan.order[step] + 1] - first
         plan.scale *= factor
         record(plan, e, step, lr)
         if plan.n_outputs == 1:         # columns by themselves, not by a product
-            truncated_step(plan, e, &s, &p, &asked, step, 0, 1, before, x + first, columns + first, n, params)
+            lone_places(plan, e, &s, &p, &asked, step, 0, 1, before, x + first, columns + first, n, params)
         else:
             for c in range(plan.n_outputs):
-                truncated_step(plan, e, &s, &p, &asked, step, c, plan.n_outputs, before, x + first, columns + first, n,
-                               params)
+                lone_places(plan, e, &s, &p, &asked, step, c, plan.n_outputs, before, x + first, columns + first, n,
+                            params)
     add_losses(plan, e, &s)
 
 
-cdef inline void truncated_step(Plan plan, Extras e, Lone *s, Places *p, const Asked *asked, Py_ssize_t step,
-                                Py_ssize_t c, Py_ssize_t K, double before, const real *x, const index *columns,
-                                Py_ssize_t n, real[:, ::1] params) noexcept nogil:
-    """A step of output c of K; scale and what L1 asks have been `before` and `asked`."""
+cdef inline void lone_places(Plan plan, Extras e, Lone *s, Places *p, const Asked *asked, Py_ssize_t step,
+                             Py_ssize_t c, Py_ssize_t K, double before, const real *x, const index *columns,
+                             Py_ssize_t n, real[:, ::1] params) noexcept nogil:
+    """A step of output c of K, of one row; scale and what L1 asks have been `before` and `asked`."""
     cdef Py_ssize_t i, j, k, m, padded = 0, pieces = (n + TOUCHED - 1) // TOUCHED
     cdef bint kept = pieces <= 1        # the row's columns are still at hand, and settled
+    cdef double owed = e.owed if e.truncated else scalars(plan, step)[1] * e.l1
     cdef real a, product = 0
     cdef real *w = &params[0, 0]
     cdef real moves[TOUCHED]
@@ -298,28 +317,87 @@ cdef inline void truncated_step(Plan plan, Extras e, Lone *s, Places *p, const A
             scaled(a, x + k, moves, m)
             for j in range(m, padded):
                 moves[j] = 0
-            pay_each(e, s, asked, plan.scale, padded, p, moves)
+            pay_each(e, s, asked, plan.scale, owed, padded, p, moves)
         scatter(e, columns + k, m, c, K, p, w)
     e.sums[2, c], e.sums[3, c] = s.squares, s.sizes
 
 
-cdef void multiplied_step(Plan plan, Extras e, Lone *s, Py_ssize_t step, double factor, const real *x,
-                          const index *columns, Py_ssize_t n, real[:, ::1] params, real *z) noexcept nogil:
-    """A step but for its L1 that multiplies the scale out, of columns that are all settled."""
-    cdef Py_ssize_t c, k, K = plan.n_outputs
-    cdef double before = plan.scale
-    cdef real product
+cdef void batch_step(Plan plan, Extras e, Lone *s, Places *p, const Asked *asked, Py_ssize_t step, Py_ssize_t lo,
+                     Py_ssize_t b, double factor, const real *x, const index *columns, const index *rows,
+                     real[:, ::1] params, real *z) noexcept nogil:
+    """A step of all outputs, of rows that may share columns, or name one twice."""
+    cdef Py_ssize_t i, c, k, m, first, K = plan.n_outputs, n = take(plan, e, step, b, columns, rows)
+    cdef double lr = scalars(plan, step)[1]
+    cdef double owed, a
+    cdef const int64_t *marks = &e.mark[0]
+    cdef int64_t mark = first_mark(step)
+    cdef double *moves = &e.moves[0]
     cdef real *w = &params[0, 0]
     for c in range(K):
-        product = 0
-        for k in range(n):
-            product += x[k] * w[columns[k] * K + c]
         s.squares, s.sizes = e.sums[2, c], e.sums[3, c]
-        z[c] = output_move(plan, e, s, step, c, before, product, params)
+        for i in range((n + TOUCHED - 1) // TOUCHED):
+            k = i * TOUCHED
+            settle_piece(e, s, asked, step, k, n, c, K, w, p)
+            scatter(e, &e.touched[k], min(n - k, <Py_ssize_t>TOUCHED), c, K, p, w)
+        e.sums[2, c], e.sums[3, c] = s.squares, s.sizes
+    for i in range(b):
+        first = rows[plan.order[lo + i]]
+        m = rows[plan.order[lo + i] + 1] - first
+        predict(plan, x + first, columns + first, m, w, z + i * K)
+    measure_penalty(plan, e, b)
+    coefficients(plan, e, lo, b, lr, z)
+    plan.scale *= factor
+    record(plan, e, step, lr)
+    owed = e.owed if e.truncated else lr * e.l1
+    move_intercept(plan, e, step, b, z, params)
+    for c in range(K):
+        memset(moves, 0, (n + LANES) * sizeof(double))
+        for i in range(b):
+            first = rows[plan.order[lo + i]]
+            m = rows[plan.order[lo + i] + 1] - first
+            a = z[i * K + c] / plan.scale
+            for k in range(first, first + m):
+                moves[marks[columns[k]] - mark] += a * x[k]
+        s.squares, s.sizes = e.sums[2, c], e.sums[3, c]
+        for i in range((n + TOUCHED - 1) // TOUCHED):
+            k = i * TOUCHED
+            m = settle_piece(e, s, asked, step, k, n, c, K, w, p)
+            pay_each(e, s, asked, plan.scale, owed, m, p, moves + k)
+            scatter(e, &e.touched[k], min(n - k, <Py_ssize_t>TOUCHED), c, K, p, w)
+        e.sums[2, c], e.sums[3, c] = s.squares, s.sizes
+
+
+cdef inline Py_ssize_t settle_piece(Extras e, Lone *s, const Asked *asked, Py_ssize_t step, Py_ssize_t k, Py_ssize_t n,
+                                    Py_ssize_t c, Py_ssize_t K, const real *w, Places *p) noexcept nogil:
+    """Output c of the batch's columns from the k-th on, as many as there are places, is settled, if it was not yet.
+    Returns their number, up to a whole number of vectors."""
+    cdef Py_ssize_t m = gather(e, &e.touched[k], min(n - k, <Py_ssize_t>TOUCHED), c, K, w, p)
+    settle_lone(e, s, asked, step, m, p)
+    return m
+
+
+cdef void multiplied_step(Plan plan, Extras e, Py_ssize_t step, Py_ssize_t lo, Py_ssize_t b, double factor,
+                          const real *x, const index *columns, const index *rows, real[:, ::1] params,
+                          real *z) noexcept nogil:
+    """A step that multiplies the scale out, of all columns."""
+    cdef Py_ssize_t i, first, n, K = plan.n_outputs
+    cdef double lr = scalars(plan, step)[1]
+    cdef real *w = &params[0, 0]
+    settle_places(plan, e, step, params)
+    for i in range(b):
+        first = rows[plan.order[lo + i]]
+        n = rows[plan.order[lo + i] + 1] - first
+        predict(plan, x + first, columns + first, n, w, z + i * K)
+    measure_penalty(plan, e, b)
+    coefficients(plan, e, lo, b, lr, z)
     shrink(plan, factor, w)
-    for k in range(n):
-        for c in range(K):
-            w[columns[k] * K + c] += z[c] * x[k]
+    for i in range(b):
+        first = rows[plan.order[lo + i]]
+        n = rows[plan.order[lo + i] + 1] - first
+        add_row(plan, x + first, columns + first, n, 1 / plan.scale, z + i * K, w)
+    move_intercept(plan, e, step, b, z, params)
+    record(plan, e, step, lr)
+    pay_places(plan, e, lr, params)
 
 
 def finish(Plan plan, Extras e, real[:, ::1] params, Py_ssize_t steps):
@@ -336,8 +414,10 @@ cdef inline void look_ahead(Plan plan, Extras e, Py_ssize_t i, const real *x, co
         row = plan.order[i + 2]
         for k in range(rows[row], rows[row + 1]):
             prefetch(&params[0, 0] + columns[k] * plan.n_outputs)
-            if alone_truncated(e):
+            if in_places(e):
                 prefetch(&e.seen[columns[k] * plan.n_outputs])
+                if plan.batch_size > 1:
+                    prefetch(&e.mark[columns[k]])
                 if e.average_row > 0:
                     prefetch(&e.joined[columns[k] * plan.n_outputs])
             elif e.seen.shape[0] > 0:

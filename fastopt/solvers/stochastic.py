@@ -225,13 +225,12 @@ class Epochs:
         rows = {name: 1 + self._arrays.index(name) for name in ("average", "l1_paid") if name in self._arrays}
         truncated = around.l1 == "truncated" and l1 > 0
         d, several = self.objective.n_features, l1 > 0 and (around.average > 0 or truncated)
-        # Rows that step alone, of distinct columns: for their truncated L1 there is a shorter way.
-        lone = truncated and self.batch_size == 1 and design.sparse and design.distinct
-        lone = lone and self.objective.loss.targets != "multiclass"
-        self._keeps_history = design.sparse and several and not (lone and not around.average and self.objective.l2 == 0)
-        waits = design.sparse and l1 > 0 and not several
-        self._seen = np.zeros(d * self.objective.n_outputs if lone else d * waits)
-        joined = np.zeros(len(self._seen) if lone and around.average else 0)
+        # Columns of CSR that wait: for proximal steps, or each output for more.
+        waits, several = design.sparse and l1 > 0, design.sparse and several
+        self._keeps_history = several and not (truncated and not around.average and self.objective.l2 == 0)
+        self._seen = np.zeros(d * (self.objective.n_outputs if several else waits))
+        joined = np.zeros(len(self._seen) if several and around.average else 0)
+        most = (d if several else 0) + 1  # columns that a batch touches; one more: what the kernel does not keep
         self._sums = np.zeros((5, self.objective.n_outputs))  # losses, penalties, v's squares and sizes, a row's x'v
         if around.measures and l1 > 0 and not design.sparse:
             # scikit-learn's norms know nothing of what L1 took since an output last moved, also over epochs.
@@ -241,7 +240,8 @@ class Epochs:
         self._extras = plain.Extras(
             l1, truncated, PASSIVE.get(around.passive or "", 0), float(around.bound), around.guarded, around.measures,
             rows.get("average", 0), rows.get("l1_paid", 0), np.asarray(squares, dtype=np.float64), self._sums,
-            self._seen, joined, np.zeros(d if self._keeps_history and not lone else 0, np.int32),
+            self._seen, joined, np.zeros(d if several else 0, np.int64), np.empty(most, np.int64),
+            np.empty(most + 8),
         )  # fmt: skip
 
     def _norms(self) -> NDArray[np.float64]:
