@@ -181,8 +181,11 @@ class Objective:
 
     def columns(self, columns: NDArray[np.intp]) -> Objective:
         """F of these columns' parameters (copied), and the intercepts: all others' are zero."""
-        weights = self.sample_weight if len(self.weights) else None
-        return self._of(self.design.columns(columns), self.y, weights)
+        return self.on(self.design.columns(columns))
+
+    def on(self, design: Design) -> Objective:
+        """F of another design of as many rows, everything else being the same."""
+        return self._of(design, self.y, self.sample_weight if len(self.weights) else None)
 
     def _of(self, design: Design, y: Float64, weights: Float64 | None) -> Objective:
         return Objective(

@@ -150,6 +150,31 @@ def test_solvers_go_on(solver, layout, tmp_path, monkeypatch):
 
 
 @IGNORE
+@pytest.mark.parametrize(
+    ("solver", "layout", "shape", "n_classes"),
+    [
+        ("newton", "dense", (40, 200), 2), ("newton", "float32", (40, 200), 2), ("lbfgs", "dense", (120, 300), 4),
+        ("newton", "csr", (40, 200), 2), ("sdca+newton", "csr", (160, 320), 2),
+    ],
+)  # fmt: skip
+def test_few_rows_of_many_columns_go_on(solver, layout, shape, n_classes, tmp_path, monkeypatch):
+    """In the span of the rows, and out of it again."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal(shape) * 10.0 ** rng.integers(-2, 2, shape[1]) + 3
+    X = {"dense": X, "csr": scipy.sparse.csr_array(X), "float32": X.astype(np.float32)}[layout]
+    y = rng.integers(0, n_classes, shape[0])
+    model = LogisticRegression(tol=1e-8, max_iter=60, random_state=0)
+    whole = clone(model).fit(X, y)
+    assert whole.solver_ == solver
+    parted, kills = fit_with_kills(model, X, y, tmp_path / "file", monkeypatch, every=2, epochs=1)
+    assert kills
+    same(vars(whole), vars(parted))
+    same(vars(whole), vars(fastopt.load(tmp_path / "file")))
+    half = LogisticRegression(tol=1e-8, max_iter=2, random_state=0, warm_start=True).fit(X, y)
+    same(half.set_params(max_iter=58).fit(X, y).coef_, whole.coef_)
+
+
+@IGNORE
 def test_one_solver_after_another_goes_on(tmp_path, monkeypatch):
     X, y = binary()
     monkeypatch.setattr(auto, "choose", lambda objective: ["saga", "lbfgs"])
