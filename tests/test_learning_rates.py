@@ -179,6 +179,18 @@ def test_a_fit_from_zero_goes_on_from_the_trial_of_its_rate(layout, rule, monkey
     assert runs[-1][1] == 0
 
 
+def test_schedule_free_adamw_keeps_the_rate_of_its_trial():
+    X, y = data()
+    F = Objective(Design.from_array(X), y, alpha=1 / len(y))
+    rates = {}
+    for rule in ("schedule_free_adamw", "schedule_free_sgd"):
+        result = fit(F, rule, max_iter=3, batch_size=7)
+        assert result.history["objective"][2] < result.history["objective"][1]
+        rates[rule] = result.history["learning_rate"][1:3] / auto_learning_rate(F, get(rule), 7)
+    assert rates["schedule_free_adamw"].tolist() == [1, 1]
+    assert rates["schedule_free_sgd"] == pytest.approx([1, 1.3])
+
+
 @pytest.mark.parametrize("rule", ["adam", "ftrl", "schedule_free_sgd"])
 def test_a_fit_that_ends_before_its_first_epoch_leaves_zero(rule, monkeypatch):
     """And what goes on from there is what one fit would have been, the trial that it begins with included."""
