@@ -123,6 +123,11 @@ class Design:
         """Takes note that what read all entries has checked them, and of whether it found repeated columns."""
         self.sound, self._distinct = True, distinct
 
+    @property
+    def settled(self) -> bool:
+        """Whether the entries are known to be sound, and whether a row names a column twice is known, too."""
+        return self.sound and self._distinct is not None
+
     def rises(self) -> None:
         """Takes note that every row's columns were found to rise: none names a column twice."""
         self._distinct = True
@@ -254,15 +259,20 @@ class Design:
         return int(self.indptr[-1]) if self.indptr is not None else self.shape[0] * self.shape[1]
 
     def rows(self, rows: NDArray[np.intp]) -> Design:
-        """The design of some rows alone (copied)."""
-        if self.indices is None or self.indptr is None:
+        """The design of some rows alone (copied), which are checked if all are not."""
+        if self._indices is None or self.indptr is None:
             return Design(self.values.take(rows, axis=0), None, None, (len(rows), self.shape[1]))
         lengths = (self.indptr[rows + 1] - self.indptr[rows]).astype(np.int64)
         indptr = np.concatenate([[0], np.cumsum(lengths)])
         entries = np.repeat(self.indptr[rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
         entries = entries if len(entries) else np.zeros(1, np.int64)
-        indptr = indptr.astype(self.indices.dtype)
-        return Design(self.values[entries], self.indices[entries], indptr, (len(rows), self.shape[1]), self.distinct)
+        arrays = self._values[entries], self._indices[entries], indptr.astype(self._indices.dtype)
+        part = Design(*arrays, (len(rows), self.shape[1]), self._distinct, sound=self.sound)
+        try:
+            part.check()
+        except ValueError:
+            self.refuse()
+        return part
 
     def columns(self, columns: NDArray[np.intp]) -> Design:
         """The design of some columns alone, each once (copied; dense where a tenth of them is stored)."""
@@ -378,7 +388,11 @@ class Design:
 
     @cached_property
     def row_norms_squared(self) -> NDArray[np.float64]:
-        """Squared Euclidean length of each row, (n_samples,) (duplicate entries taken as they stand)."""
+        """Squared Euclidean length of each row, (n_samples,) (duplicate entries taken as they stand).
+
+        Of CSR rows they tell whether values are finite: where one is not, or is too large to tell, all entries are
+        checked. Columns are not looked at.
+        """
         if self.indptr is None:
             squares = np.empty(self.shape[0])
             for start, stop in self.pieces():
@@ -386,7 +400,9 @@ class Design:
                 np.einsum("ij,ij->i", rows, rows, dtype=np.float64, out=squares[start:stop])
             return squares
         out = np.empty(self.shape[0])
-        check.squares(self.values, self.indptr, out)
+        check.squares(self._values, self.indptr, out)
+        if not np.isfinite(out).all():
+            self.check()
         return out
 
 

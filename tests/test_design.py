@@ -16,6 +16,7 @@ from fastopt import LogisticRegression, SGDClassifier, SGDRegressor
 from fastopt._design import Design, check_csr
 from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, SGD
+from fastopt.solvers.sdca import sdca
 from fastopt.solvers.stochastic import Around, Epochs
 from fastopt.solvers.table import SOLVERS
 
@@ -411,9 +412,9 @@ def test_dense_arrays_of_other_dimensions(X):
         Design.from_array(X)
 
 
-def larger(rng, dtype, index):
+def larger(rng, dtype, index, n=300):
     """A matrix of several blocks of rows, with numbers at the ends of the dtype's range."""
-    X = scipy.sparse.random_array((300, 70), density=0.2, format="csr", rng=rng, dtype=dtype)
+    X = scipy.sparse.random_array((n, 70), density=0.2, format="csr", rng=rng, dtype=dtype)
     X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
     X.data[:4] = np.finfo(dtype).max, -np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal, -0.0
     return X
@@ -510,11 +511,10 @@ READERS = {
     "indices": lambda design: design.indices,
     "arrays": lambda design: design.arrays,
     "distinct": lambda design: design.distinct,
-    "rows": lambda design: design.rows(np.array([0])),
+    "rows": lambda design: design.rows(np.array([0, 2])),
     "merged": lambda design: design.merged(),
     "column_counts": lambda design: design.column_counts,
     "column_squares": lambda design: design.column_squares,
-    "row_norms_squared": lambda design: design.row_norms_squared,
     "transposed_product": lambda design: design.transposed_product(np.ones(3)),
     "Hessian": lambda design: Objective(design, np.ones(3)).hessian_product(np.zeros(6), np.ones(6)),
     "raw predictions": lambda design: Objective(design, np.ones(3)).raw_prediction(np.zeros(6)),
@@ -564,9 +564,9 @@ def test_a_fit_refuses_entries_and_changes_nothing(rng, name, array):
     np.testing.assert_array_equal(model.coef_, coef)
 
 
-def mild(rng, dtype=np.float64, index=np.int32):
+def mild(rng, dtype=np.float64, index=np.int32, n=300):
     """`larger`, with numbers that steps bear."""
-    X = larger(rng, dtype, index)
+    X = larger(rng, dtype, index, n)
     X.data[:4] = 1
     return X
 
@@ -646,6 +646,94 @@ def test_rows_of_any_length_are_checked_whole(rng, lengths, index):
             text = refusal(lambda: model.fit(X, y))
             assert text == f"X.indices must be in [0, 70); got {value} in row {row}, entry {k}."
             X.indices[k] = good
+
+
+DUAL = {
+    "default": {}, "no intercept": {"fit_intercept": False}, "balanced": {"class_weight": "balanced"},
+    "warm": {"warm_start": True}, "verbose": {"verbose": 1}, "no epoch": {"max_iter": 0}, "auto": {"solver": "auto"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("n", [300, 6_000])
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("steps", DUAL)
+def test_dual_epochs_refuse_entries_and_change_nothing(rng, capsys, steps, n_classes, n):
+    """With few rows, of which a pass is first, and with many: the words of the check; no random number is gone."""
+    y, weights = rng.integers(0, n_classes, n), rng.random(n) + 0.5
+    random = np.random.RandomState(1)
+    model = LogisticRegression(**({"solver": "sdca", "max_iter": 2, "tol": 0.0, "random_state": random} | DUAL[steps]))
+    warnings.simplefilter("ignore")
+    for dtype, index in ((np.float32, np.int32), (np.float64, np.int32), (np.float64, np.int64)):
+        X = mild(rng, dtype, index, n)
+        for k in [0, X.nnz - 1, *rng.integers(0, X.nnz, 3).tolist()]:
+            for array, value in ((X.indices, 70), (X.indices, -1), (X.indices, 2**31 - 1), (X.data, np.nan)):
+                if steps == "warm":
+                    model.fit(X, y)
+                good, array[k] = array[k], value
+                text = refusal(lambda: check_csr(X.data, X.indices, X.indptr, X.shape))  # noqa: B023
+                before, place = dict(vars(model)), state_of(random)
+                capsys.readouterr()
+                assert refusal(lambda: model.fit(X, y, weights)) == text  # noqa: B023
+                assert not capsys.readouterr().out  # nobody is told of a fit that was refused
+                array[k] = good
+                assert vars(model) == before
+                assert state_of(random) == place
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("rows", ["sorted", "unsorted", "repeated", "unsorted in the last", "empty", "huge"])
+def test_dual_epochs_that_check_take_the_steps_of_those_that_need_not(rng, rows, n_classes):
+    """To the bit, whatever the rows: where their columns do not rise the epoch begins anew."""
+    X, y = mild(rng, n=6_000), rng.integers(0, n_classes, 6_000)
+    if rows == "unsorted":
+        for start, stop in zip(X.indptr[:-1], X.indptr[1:], strict=True):
+            for array in (X.indices, X.data):
+                array[start:stop] = array[start:stop][::-1].copy()
+    elif rows == "repeated":
+        X.indices[X.indptr[100] + 1] = X.indices[X.indptr[100]]
+    elif rows == "unsorted in the last":
+        X.indices[[-1, -2]] = X.indices[[-2, -1]]
+    elif rows == "empty":
+        X.data, X.indices, X.indptr = X.data[:0], X.indices[:0], X.indptr * 0
+    elif rows == "huge":
+        X.data[7] = 1e200  # its square is infinite
+    y = y.astype(float) if n_classes > 2 else 2.0 * y - 1
+    options = {"loss": "multinomial", "n_outputs": 3} if n_classes > 2 else {}
+    found = []
+    for checked in (True, False):
+        F = Objective(later(X), y, alpha=1e-3, **options)
+        if checked:
+            F.design.check()
+        with np.errstate(over="ignore", invalid="ignore"):
+            found.append(sdca(F, F.zeros(), tol=1e-6, max_iter=5, rng=np.random.default_rng(0)))
+        assert F.design.settled
+        assert F.design.distinct is (rows in ("sorted", "empty", "huge"))
+    np.testing.assert_array_equal(found[0].w, found[1].w)
+    np.testing.assert_array_equal(found[0].history["duality_gap"], found[1].history["duality_gap"])
+
+
+def test_dual_epochs_read_x_no_more_often_than_without_the_check(monkeypatch, rng):
+    """One pass of its own is over the few rows on which the gradient's norm is estimated."""
+    X, passes = mild(rng, n=6_000), []
+    monkeypatch.setattr("fastopt._design.check_csr", lambda *arrays: passes.append(arrays[3][0]) or check_csr(*arrays))
+    for y in (rng.integers(0, 2, 6_000), rng.integers(0, 3, 6_000)):
+        LogisticRegression(solver="sdca", tol=1e-2, max_iter=1000).fit(X, y)
+    assert all(n <= 1024 for n in passes)
+
+
+@pytest.mark.parametrize("solver", ["sdca", "saga"])
+def test_a_fit_that_goes_on_checks_its_rows_first(rng, solver):
+    """From a warm start's state, and after an entry has become unsound."""
+    X, y = mild(rng, n=6_000), rng.integers(0, 2, 6_000)
+    model = LogisticRegression(solver=solver, warm_start=True, tol=0.0, max_iter=3)
+    warnings.simplefilter("ignore")
+    coef = model.fit(X, y).coef_
+    for k in (0, X.nnz - 1):
+        good, X.indices[k] = X.indices[k], 10**6
+        assert f"entry {k}" in refusal(lambda: model.fit(X, y))
+        X.indices[k] = good
+    assert model.coef_ is coef
+    assert model.fit(X, y).coef_ is not coef
 
 
 @pytest.mark.parametrize("repeated", [False, True])

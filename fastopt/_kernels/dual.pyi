@@ -20,7 +20,7 @@ def dense(
 ) -> float: ...
 def sparse(
     p: Dual, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any], w: NDArray[np.float64],
-    order: NDArray[np.intp], start: int, stop: int,
+    order: NDArray[np.intp], start: int, stop: int, checks: bool = False,
 ) -> float: ...  # fmt: skip
 
 @disjoint_base
@@ -40,5 +40,5 @@ def dense_softmax(
 ) -> float: ...
 def sparse_softmax(
     t: Softmax, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any], w: NDArray[np.float64],
-    order: NDArray[np.intp], start: int, stop: int,
+    order: NDArray[np.intp], start: int, stop: int, checks: bool = False,
 ) -> float: ...  # fmt: skip

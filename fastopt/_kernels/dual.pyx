@@ -18,6 +18,7 @@ from fastopt._kernels.portable cimport index, prefetch, real
 from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, axpy, dot, prefetch_coming_row, prefetch_lines, prefetch_row,
                                    sparse_axpy, sparse_dot)
 from fastopt._kernels.simplex cimport ROOM, ascend_softmax, padded
+from fastopt._kernels.sound cimport highest_of, rising
 
 cdef enum:
     # Rows of look-ahead for W's rows, several lines for each of a row's columns: their numbers must be there already.
@@ -128,11 +129,16 @@ def dense(Dual p, const real[:, :] X, double[::1] w, const Py_ssize_t[::1] order
 
 
 def sparse(Dual p, const real[::1] values, const index[::1] columns, const index[::1] indptr, double[::1] w,
-           const Py_ssize_t[::1] order, Py_ssize_t start, Py_ssize_t stop):
-    """`dense` on CSR rows that name no column twice."""
+           const Py_ssize_t[::1] order, Py_ssize_t start, Py_ssize_t stop, bint checks=False):
+    """`dense` on CSR rows that name no column twice.
+
+    If it `checks` them, each row's columns just before they are followed, it ends at the first that do not rise or that
+    are out of range, and returns -1.
+    """
     cdef Py_ssize_t i, row, k, m, n = order.shape[0]
     cdef const real *x = &values[0]
     cdef const index *j = &columns[0]
+    cdef index highest = highest_of(<index>0, w.shape[0] - 1)
     cdef double *b = &w[w.shape[0] - 1]
     cdef double moved = 0
     with nogil:
@@ -143,6 +149,9 @@ def sparse(Dual p, const real[::1] values, const index[::1] columns, const index
             row = order[i]
             k = indptr[row]
             m = indptr[row + 1] - k
+            if checks and not rising(j + k, m, highest):
+                moved = -1
+                break
             sparse_axpy(visit(p, row, b[0] + sparse_dot(x + k, j + k, m, &w[0]), b, &moved), x + k, j + k, m, &w[0])
     return moved
 
@@ -224,11 +233,12 @@ def dense_softmax(Softmax t, const real[:, :] X, double[::1] w, const Py_ssize_t
 
 
 def sparse_softmax(Softmax t, const real[::1] values, const index[::1] columns, const index[::1] indptr, double[::1] w,
-                   const Py_ssize_t[::1] order, Py_ssize_t start, Py_ssize_t stop):
-    """`dense_softmax` on CSR rows that name no column twice."""
-    cdef Py_ssize_t i, row, k, m, c, width = t.width, n = order.shape[0]
+                   const Py_ssize_t[::1] order, Py_ssize_t start, Py_ssize_t stop, bint checks=False):
+    """`dense_softmax` on CSR rows that name no column twice; `checks` as in `sparse`."""
+    cdef Py_ssize_t i, row, k, m, c, width = t.width, n = order.shape[0], checked = start
     cdef const real *x = &values[0]
     cdef const index *j = &columns[0]
+    cdef index highest = highest_of(<index>0, w.shape[0] // t.width - 1)
     cdef double *b = &w[w.shape[0] - width]
     cdef double *z = &t.room[0]
     cdef double moved = 0
@@ -237,6 +247,14 @@ def sparse_softmax(Softmax t, const real[::1] values, const index[::1] columns, 
             if i + FAR_AHEAD < n:
                 look_ahead_softmax(t, order[i + FAR_AHEAD])
             prefetch_coming_row(&order[0], n, i, x, j, &indptr[0])
+            while checks and checked < min(i + NEAR_AHEAD + 1, n):
+                k = indptr[order[checked]]
+                if not rising(j + k, indptr[order[checked] + 1] - k, highest):
+                    moved = -1
+                    break
+                checked += 1
+            if moved < 0:
+                break
             if i + NEAR_AHEAD < n:
                 k = indptr[order[i + NEAR_AHEAD]]
                 for c in range(indptr[order[i + NEAR_AHEAD] + 1] - k):

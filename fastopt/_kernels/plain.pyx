@@ -8,7 +8,7 @@ from fastopt._kernels.loss cimport MULTINOMIAL
 from fastopt._kernels.plan cimport Plan, begin_scores, prefetch_coming, scalars, shrink
 from fastopt._kernels.portable cimport index, prefetch, prefetch_l2, real
 from fastopt._kernels.row cimport AHEAD, axpy, dot, prefetch_row, scaled, sparse_axpy, sparse_dot
-from fastopt._kernels.sound cimport highest_of, unsound_columns
+from fastopt._kernels.sound cimport highest_of, rising, unsound_columns
 
 HISTORY = COLUMNS
 
@@ -195,22 +195,25 @@ cdef Py_ssize_t sparse_lone(Plan plan, Extras e, const real *x, const index *j, 
     """
     cdef Py_ssize_t step, k, n
     cdef real a, product
-    cdef bint distinct = plan.distinct
+    cdef bint checks = check != NULL, distinct = plan.distinct, all_rise = True
     cdef index highest = highest_of(<index>0, plan.n_features)
+    cdef real rest = 0
     cdef Lone s
     lone_begin(e, &s)
     for step in range(start, stop):
         prefetch_coming(plan, step, x, j, rows)
         k = rows[plan.order[step]]
         n = rows[plan.order[step] + 1] - k
-        if check != NULL:
-            if unsound_columns(j + k, n, highest, &distinct):
-                stop = step
-                break
-            check.rising &= distinct
+        if checks:
+            distinct = rising(j + k, n, highest)
+            if not distinct:
+                all_rise = False
+                if unsound_columns(j + k, n, highest):
+                    stop = step
+                    break
         product = sparse_dot(x + k, j + k, n, w)
-        if check != NULL:
-            check.rest += 0 * <double>product
+        if checks:
+            rest += 0 * product
         a = lone_step(plan, e, &s, step, &product, w)
         if a == 0:
             continue
@@ -221,6 +224,9 @@ cdef Py_ssize_t sparse_lone(Plan plan, Extras e, const real *x, const index *j, 
         if plan.alpha != 0:
             s.squares += a * (2 * <double>product + a * <double>dot(x + k, x + k, n))
     lone_end(plan, e, &s)
+    if checks:
+        check.rising &= all_rise
+        check.rest += rest
     return stop
 
 

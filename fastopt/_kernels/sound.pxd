@@ -31,34 +31,44 @@ cdef extern from *:
     #if defined(__SSE2__) || defined(__AVX2__) || defined(__AVX512F__)
     #include <immintrin.h>
     #endif
-    /* Whether L columns at c are all below the one after them. */
+    /* What is not all ones unless L columns at c are all below the one after them. */
     #if defined(__SSE2__)
     #define FASTOPT_AT_4(c) _mm_loadu_si128((const __m128i *)(c))
-    #define FASTOPT_RISE_4(c) (_mm_movemask_epi8(_mm_cmpgt_epi32(FASTOPT_AT_4((c) + 1), FASTOPT_AT_4(c))) == 0xFFFF)
+    #define FASTOPT_RISE_4(c) _mm_cmpgt_epi32(FASTOPT_AT_4((c) + 1), FASTOPT_AT_4(c))
+    #define FASTOPT_ALL_4(a, b) (_mm_movemask_epi8(_mm_and_si128(a, b)) == 0xFFFF)
     #endif
     #if defined(__AVX2__)
     #define FASTOPT_AT_8(c) _mm256_loadu_si256((const __m256i *)(c))
-    #define FASTOPT_RISE_8(c) (_mm256_movemask_epi8(_mm256_cmpgt_epi32(FASTOPT_AT_8((c) + 1), FASTOPT_AT_8(c))) == -1)
+    #define FASTOPT_RISE_8(c) _mm256_cmpgt_epi32(FASTOPT_AT_8((c) + 1), FASTOPT_AT_8(c))
+    #define FASTOPT_ALL_8(a, b) (_mm256_movemask_epi8(_mm256_and_si256(a, b)) == -1)
     #endif
     #if defined(__AVX512F__)
     #define FASTOPT_AT_16(c) _mm512_loadu_si512(c)
-    #define FASTOPT_RISE_16(c) (_mm512_cmple_epi32_mask(FASTOPT_AT_16((c) + 1), FASTOPT_AT_16(c)) == 0)
+    #define FASTOPT_RISE_16(c) (unsigned)_mm512_cmpgt_epi32_mask(FASTOPT_AT_16((c) + 1), FASTOPT_AT_16(c))
+    #define FASTOPT_ALL_16(a, b) (((a) & (b)) == 0xFFFF)
     #endif
     /* L neighbours at a time, the last L again where L does not divide their number; never beyond the row: what lies
-       there was not asked for and would have to be waited for. */
+       there was not asked for and would have to be waited for (a masked load waits, too). */
     #define FASTOPT_RISE(L) \
-        for (k = 0; k + L <= pairs; k += L) rise &= FASTOPT_RISE_##L(c + k); \
-        return rise & FASTOPT_RISE_##L(c + pairs - L);
+        if (pairs >= L) { \
+            if (pairs <= 2 * L) return FASTOPT_ALL_##L(FASTOPT_RISE_##L(c), FASTOPT_RISE_##L(c + pairs - L)); \
+            for (k = 0; k + L <= pairs; k += 2 * L) { \
+                last = pairs - L < k + L ? pairs - L : k + L; \
+                rise &= FASTOPT_ALL_##L(FASTOPT_RISE_##L(c + k), FASTOPT_RISE_##L(c + last)); \
+            } \
+            return rise & FASTOPT_ALL_##L(FASTOPT_RISE_##L(c + pairs - L), FASTOPT_RISE_##L(c + pairs - L)); \
+        }
     static inline int fastopt_rises_32(const int32_t *c, Py_ssize_t pairs) {
-        Py_ssize_t k; int rise = 1;
+        Py_ssize_t k, last; int rise = 1;
+        (void)last;
     #if defined(__AVX512F__)
-        if (pairs >= 16) { FASTOPT_RISE(16) }
+        FASTOPT_RISE(16)
     #endif
     #if defined(__AVX2__)
-        if (pairs >= 8) { FASTOPT_RISE(8) }
+        FASTOPT_RISE(8)
     #endif
     #if defined(__SSE2__)
-        if (pairs >= 4) { FASTOPT_RISE(4) }
+        FASTOPT_RISE(4)
     #endif
         for (k = 0; k < pairs; k++) rise &= c[k] < c[k + 1];
         return rise;
@@ -67,23 +77,32 @@ cdef extern from *:
     bint rises_32 "fastopt_rises_32"(const int32_t *c, Py_ssize_t pairs) noexcept nogil
 
 
-cdef inline bint unsound_columns(const index *columns, Py_ssize_t n, index highest, bint *rise) noexcept nogil:
-    """Whether one of a row's n columns is not in [0, highest], and whether they rise: then the ends tell of all.
+cdef inline bint rises(const index *columns, Py_ssize_t pairs) noexcept nogil:
+    """Whether each of `pairs` columns is below the one after it."""
+    cdef Py_ssize_t k
+    cdef bint rise = True
+    if index is int32_t:
+        return rises_32(columns, pairs)
+    else:
+        for k in range(pairs):
+            rise &= columns[k] < columns[k + 1]
+        return rise
+
+
+cdef inline bint rising(const index *columns, Py_ssize_t n, index highest) noexcept nogil:
+    """Whether a row's n columns rise within [0, highest]: it may be followed, and names none twice.
 
     For rows that may be short, and that are in the cache already.
     """
+    if n <= 0:
+        return True
+    return rises(columns, n - 1) and columns[0] >= 0 and columns[n - 1] <= highest
+
+
+cdef inline bint unsound_columns(const index *columns, Py_ssize_t n, index highest) noexcept nogil:
+    """Whether one of a row's n columns is not in [0, highest]."""
     cdef Py_ssize_t k
     cdef bint bad = False
-    rise[0] = True
-    if n <= 0:
-        return False
-    if index is int32_t:
-        rise[0] = rises_32(columns, n - 1)
-    else:
-        for k in range(n - 1):
-            rise[0] &= columns[k] < columns[k + 1]
-    if rise[0]:
-        return (columns[0] < 0) | (columns[n - 1] > highest)
     for k in range(n):
         bad |= (columns[k] < 0) | (columns[k] > highest)
     return bad

@@ -15,7 +15,7 @@ from fastopt._order import ahead, epoch_order
 from fastopt._validation import fail
 from fastopt.objective import Objective
 from fastopt.solvers.monitor import Checks, Monitor, Reporter, Result, norm
-from fastopt.solvers.resume import Course
+from fastopt.solvers.resume import Course, put_back, random_numbers
 
 __all__ = ["sdca"]
 
@@ -36,6 +36,8 @@ class Epochs:
         With one output, a loss of `LOSSES` but the softmax, L2 > 0 and no L1.
     tol : float
         What the gradient's norm is to be brought to: intercepts are found to a thousandth of it.
+    later : bool
+        Whether X's entries, if nobody has checked them, are left to the first epoch, which begins at zero.
 
     Attributes
     ----------
@@ -57,8 +59,14 @@ class Epochs:
     the center goes there.
     """
 
-    def __init__(self, objective: Objective, tol: float = 1e-6) -> None:
-        self._prepare(objective, tol)
+    def __init__(self, objective: Objective, tol: float = 1e-6, *, later: bool = False) -> None:
+        self.objective, self.tol = objective, tol
+        self._begin(later)
+
+    def _begin(self, later: bool) -> None:
+        """Zeros, and what goes with them."""
+        objective = self.objective
+        self._prepare(later)
         self.w: Float64 = np.zeros(objective.n_features + 1)
         self.state: Float64 = np.zeros((objective.n_samples, 2))
         self.center = 0.0
@@ -70,11 +78,12 @@ class Epochs:
         self._kernel = dual.Dual(kind, self.unit, objective.y, objective.weights, self.squares, self.state)
         self._kernel.c2 = self.c2
 
-    def _prepare(self, objective: Objective, tol: float) -> None:
-        self.objective, self.tol = objective, tol
-        design = objective.design
-        self.design = design if design.distinct else design.merged()
-        self.squares = self.design.row_norms_squared
+    def _prepare(self, later: bool) -> None:
+        objective, design = self.objective, self.objective.design
+        squares = design.row_norms_squared  # of values that may be infinite all entries are checked by now
+        self.later = later and not design.settled and not design.mapped  # rows of a file are read ahead, unchecked
+        self.design = design if self.later else design.merged()
+        self.squares = squares if self.design is design else self.design.row_norms_squared
         self.unit = 1 / (objective.l2 * objective.n_samples)
         self.c2 = 0.0
         if objective.fit_intercept:
@@ -89,17 +98,44 @@ class Epochs:
         return float(np.log1p(mean) - np.log1p(-mean)) if abs(mean) < 1 else 0.0
 
     def run(self, order: NDArray[np.intp]) -> float:
-        """Visits the rows in this order, moves the center, and returns an estimate of the gradient's norm."""
-        moved = self._visit(dual.sparse if self.design.sparse else dual.dense, self.w, order, self.design.n_stored)
-        b = float(self.w[-1])  # center + c2 / (l2 n) sum_i s_i a_i, and so again from the new center
-        self.w[-1], self.center = 2 * b - self.center, b
+        """Visits the rows in this order, moves the center, and returns an estimate of the gradient's norm.
+
+        Where rows are yet to be checked the order has all of them.
+
+        Raises
+        ------
+        ValueError
+            If one may not be followed.
+        """
+        moved = self._visit(order)
+        if moved < 0:  # a row whose columns do not rise: whatever they are, the epoch begins anew
+            self.objective.design.check()
+            self._begin(later=False)
+            moved = self._visit(order)
+        self._move_center()
         return self.objective.l2 * float(np.sqrt(moved))
 
-    def _visit(self, call: Callable[..., float], w: Float64, order: NDArray[np.intp], work: int) -> float:
-        moved, n = 0.0, len(order)
+    def _move_center(self) -> None:
+        b = float(self.w[-1])  # center + c2 / (l2 n) sum_i s_i a_i, and so again from the new center
+        self.w[-1], self.center = 2 * b - self.center, b
+
+    def _visit(self, order: NDArray[np.intp]) -> float:
+        return self._walk(dual.sparse if self.design.sparse else dual.dense, order, self.design.n_stored)
+
+    def _walk(self, call: Callable[..., float], order: NDArray[np.intp], work: int) -> float:
+        """The sum of what the kernel returns, piece by piece; negative if a row has failed its check."""
+        moved, n, design = 0.0, len(order), self.design
+        arrays = design.unchecked if self.later else design.arrays
+        told = (self.later,) if design.sparse else ()
         at_once = max(1, int(WORK * n / max(work, n)))
-        for start in ahead(self.design, order, range(0, n, at_once)):
-            moved += call(self._kernel, *self.design.arrays, w, order, start, min(start + at_once, n))
+        for start in ahead(design, order, range(0, n, at_once)):
+            part = call(self._kernel, *arrays, self.w, order, start, min(start + at_once, n), *told)
+            if part < 0:
+                return part
+            moved += part
+        if self.later:
+            design.checked(True)
+            self.later = False
         return moved
 
     def _slopes(self, z: Float64) -> tuple[Float64, Float64]:
@@ -204,8 +240,9 @@ class SoftmaxEpochs(Epochs):
 
     center: Any  # (K,)
 
-    def __init__(self, objective: Objective, tol: float = 1e-6) -> None:
-        self._prepare(objective, tol)
+    def _begin(self, later: bool) -> None:
+        objective = self.objective
+        self._prepare(later)
         n, K = objective.n_samples, objective.n_outputs
         self.labels = objective.y.astype(np.intp)
         self.state = np.full((n, K), -1000.0)  # p = e_y, to which W = 0 belongs
@@ -231,13 +268,17 @@ class SoftmaxEpochs(Epochs):
     def parameters(self) -> Float64:
         return self._table
 
-    def run(self, order: NDArray[np.intp]) -> float:
+    def _visit(self, order: NDArray[np.intp]) -> float:
         call = dual.sparse_softmax if self.design.sparse else dual.dense_softmax
         work = (self.design.n_stored + 40 * len(order)) * self._kernel.width  # a visit is as long as 40 entries, or so
-        moved = self._visit(call, self.w, order, work)
+        return self._walk(call, order, work)
+
+    def _move_center(self) -> None:
         b = self._table[-1].copy()
         self._table[-1], self.center = 2 * b - self.center, b
-        self.estimate = self.objective.l2 * float(np.sqrt(moved))
+
+    def run(self, order: NDArray[np.intp]) -> float:
+        self.estimate = super().run(order)
         return self.estimate
 
     def _pieces(self) -> Any:
@@ -371,7 +412,10 @@ def sdca(
     smooth = objective.loss.name != "hinge"
     start = np.asarray(w, dtype=np.float64)
     softmax = objective.loss.name == "multinomial"
-    epochs = SoftmaxEpochs(objective, tol) if softmax else Epochs(objective, tol)
+    course = course or Course()
+    told = bool(monitor.reporter.verbose or monitor.reporter.on_epoch)  # and must not be of what is then refused
+    later = not (start.any() or course.state or told)
+    epochs = (SoftmaxEpochs if softmax else Epochs)(objective, tol, later=later)
     dtype, rows = objective.design.dtype, objective.shape[0]
     gaps: list[float] = []
 
@@ -408,7 +452,7 @@ def sdca(
         result.history["duality_gap"] = np.array(gaps[: len(monitor.rows)])
         return result
 
-    reason, done, course = "max_iter", 0, course or Course()
+    reason, done = "max_iter", 0
     found = start.astype(dtype).reshape(objective.shape)
     like = {
         "w": epochs.w, "a": epochs.state, "center": epochs.center, "checks": vars(Checks(tol, 0.0)), "found": found,
@@ -443,7 +487,14 @@ def sdca(
         reason = "stalled"
     try:
         while reason == "max_iter" and done < max_iter:
-            estimate = epochs.run(epoch_order(rng, objective.design))
+            drawn = random_numbers(rng) if epochs.later else None
+            order = epoch_order(rng, objective.design)
+            try:
+                estimate = epochs.run(order)
+            except ValueError:  # an entry that may not be followed
+                if drawn is not None:
+                    put_back(rng, drawn)
+                raise
             done += 1
             if not np.isfinite(epochs.w).all():  # rows whose squares overflow
                 reason = "diverged"
@@ -460,4 +511,6 @@ def sdca(
     except KeyboardInterrupt:
         reason = "interrupted"
         del monitor.rows[sum(row[0] <= kept[1] for row in monitor.rows) :]
+    if reason != "interrupted":
+        objective.design.check()  # where there was no epoch
     return result()
