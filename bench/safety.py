@@ -39,13 +39,14 @@ def timed(call):
     return time.perf_counter() - start
 
 
-#: The fits whose validation is timed. Those that begin with a pass over all rows check them on the way, and
-#: `SGDClassifier` in its first epoch. "sdca" has a pass of its own for that.
+#: The fits whose validation is timed. Those that begin with a pass over all rows check them on the way, `SGDClassifier`
+#: and "sdca" in their first epoch.
 FITS = {
     "LogisticRegression, sgd": LogisticRegression(solver="sgd", learning_rate=0.01, batch_size=1),
     "LogisticRegression, sgd, batch size 32": LogisticRegression(solver="sgd", learning_rate=0.01, batch_size=32),
     "LogisticRegression, lbfgs": LogisticRegression(solver="lbfgs"),
     "LogisticRegression, sdca": LogisticRegression(solver="sdca"),
+    "LogisticRegression, saga": LogisticRegression(solver="saga"),
     "SGDClassifier": SGDClassifier(),
 }
 

@@ -32,8 +32,13 @@ _FAULTS = (
 )
 
 
-def check_csr(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], names: str = "row") -> bool:
+def check_csr(
+    values: Any, indices: Any, indptr: Any, shape: tuple[int, int], names: str = "row",
+    sums: tuple[NDArray[np.int64], NDArray[np.float64]] = (np.empty(0, np.int64), np.empty(0)),
+) -> bool:  # fmt: skip
     """Validates untrusted CSR arrays in one pass; True if no row names a column twice.
+
+    Unless they are empty, `sums` take each column's number of entries and the sum of their squares.
 
     Raises
     ------
@@ -47,7 +52,7 @@ def check_csr(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], na
     distinct, n_pieces = True, 1 + len(values) // (8 * WORK)
     for piece in range(n_pieces):
         begin, end = (n_rows * k // n_pieces for k in (piece, piece + 1))
-        fault, row, entry, rising = check.csr(bits, indices, indptr, n_columns, begin, end)
+        fault, row, entry, rising = check.csr(bits, indices, indptr, n_columns, begin, end, *sums)
         distinct &= rising
         if fault:
             break
@@ -353,18 +358,23 @@ class Design:
     @cached_property
     def column_squares(self) -> NDArray[np.float64]:
         """Sum of each column's squares, (n_features,) (duplicate entries taken as they stand)."""
-        if self.indices is None:
+        if self.indptr is None:
             squares: NDArray[np.float64] = np.einsum("ij,ij->j", self.values, self.values, dtype=np.float64)
             return squares
         return self._column_sums[1]
 
     @cached_property
     def _column_sums(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Entries of each column of a CSR matrix, and the sum of their squares, in one pass."""
-        assert self.indices is not None
-        counts, squares = np.zeros(self.shape[1], np.int64), np.zeros(self.shape[1])
-        check.columns(self.values, self.indices, self.n_stored, counts, squares)
-        return counts, squares
+        """Entries of each column of a CSR matrix, and the sum of their squares, in one pass, which may be the check."""
+        assert self._indices is not None
+        assert self.indptr is not None
+        sums = np.zeros(self.shape[1], np.int64), np.zeros(self.shape[1])
+        if self.settled:
+            bits = self._values.view(f"u{self.dtype.itemsize}")
+            check.columns(bits, self._indices, self.n_stored, *sums)
+        else:
+            self.checked(check_csr(self._values, self._indices, self.indptr, self.shape, sums=sums))
+        return sums
 
     def transposed_product(self, r: NDArray[np.float64]) -> NDArray[np.float64]:
         """``X' r``, (n_features,), summed in float64."""

@@ -721,6 +721,42 @@ def test_dual_epochs_read_x_no_more_often_than_without_the_check(monkeypatch, rn
     assert all(n <= 1024 for n in passes)
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_the_check_that_adds_up_columns_is_the_check(rng, dtype, index, repeated):
+    """The sums of a pass of their own, and what the check finds, wherever it is."""
+    X = mild(rng, dtype, index, 1000)
+    if repeated:
+        X.indices[X.indptr[700] + 1] = X.indices[X.indptr[700]]
+    design, sound = later(X), Design.from_array(X)
+    np.testing.assert_allclose(design.column_squares, sound.column_squares, rtol=1e-12)
+    np.testing.assert_allclose(design.column_squares, np.bincount(X.indices, X.data.astype(float) ** 2, 70), rtol=1e-12)
+    np.testing.assert_array_equal(design.column_counts, (X.toarray() != 0).sum(axis=0))
+    assert design.settled
+    assert design.distinct is sound.distinct is (not repeated)
+    for k in [0, X.nnz - 1, *rng.integers(0, X.nnz, 20).tolist()]:
+        for array, value in ((X.indices, 70), (X.indices, -1), (X.indices, 2**31 - 1), (X.data, np.inf)):
+            good, array[k] = array[k], value
+            text = refusal(lambda: check_csr(X.data, X.indices, X.indptr, X.shape))
+            design = later(X)
+            assert refusal(lambda: design.column_squares) == text  # noqa: B023
+            assert not design.sound
+            array[k] = good
+
+
+def test_saga_reads_x_no_more_often_than_without_the_check(monkeypatch, rng):
+    X, passes = mild(rng, n=6_000), []
+
+    def counted(*arrays, **sums):
+        passes.append((arrays[3][0], "sums" in sums))
+        return check_csr(*arrays, **sums)
+
+    monkeypatch.setattr("fastopt._design.check_csr", counted)
+    LogisticRegression(solver="saga", tol=1e-2, max_iter=1000).fit(X, rng.integers(0, 2, 6_000))
+    assert [summed for n, summed in passes if n == 6_000] == [True]
+
+
 @pytest.mark.parametrize("solver", ["sdca", "saga"])
 def test_a_fit_that_goes_on_checks_its_rows_first(rng, solver):
     """From a warm start's state, and after an entry has become unsound."""

@@ -12,16 +12,18 @@ cdef enum:
 # delivers both at once (2,048 took 1.15 times as long; several parts of the rows in turns were no faster).
 cdef enum:
     ROWS = 1024
+    FEW = 64                            # of which entries are read again
     BLOCK = 512
 
 
 def csr(const word[::1] values, const index[::1] columns, const offset[::1] indptr, Py_ssize_t n_columns,
-        Py_ssize_t begin, Py_ssize_t end):
+        Py_ssize_t begin, Py_ssize_t end, int64_t[::1] counts, double[::1] squares):
     """(fault, row, entry, distinct): the first fault of rows begin .. end - 1, 0 if none, and where.
 
     `distinct` if every row's columns rise. `values` are the floats' bits. `indptr` has more than `end` elements, all
     before `begin` sound. Entries beyond indptr[-1] are not part of the matrix and are not read. By one thread, which
-    reads nearly as fast as memory lets one: two took as long.
+    reads nearly as fast as memory lets one: two took as long. Unless `counts` is empty, sound entries are counted by
+    column there, and their squares added up in `squares`, while they are at hand.
     """
     cdef Py_ssize_t first, last, row, start, stop, length = min(values.shape[0], columns.shape[0])
     cdef Py_ssize_t falls
@@ -33,7 +35,7 @@ def csr(const word[::1] values, const index[::1] columns, const offset[::1] indp
     with nogil:
         first = begin
         while first < end:
-            last = min(first + ROWS, end)
+            last = min(first + (FEW if counts.shape[0] > 0 else ROWS), end)
             sound = True
             for row in range(first, last):
                 sound &= (indptr[row] <= indptr[row + 1]) & (indptr[row + 1] <= length)
@@ -48,6 +50,8 @@ def csr(const word[::1] values, const index[::1] columns, const offset[::1] indp
                         if start < indptr[row] < indptr[row + 1]:
                             falls -= columns[indptr[row]] <= columns[indptr[row] - 1]
                     distinct &= falls == 0
+                    if counts.shape[0] > 0:
+                        add(&values[0], &columns[0], start, stop, &counts[0], &squares[0])
             if not sound:
                 with gil:
                     return first_fault(values, columns, indptr, n_columns, first, last)
@@ -117,11 +121,19 @@ def squares(const real[::1] values, const offset[::1] indptr, double[::1] out):
             out[row] = (total + t1) + (t2 + t3)
 
 
-def columns(const real[::1] values, const index[::1] columns, Py_ssize_t n_stored, int64_t[::1] counts,
+def columns(const word[::1] values, const index[::1] columns, Py_ssize_t n_stored, int64_t[::1] counts,
             double[::1] squares):
     """Adds to each column's count of entries and to its sum of their squares."""
-    cdef Py_ssize_t k
     with nogil:
-        for k in range(n_stored):
-            counts[columns[k]] += 1
-            squares[columns[k]] += <double>values[k] * values[k]
+        if n_stored > 0 and counts.shape[0] > 0:
+            add(&values[0], &columns[0], 0, n_stored, &counts[0], &squares[0])
+
+
+cdef inline void add(const word *values, const index *columns, Py_ssize_t start, Py_ssize_t stop, int64_t *counts,
+                     double *squares) noexcept nogil:
+    cdef Py_ssize_t k
+    cdef double x
+    for k in range(start, stop):
+        x = (<const float *>values)[k] if sizeof(word) == 4 else (<const double *>values)[k]
+        counts[columns[k]] += 1
+        squares[columns[k]] += x * x

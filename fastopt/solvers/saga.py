@@ -56,6 +56,8 @@ class Epochs:
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
+        if not objective.design.settled:
+            _ = objective.design.column_squares  # which are needed, and whose pass checks the entries
         self.design = objective.design if objective.design.distinct else objective.design.merged()
         n, d, K = objective.n_samples, objective.n_features, objective.n_outputs
         dtype = self.design.dtype
