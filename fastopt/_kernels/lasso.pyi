@@ -13,5 +13,6 @@ def copy_sparse(
     out_values: NDArray[Any], out_columns: NDArray[Any], out_indptr: NDArray[Any], start: int, stop: int,
 ) -> None: ...  # fmt: skip
 def sweeps(
-    H: NDArray[np.float64], r: NDArray[np.float64], v: NDArray[np.float64], l1: float, n_penalised: int, most: int
-) -> tuple[float, float]: ...
+    H: NDArray[np.float64], r: NDArray[np.float64], v: NDArray[np.float64], l1: float, n_penalised: int, most: int,
+    part: float,
+) -> tuple[float, float, float]: ...  # fmt: skip

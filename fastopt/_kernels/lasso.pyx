@@ -45,23 +45,24 @@ def copy_sparse(const real[::1] values, const index[::1] columns, const offset[:
             out_indptr[row + 1] = end
 
 
-def sweeps(const double[:, ::1] H, double[::1] r, double[::1] v, double l1, Py_ssize_t n_penalised, Py_ssize_t most):
+def sweeps(const double[:, ::1] H, double[::1] r, double[::1] v, double l1, Py_ssize_t n_penalised, Py_ssize_t most,
+           double part):
     """Lowers ``r.(u - v) + (u - v)'H(u - v)/2 + l1 |u|_1`` in one coordinate of u after the other, from u = v.
 
     The first `n_penalised` coordinates bear L1. One sweep over all; then `most` over those that are not zero, until one
-    lowers the sum by less than a hundredth of what the first did. v becomes u, and r the quadratic's slope there.
-    Returns by how much the sum fell: in the first sweep, and in all.
+    lowers the sum by less than this part of what the first did. v becomes u, and r the quadratic's slope there.
+    Returns by how much the sum fell: in the first sweep, in all, and in the last.
     """
     cdef double first, more, total
     with nogil:
-        first = total = sweep(H, r, v, l1, n_penalised, False)
+        first = total = more = sweep(H, r, v, l1, n_penalised, False)
         while most > 0:
             more = sweep(H, r, v, l1, n_penalised, True)
             total += more
             most -= 1
-            if more <= 0.01 * first:
+            if more <= part * first:
                 break
-    return first, total
+    return first, total, more
 
 
 cdef double sweep(const double[:, ::1] H, double[::1] r, double[::1] v, double l1, Py_ssize_t n_penalised,

@@ -73,7 +73,7 @@ def choose(objective: Objective) -> list[str]:
     -> 10/n (16)                                                     3,958 / 3,958  2,408 / >      42,120 / 62,207
     langid, softmax (1)            240,000 x 83,196, CSR             1,040 / 2,190  2,371 / 7,585  20,408 / 35,327
     text_topics (1)                20,000 x 20,000, CSR              75 / 122       114 / 164      > / >
-    breast_cancer@l1 (30)          569 x 30               1.6 / 1.7                 35 / 201       7.8 / 12
+    breast_cancer@l1 (30)          569 x 30               1.4 / 1.6                 35 / 201       7.8 / 12
     digits_parity@l1 (15)          1,797 x 64             4.0 / 4.4                 4.9 / 8.0      10 / 16
     mushrooms@l1 (22)              8,124 x 127, CSR       14 / 15                   168 / >        38 / 48
     digits_onehot_pairs@l1 (112)   1,797 x 1,792, CSR     27 / 28                   > / >          97 / 156

@@ -15,6 +15,8 @@ __all__ = ["factor", "minimiser"]
 Float64 = NDArray[np.float64]
 #: Sweeps of coordinate descent before each step of all that are not zero at once, and such steps at most.
 SWEEPS, STEPS = 20, 20
+#: Up to so many coordinates a sweep costs less than a hundredth of such a step: so many sweeps are tried first.
+FEW, MANY_SWEEPS = 64, 200
 #: A sweep that lowers the sum by less than this part of all that it fell is the last one: the quadratic itself is only
 #: a model of F, and another follows.
 ENOUGH = 1e-2
@@ -44,11 +46,14 @@ def minimiser(
     last = np.zeros(0, np.intp)
     solve: Callable[[Float64], Float64] | None = None
     penalised = np.arange(len(v)) < n_penalised
+    most, part = (MANY_SWEEPS, 1e-4) if len(v) <= FEW else (SWEEPS, 0.01)
     for _ in range(steps):
-        fell, more = lasso.sweeps(H, r, v, l1, n_penalised, SWEEPS)
+        fell, more, last_fell = lasso.sweeps(H, r, v, l1, n_penalised, most, part)
         total += more
         if fell <= enough * total:
             break
+        if last_fell < enough**2 * total:  # good enough but for those at zero, which the next sweep visits
+            continue
         support = np.flatnonzero((v != 0) | ~penalised)
         if solve is None or not np.array_equal(support, last):
             solve, last = factor(H[np.ix_(support, support)], epsilon), support
