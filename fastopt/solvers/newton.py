@@ -35,8 +35,8 @@ ROUNDING = 1e-13
 #: Parameters beyond which L1 is met in rounds of those that it does not keep at zero; the first round's, for each of 16
 #: outputs at most.
 MANY, FIRST = 128, 16
-#: Multiplications of a round's Hessian at most, a tenth of a second: where L1 keeps more columns, others are faster.
-MOST = 5_000_000_000
+#: Multiplications of a round's Hessian and its factors at most: where L1 keeps more, others are faster.
+MOST = 6_000_000_000
 #: The distance from 1 to the next number of a type.
 EPSILON: dict[np.dtype[Any], float] = {np.dtype(name): float(np.finfo(name).eps) for name in ("float32", "float64")}
 
@@ -314,7 +314,8 @@ class Rounds:
         chosen = np.sort(np.argpartition(-sizes, most - 1)[:most]) if most < d * K else np.arange(d * K)
         # One at least, if it is the intercept alone that moves: no kernel is made for rows of nothing.
         chosen = chosen[sizes[chosen] > 0] if sizes.any() else chosen[:1]
-        if F.n_samples * (len(chosen) + K) ** 2 > MOST:
+        size = len(chosen) + K
+        if (F.n_samples + size) * size**2 > MOST:
             return False
         columns, column = np.unique(chosen // K, return_inverse=True)
         rows = np.append(columns, np.arange(d, F.shape[0]))
