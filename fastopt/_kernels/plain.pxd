@@ -19,6 +19,7 @@ from fastopt._kernels.loss cimport HINGE, MULTINOMIAL, PERCEPTRON, softmax, valu
 from fastopt._kernels.plan cimport Plan, begin_scores, bare_slope, scalars, shrink
 from fastopt._kernels.portable cimport index, real, wide
 from fastopt._kernels.row cimport dot
+from fastopt._kernels.rule cimport towards_zero
 
 cdef enum:
     # Columns of `history`: sums of lr l1 / scale, of scale and of their product over the averaged steps, and values.
@@ -284,12 +285,6 @@ cdef inline real settled_dot(Extras e, const real *x, const index *columns, Py_s
         w[i] = u
         first += x[k] * u
     return first + second
-
-
-cdef inline real towards_zero(real w, real by) noexcept nogil:
-    """w nearer to zero by so much, and no further; NaN stays. Without a branch on the sign, which nothing foretells."""
-    cdef real left = fabs(w) - by
-    return copysign(<real>0 if left < 0 else left, w)
 
 
 cdef inline void settle_all(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] params) noexcept nogil:
