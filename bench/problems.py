@@ -231,6 +231,17 @@ def _ill_conditioned(n=500_000, d=50, seed=2):
     return X, y, told, "none needed", (X_test * scales.astype(np.float64), y_test)
 
 
+def _wide(n=200, d=5_000, factors=20, seed=4):
+    """Far more columns than rows, as of genes: a few factors behind all columns, which alone tell the label."""
+    rng = np.random.default_rng(seed)
+    z = rng.standard_normal((n + 1000, factors))
+    X = z @ rng.standard_normal((factors, d)) + 3 * rng.standard_normal((len(z), d))
+    y = _noisy_labels(rng, z @ rng.standard_normal(factors), 4.0)
+    X = (X - X[:n].mean(0)) / X[:n].std(0)
+    told = "generated: normal columns with 20 factors behind them, standardised, noisy labels"
+    return X[:n], y[:n], told, "none needed", (X[n:], y[n:])
+
+
 MADE = re.compile(r"made_n(\d+)_d(\d+)_r(\d+)_k(\d+)_(zipf|uniform)")
 
 
@@ -323,9 +334,10 @@ EMBEDDED: dict[str, Callable] = {
     "ill_conditioned": _ill_conditioned,
     "digits_onehot_classes": _digits_onehot_classes,
     "text_topics": _text_topics,
+    "wide": _wide,
 }
 #: Those of an ordinary run; the others are large, or like one of these.
-USUAL = tuple(name for name in EMBEDDED if name not in ("digits_onehot_classes", "text_topics"))
+USUAL = tuple(name for name in EMBEDDED if name not in ("digits_onehot_classes", "text_topics", "wide"))
 OPTIONAL: dict[str, Callable] = {
     "covtype": _fetched("covtype", _standardised_covtype),
     "newsgroups": _fetched("20newsgroups_vectorized"),
