@@ -184,6 +184,8 @@ def auto(
 ) -> tuple[str, Result]:  # fmt: skip
     """Minimises F from w by the first of `attempts`; where it stalls, the next goes on.
 
+    "sdca" and "saga" do so as soon as their measurements foretell that max_iter epochs are far from enough.
+
     Returns
     -------
     name : str
@@ -208,7 +210,7 @@ def auto(
         start = w if result is None else result.w
         options: dict[str, Any] = {"tol": tol, "max_iter": min(max_iter - done, attempt.most), "verbose": reporter}
         if SOLVERS[name].shuffles:
-            options["rng"] = rng()
+            options |= {"rng": rng(), "foretell": attempt is not order[-1]}
         if result is not None:
             before = {"names": [*names], "epoch": done, "history": result.history}
         part = _Part(course, before, result, space, tol)

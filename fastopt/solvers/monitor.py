@@ -218,14 +218,19 @@ class Checks:
     tol : float
     start : float
         The gradient's norm before the first step, or about that.
+    most : float, default infinity
+        Epochs beyond which the solver is to stop (`stalled`) as soon as measurements foretell that it will need them.
     """
 
     #: Measurements in a row, each twice as many epochs on, that do not lower a norm that has already fallen a
     #: thousandfold: rounding is all that is left.
     PATIENCE = 3
+    #: How much more than `most` has to be foretold, since norms do not fall evenly.
+    DOUBT = 1.5
 
-    def __init__(self, tol: float, start: float) -> None:
+    def __init__(self, tol: float, start: float, most: float = math.inf) -> None:
         self.tol, self.start, self.next, self.factor, self.least, self.vain = tol, start, 4, 1.0, math.inf, 0
+        self.most, self.foretold, self.last, self.last_norm = most, 0.0, 0, math.inf
 
     def wanted(self, epoch: int, estimate: float) -> bool:
         """Whether to measure after this epoch."""
@@ -239,8 +244,14 @@ class Checks:
             self.next = 2 * epoch
             self.vain = self.vain + 1 if grad_norm > 0.7 * self.least else 0
             self.least = min(self.least, grad_norm)
+        if epoch >= self.last + 4 and self.tol > 0:
+            if self.last and grad_norm > self.tol:  # as if it went on to fall as it has since the last measurement
+                fall = math.log(self.last_norm / grad_norm) / (epoch - self.last)
+                self.foretold = epoch + math.log(grad_norm / self.tol) / fall if fall > 0 else math.inf
+            self.last, self.last_norm = epoch, grad_norm
 
     @property
     def stalled(self) -> bool:
-        """Whether measurements ever further apart have stopped to fall."""
-        return self.vain >= self.PATIENCE and self.least < 1e-3 * self.start
+        """Whether measurements ever further apart have stopped to fall, or fall too slowly for `most` epochs."""
+        ended = self.vain >= self.PATIENCE and self.least < 1e-3 * self.start
+        return ended or self.foretold > self.DOUBT * self.most

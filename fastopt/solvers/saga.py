@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -152,12 +153,14 @@ class Epochs:
 def saga(
     objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int,
     rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0, course: Course | None = None,
+    foretell: bool = False,
 ) -> Result:  # fmt: skip
     """Minimises F from w by SAGA until the (sub)gradient's norm over all the data is at most tol.
 
     The first epoch is plain SGD's and fills the table. The average gradient estimates the gradient's norm for
     nothing; all the data are gone through only when it says converged, and at epochs 4, 8, 16, ... (`Checks`). That
-    pass is not lost: it renews the table. Where F has risen since the last measurement the step is halved; where it is
+    pass is not lost: it renews the table. With `foretell` it is "stalled" as soon as these measurements say that
+    max_iter epochs are far from enough. Where F has risen since the last measurement the step is halved; where it is
     above its start or not finite, the best parameters go on with a quarter of the step.
 
     References
@@ -167,7 +170,7 @@ def saga(
     AISTATS 2017, eq. (4) (sparse steps). Pedregosa, Leblond, Lacoste-Julien, "Breaking the nonsmooth barrier", NIPS
     2017, section 2 (the sparse proximal step).
     """
-    monitor = Monitor(objective, tol, verbose)
+    monitor, most = Monitor(objective, tol, verbose), max_iter if foretell else math.inf
     epochs = Epochs(objective)
     rows = objective.shape[0]
 
@@ -206,7 +209,7 @@ def saga(
         epochs.cells[...], epochs.table[:], done = before["cells"], before["table"], before["epoch"]
         warm, scale, failures = before["warm"], before["scale"], before["failures"]
         checks = Checks(tol, 0.0)
-        vars(checks).update(before["checks"], tol=tol)
+        vars(checks).update(before["checks"], tol=tol, most=most)
         start, best, best_row = before["start"], before["best"], monitor.rows[before["best_at"]]
     else:
         epochs.w[:rows] = np.asarray(w).reshape(objective.shape)
@@ -218,7 +221,7 @@ def saga(
             start_norm = monitor.begin(solution())
         if not objective.design.column_counts.all():
             epochs.w[:-1][objective.design.column_counts == 0] = 0  # never touched: its minimiser is zero
-        checks = Checks(tol, start_norm)
+        checks = Checks(tol, start_norm, most)
         start, best, best_row = monitor.value, solution(), monitor.rows[-1]
     if monitor.grad_norm <= tol:
         reason = "tol"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -386,11 +387,13 @@ def _is_column(a: Any, length: int) -> bool:
 def sdca(
     objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int,
     rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0, course: Course | None = None,
+    foretell: bool = False,
 ) -> Result:  # fmt: skip
     """Minimises F with L2 from w by dual coordinate descent, until the gradient's norm over all data is at most tol.
 
     An epoch costs what one of plain SGD does. Its own steps estimate the gradient's norm; all the data are gone
-    through for a measurement only when the estimate says converged, and at epochs 4, 8, 16, ... (`Checks`).
+    through for a measurement only when the estimate says converged, and at epochs 4, 8, 16, ... (`Checks`). With
+    `foretell` it is "stalled" as soon as these say that max_iter epochs are far from enough.
     The hinge has no gradient to measure at its kinks: there ``sqrt(2 l2 gap)`` stands for the norm, gap being the
     duality gap, an upper bound of ``l2 ||w - w*||``.
 
@@ -408,7 +411,7 @@ def sdca(
     """
     if not objective.l2 > 0 or objective.l1:
         fail("alpha", "> 0, with l1_ratio 0, for the solver 'sdca'", objective.alpha, "Use solver='saga' or 'lbfgs'.")
-    monitor = Monitor(objective, tol, verbose)
+    monitor, most = Monitor(objective, tol, verbose), max_iter if foretell else math.inf
     smooth = objective.loss.name != "hinge"
     start = np.asarray(w, dtype=np.float64)
     softmax = objective.loss.name == "multinomial"
@@ -467,19 +470,19 @@ def sdca(
         epochs.w[:], epochs.state[:], epochs.center = before["w"], before["a"], before["center"]
         found, done = before["found"], before["epoch"]
         checks = Checks(tol, 0.0)
-        vars(checks).update(before["checks"], tol=tol)
+        vars(checks).update(before["checks"], tol=tol, most=most)
         kept = (found, before["found_at"])
     else:
         if start.any():
             no_intercept = np.zeros(0 if objective.fit_intercept else objective.n_outputs)
             epochs.start_from(np.append(start, no_intercept))
         if smooth:
-            checks = Checks(tol, monitor.begin(found))
+            checks = Checks(tol, monitor.begin(found), most)
             least = epochs.dual_value() if start.any() else 0.0  # a = 0 has the value 0
             gaps.append(max(monitor.value - least, 0.0))
         else:
             check(found, 0)
-            checks = Checks(tol, monitor.grad_norm)
+            checks = Checks(tol, monitor.grad_norm, most)
         kept = (found, 0)
     if monitor.grad_norm <= tol:
         reason = "tol"
