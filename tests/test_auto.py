@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import scale
 
 from fastopt import LogisticRegression
@@ -13,7 +14,7 @@ from fastopt.optimizers import get
 from fastopt.solvers import auto as module
 from fastopt.solvers.auto import auto, choose
 from fastopt.solvers.lbfgs import lbfgs
-from fastopt.solvers.monitor import Reporter
+from fastopt.solvers.monitor import Checks, Reporter
 from fastopt.solvers.stochastic import auto_batch_size, stochastic
 from fastopt.solvers.table import SOLVERS, Solver
 
@@ -32,10 +33,57 @@ def objective(n, d, *, density=1.0, n_outputs=1, alpha=None, factor=1.0, **optio
 
 
 @pytest.mark.parametrize(
+    ("falls", "foretold"),
+    [
+        ([(4, 1e-1), (8, 1e-2)], 16),  # a tenth in 4 epochs: 1e-4 after 8 more
+        ([(4, 1e-1), (8, 1e-2), (16, 1e-3)], 24),
+        ([(4, 1e-1), (8, 1e-2), (9, 9e-3)], 16),  # too near to tell
+        ([(4, 1e-1), (8, 2e-1)], np.inf),
+        ([(4, 1e-1), (8, 1e-4)], 0),
+        ([(4, 1e-1)], 0),
+    ],
+)
+def test_epochs_are_foretold_as_if_norms_went_on_to_fall(falls, foretold):
+    for most in (foretold / 1.6, foretold / 1.4, np.inf):
+        checks = Checks(1e-4, 1.0, most)
+        for epoch, size in falls:
+            checks.measured(epoch, size, size)
+        assert checks.foretold == pytest.approx(foretold)
+        assert checks.stalled == (foretold > 1.5 * most)
+    without = Checks(0.0, 1.0, 1)
+    for epoch, size in falls:
+        without.measured(epoch, size, size)
+    assert not without.stalled
+
+
+def one_hot(n, sizes):
+    rng = np.random.default_rng(0)
+    columns = (rng.random((n, len(sizes))) ** 2 * sizes).astype(int) + np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    X = scipy.sparse.csr_array((np.ones(columns.size), columns.ravel(), np.arange(0, columns.size + 1, len(sizes))))
+    return X, (X @ rng.standard_normal((X.shape[1], 3)) + rng.gumbel(size=(n, 3))).argmax(axis=1)
+
+
+def test_what_will_not_do_is_left_early():
+    """Few columns that many rows share: the dual's steps disturb each other."""
+    X, y = one_hot(1500, [4, 5, 6, 30, 40, 60])
+    options = {"C": 30.0, "random_state": 0}
+    with pytest.warns(ConvergenceWarning):
+        alone = LogisticRegression(solver="sdca", **options).fit(X, y)
+    assert alone.n_iter_ == 100
+    model = LogisticRegression(**options).fit(X, y)
+    assert (model.solver_, model.stop_reason_) == ("sdca+lbfgs", "tol")
+    assert model.history_["epoch"][:4].tolist() == [0, 4, 8, 9]  # "lbfgs" measures after each iteration
+    assert model.n_iter_ < 60
+
+
+@pytest.mark.parametrize(
     ("F", "first"),
     [
         (lambda: objective(50_000, 30), "newton"),
         (lambda: objective(300, 40, n_outputs=3), "newton"),
+        (lambda: objective(500, 120, density=0.1), "newton"),
+        (lambda: objective(500, 140, density=0.1), "sdca"),
+        (lambda: objective(500, 140), "newton"),
         (lambda: objective(30_000, 20_000, density=0.001), "sdca"),
         (lambda: objective(30_000, 20_000, density=0.001, factor=4.0), "saga"),
         (lambda: objective(2_000, 20_000, density=0.001, factor=4.0), "sdca"),

@@ -170,7 +170,7 @@ def saga(
     AISTATS 2017, eq. (4) (sparse steps). Pedregosa, Leblond, Lacoste-Julien, "Breaking the nonsmooth barrier", NIPS
     2017, section 2 (the sparse proximal step).
     """
-    monitor, most = Monitor(objective, tol, verbose), max_iter if foretell else math.inf
+    monitor, most = Monitor(objective, tol, verbose), float(max_iter) if foretell else math.inf
     epochs = Epochs(objective)
     rows = objective.shape[0]
 

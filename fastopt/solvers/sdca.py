@@ -411,7 +411,7 @@ def sdca(
     """
     if not objective.l2 > 0 or objective.l1:
         fail("alpha", "> 0, with l1_ratio 0, for the solver 'sdca'", objective.alpha, "Use solver='saga' or 'lbfgs'.")
-    monitor, most = Monitor(objective, tol, verbose), max_iter if foretell else math.inf
+    monitor, most = Monitor(objective, tol, verbose), float(max_iter) if foretell else math.inf
     smooth = objective.loss.name != "hinge"
     start = np.asarray(w, dtype=np.float64)
     softmax = objective.loss.name == "multinomial"
