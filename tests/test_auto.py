@@ -125,11 +125,11 @@ def test_short_rows_with_l1_go_on_with_saga():
 @pytest.mark.parametrize("C", [1e-2, 1.0, 1e2])
 def test_converges_by_default(data, layout, C):
     X, y = data(return_X_y=True)
-    model = LogisticRegression(C=C).fit(layout(scale(X)), y)
+    model = LogisticRegression(C=C, random_state=0).fit(layout(scale(X)), y)
     assert model.converged_
     assert model.stop_reason_ == "tol"
     assert model.grad_norm_ <= 1e-4
-    assert model.solver_ in SOLVERS
+    assert set(model.solver_.split("+")) <= set(SOLVERS)
 
 
 def stalls(objective, w, *, tol, max_iter, verbose=0, course=None):
