@@ -461,7 +461,7 @@ def _expand(indices: Any, w: Array) -> NDArray[np.int64]:
         bad = int(rows.min()) if rows.min() < 0 else int(rows.max())
         raise ValueError(f"indices must be in [0, {n}); got {bad}.")
     width = w.size // max(n, 1)
-    flat = np.require(rows, np.int64, ["C", "A"])
+    flat = np.require(rows if rows.size else [], np.int64, ["C", "A"])  # empty ones may be of any type
     return flat if width == 1 else (flat[:, None] * width + np.arange(width)).reshape(-1)
 
 

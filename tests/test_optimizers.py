@@ -347,3 +347,13 @@ def test_get():
     assert get("nesterov") == SGD(momentum=0.9, nesterov=True)
     optimizer = GradientDescent(learning_rate=0.5)
     assert get(optimizer) is optimizer
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [np.complex128, np.float64, object])
+def test_no_indices_may_be_of_any_type(dtype):
+    w = np.ones(3)
+    optimizer = OPTIMIZERS["adam"]()
+    state = optimizer.init(w)
+    optimizer.step(w, (np.empty(0, dtype), np.empty(0)), state)
+    np.testing.assert_array_equal(w, 1)

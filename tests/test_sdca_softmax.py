@@ -1,5 +1,7 @@
 """Dual coordinate descent with the softmax loss: the reference's steps, one row's exact maximum, L-BFGS's minimum."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -361,3 +363,14 @@ def test_warm_start_goes_on_from_the_coefficients(fit_intercept):
     assert model.converged_
     assert model.n_iter_[0] <= fresh.n_iter_[0]
     np.testing.assert_allclose(model.coef_, fresh.coef_, rtol=0, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_an_intercept_without_curvature_warns_of_nothing():
+    """Scores of thousands leave no probability but 0 and 1: the intercepts' Newton step is infinite."""
+    X = scipy.sparse.csr_array([[3.0, 65535.0], [1.0, 0.0], [3.0, 0.0]])
+    for s in itertools.product([0.5, 1.5, 2.5], repeat=3):
+        model = LogisticRegression(solver="sdca", max_iter=2, random_state=0).fit(X, [0, 1, 2], s)
+        assert np.isfinite(model.coef_).all()
+        assert np.isfinite(model.intercept_).all()

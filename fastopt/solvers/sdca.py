@@ -430,7 +430,8 @@ def sdca(
             if smooth:
                 w[-1] = 0
                 raw = objective.raw_prediction(w)
-                b = epochs.best_intercept(raw if softmax else raw[:, 0])
+                with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is no step
+                    b = epochs.best_intercept(raw if softmax else raw[:, 0])
             w[-1] = b
             if raw is not None:
                 raw += w[-1].astype(np.float64)
