@@ -288,15 +288,13 @@ class Design:
         places[columns] = np.arange(len(columns), dtype=np.int32)
         pieces, arrays = self.pieces(), (self.values, self.indices, self.indptr)
         n_kept = sum(lasso.kept(self.indices, self.indptr, places, *piece) for piece in pieces)
-        if n_kept >= DENSE * n * len(columns):
-            dense = np.zeros((n, len(columns)), self.dtype)
-            for piece in pieces if dense.size else ():
-                lasso.copy_dense(*arrays, places, dense, *piece)
-            return Design(dense, None, None, dense.shape)
         values, indices = np.zeros(max(n_kept, 1), self.dtype), np.zeros(max(n_kept, 1), self.indices.dtype)
         indptr = np.zeros(n + 1, self.indptr.dtype)
         for piece in pieces:
-            lasso.copy_sparse(*arrays, places, values, indices, indptr, *piece)
+            lasso.copy(*arrays, places, values, indices, indptr, *piece)
+        if n_kept >= DENSE * n * len(columns):
+            part = csr_array((values[:n_kept], indices[:n_kept], indptr), shape=(n, len(columns)))
+            return Design(part.toarray(), None, None, part.shape)
         return Design(values, indices, indptr, (n, len(columns)), self._distinct or None)
 
     def pieces(self, n_outputs: int = 1, rows: tuple[int, int] | None = None) -> list[tuple[int, int]]:

@@ -31,12 +31,13 @@ def test_batches_grow_up_to_the_largest_chunk():
     X = rng.standard_normal((300, 5))
     y = X.sum(axis=1) + rng.standard_normal(300) > 0
     parts = [(X[i:j], y[i:j]) for i, j in ((0, 20), (20, 240), (240, 300))]
-    model = LogisticRegression(solver="rmsprop", tol=0.0, max_iter=100, random_state=0)
+    # Steps on 20, 220 and 60 rows weigh these unequally: it ends 1e-4 to 3e-3 above the minimum, by the seed and by the
+    # rate that it begins with, of which two are equally good here but for rounding.
+    model = LogisticRegression(solver="rmsprop", tol=0.0, max_iter=100, random_state=1)
     with pytest.warns(ConvergenceWarning):
         model.fit(Chunks(parts))
     assert model.optimizer_state_["run"]["batch_size"] == 220
-    # Steps on 20, 220 and 60 rows weigh these unequally: it ends 1e-4 to 3e-3 above the minimum, as the rate begins.
-    assert model.objective_ < LogisticRegression(tol=1e-8).fit(X, y).objective_ * (1 + 1e-2)
+    assert model.objective_ < LogisticRegression(tol=1e-8).fit(X, y).objective_ * (1 + 1e-3)
 
 
 def cut(X, y, s=None):

@@ -4,11 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 def kept(columns: NDArray[Any], indptr: NDArray[Any], places: NDArray[np.int32], start: int, stop: int) -> int: ...
-def copy_dense(
-    values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any], places: NDArray[np.int32], out: NDArray[Any],
-    start: int, stop: int,
-) -> None: ...  # fmt: skip
-def copy_sparse(
+def copy(
     values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any], places: NDArray[np.int32],
     out_values: NDArray[Any], out_columns: NDArray[Any], out_indptr: NDArray[Any], start: int, stop: int,
 ) -> None: ...  # fmt: skip

@@ -15,23 +15,9 @@ def kept(const index[::1] columns, const offset[::1] indptr, const int32_t[::1] 
     return total
 
 
-def copy_dense(const real[::1] values, const index[::1] columns, const offset[::1] indptr, const int32_t[::1] places,
-               real[:, ::1] out, Py_ssize_t start, Py_ssize_t stop):
-    """Adds these rows' entries to those of a dense array, each column's at its place there, if that is not negative."""
-    cdef Py_ssize_t row, k
-    cdef int32_t place
-    with nogil:
-        for row in range(start, stop):
-            for k in range(indptr[row], indptr[row + 1]):
-                place = places[columns[k]]
-                if place >= 0:
-                    out[row, place] += values[k]
-
-
-def copy_sparse(const real[::1] values, const index[::1] columns, const offset[::1] indptr, const int32_t[::1] places,
-                real[::1] out_values, index[::1] out_columns, offset[::1] out_indptr, Py_ssize_t start,
-                Py_ssize_t stop):
-    """The same as CSR: rows go on behind out_indptr[start]."""
+def copy(const real[::1] values, const index[::1] columns, const offset[::1] indptr, const int32_t[::1] places,
+         real[::1] out_values, index[::1] out_columns, offset[::1] out_indptr, Py_ssize_t start, Py_ssize_t stop):
+    """These rows' entries in columns whose place is not negative, as CSR of places: on behind out_indptr[start]."""
     cdef Py_ssize_t row, k, end = out_indptr[start]
     cdef int32_t place
     with nogil:

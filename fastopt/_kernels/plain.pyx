@@ -340,12 +340,7 @@ cdef void batch_step(Plan plan, Extras e, Lone *s, Places *p, const Asked *asked
             settle_piece(e, s, asked, step, k, n, c, K, w, p)
             scatter(e, &e.touched[k], min(n - k, <Py_ssize_t>TOUCHED), c, K, p, w)
         e.sums[2, c], e.sums[3, c] = s.squares, s.sizes
-    for i in range(b):
-        first = rows[plan.order[lo + i]]
-        m = rows[plan.order[lo + i] + 1] - first
-        predict(plan, x + first, columns + first, m, w, z + i * K)
-    measure_penalty(plan, e, b)
-    coefficients(plan, e, lo, b, lr, z)
+    score(plan, e, step, lo, b, x, columns, rows, w, z)
     plan.scale *= factor
     record(plan, e, step, lr)
     owed = e.owed if e.truncated else lr * e.l1
@@ -367,6 +362,18 @@ cdef void batch_step(Plan plan, Extras e, Lone *s, Places *p, const Asked *asked
         e.sums[2, c], e.sums[3, c] = s.squares, s.sizes
 
 
+cdef inline void score(Plan plan, Extras e, Py_ssize_t step, Py_ssize_t lo, Py_ssize_t b, const real *x,
+                       const index *columns, const index *rows, const real *w, real *z) noexcept nogil:
+    """What each row of a batch is multiplied by in the step."""
+    cdef Py_ssize_t i, first, n
+    for i in range(b):
+        first = rows[plan.order[lo + i]]
+        n = rows[plan.order[lo + i] + 1] - first
+        predict(plan, x + first, columns + first, n, w, z + i * plan.n_outputs)
+    measure_penalty(plan, e, b)
+    coefficients(plan, e, lo, b, scalars(plan, step)[1], z)
+
+
 cdef inline Py_ssize_t settle_piece(Extras e, Lone *s, const Asked *asked, Py_ssize_t step, Py_ssize_t k, Py_ssize_t n,
                                     Py_ssize_t c, Py_ssize_t K, const real *w, Places *p) noexcept nogil:
     """Output c of the batch's columns from the k-th on, as many as there are places, is settled, if it was not yet.
@@ -384,12 +391,7 @@ cdef void multiplied_step(Plan plan, Extras e, Py_ssize_t step, Py_ssize_t lo, P
     cdef double lr = scalars(plan, step)[1]
     cdef real *w = &params[0, 0]
     settle_places(plan, e, step, params)
-    for i in range(b):
-        first = rows[plan.order[lo + i]]
-        n = rows[plan.order[lo + i] + 1] - first
-        predict(plan, x + first, columns + first, n, w, z + i * K)
-    measure_penalty(plan, e, b)
-    coefficients(plan, e, lo, b, lr, z)
+    score(plan, e, step, lo, b, x, columns, rows, w, z)
     shrink(plan, factor, w)
     for i in range(b):
         first = rows[plan.order[lo + i]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -71,7 +70,8 @@ class RowSpace:
         rank = self.narrow.n_features
         c = np.zeros((self.whole.n_samples, self.whole.n_outputs))
         c[self._pivots] = solve_triangular(self._triangle, u[:rank], lower=True, trans="T")
-        return np.concatenate([combined(self.whole.design, c), u[rank:]])
+        w = [self.whole.design.transposed_product(np.ascontiguousarray(column)) for column in c.T]
+        return np.concatenate([np.stack(w, axis=1), u[rank:]])
 
     def result(self, found: Result, tol: float) -> Result:
         """A result on `narrow` as one on `whole`, where it is measured; "stalled" if it is not within tol there.
@@ -109,33 +109,14 @@ class Outside(Reporter):
 
 def gram(design: Design) -> Float64:
     """``X X'``, in float64."""
-    n = design.shape[0]
+    n, d = design.shape
     if design.sparse:
-        X = as_csr(design)
+        values, columns, indptr = design.arrays
+        entries = slice(design.n_stored)
+        X = csr_array((values[entries].astype(np.float64, copy=False), columns[entries], indptr), shape=(n, d))
         return np.ascontiguousarray((X @ X.T).toarray())
-    total = np.zeros((n, n))
-    for block in column_blocks(design):
+    (X,), total, width = design.arrays, np.zeros((n, n)), max(1, BLOCK // n)
+    for start in range(0, d, width):
+        block = X[:, start : start + width].astype(np.float64, copy=False)
         total += block @ block.T  # NumPy calls syrk: half a product's work
     return total
-
-
-def combined(design: Design, c: Float64) -> Float64:
-    """``X' c``, in float64."""
-    if design.sparse:
-        return np.asarray(as_csr(design).T @ c)
-    return np.concatenate([block.T @ c for block in column_blocks(design)])
-
-
-def as_csr(design: Design) -> csr_array:
-    """CSR rows in float64."""
-    values, columns, indptr = design.arrays
-    m = design.n_stored
-    return csr_array((values[:m].astype(np.float64, copy=False), columns[:m], indptr), shape=design.shape)
-
-
-def column_blocks(design: Design) -> Iterator[Float64]:
-    """Blocks of dense columns, from left to right, in float64."""
-    (X,) = design.arrays
-    width = max(1, BLOCK // len(X))
-    for start in range(0, X.shape[1], width):
-        yield X[:, start : start + width].astype(np.float64, copy=False)
