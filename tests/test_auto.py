@@ -12,7 +12,7 @@ from fastopt._design import Design
 from fastopt.objective import Objective
 from fastopt.optimizers import get
 from fastopt.solvers import auto as module
-from fastopt.solvers.auto import auto, choose
+from fastopt.solvers.auto import Attempt, auto, choose
 from fastopt.solvers.lbfgs import lbfgs
 from fastopt.solvers.monitor import Checks, Reporter
 from fastopt.solvers.stochastic import auto_batch_size, stochastic
@@ -137,6 +137,19 @@ def stalls(objective, w, *, tol, max_iter, verbose=0, course=None):
     result = lbfgs(objective, w, tol=0.0, max_iter=2, verbose=verbose)
     result.stop_reason = "stalled"
     return result
+
+
+def test_the_next_goes_on_where_the_iterations_of_one_are_over(monkeypatch):
+    F = objective(300, 20)
+    how = {"tol": 1e-7, "max_iter": 100, "rng": lambda: None}
+    monkeypatch.setattr(module, "attempts", lambda F: [Attempt("lbfgs"), Attempt("newton")])
+    assert auto(F, F.zeros(), **how)[0] == "lbfgs"
+    monkeypatch.setattr(module, "attempts", lambda F: [Attempt("lbfgs", 2), Attempt("newton")])
+    name, result = auto(F, F.zeros(), **how)
+    assert (name, result.stop_reason) == ("lbfgs+newton", "tol")
+    _, two = auto(F, F.zeros(), **how | {"max_iter": 2})
+    np.testing.assert_array_equal(result.history["objective"][:3], two.history["objective"])
+    assert two.n_iter == 2
 
 
 def test_the_next_goes_on_where_one_stalls(monkeypatch):
