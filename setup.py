@@ -147,7 +147,7 @@ def at_level(level, source):
     translated = pathlib.Path("build", "cython", source).with_suffix(".c")
     path = pathlib.Path("build", "cython", level, translated.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = f'#include "{translated.resolve().as_posix()}"\n'
+    text = f'#include "{pathlib.Path(os.path.relpath(translated, path.parent)).as_posix()}"\n'
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
     return str(path)

@@ -32,13 +32,8 @@ _FAULTS = (
 )
 
 
-def check_csr(
-    values: Any, indices: Any, indptr: Any, shape: tuple[int, int], names: str = "row",
-    sums: tuple[NDArray[np.int64], NDArray[np.float64]] = (np.empty(0, np.int64), np.empty(0)),
-) -> bool:  # fmt: skip
+def check_csr(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], names: str = "row") -> bool:
     """Validates untrusted CSR arrays in one pass; True if no row names a column twice.
-
-    Unless they are empty, `sums` take each column's number of entries and the sum of their squares.
 
     Raises
     ------
@@ -52,7 +47,7 @@ def check_csr(
     distinct, n_pieces = True, 1 + len(values) // (8 * WORK)
     for piece in range(n_pieces):
         begin, end = (n_rows * k // n_pieces for k in (piece, piece + 1))
-        fault, row, entry, rising = check.csr(bits, indices, indptr, n_columns, begin, end, *sums)
+        fault, row, entry, rising = check.csr(bits, indices, indptr, n_columns, begin, end)
         distinct &= rising
         if fault:
             break
@@ -342,7 +337,7 @@ class Design:
         if self.indices is None or self.indptr is None:
             return np.full(d, n)
         if self.distinct:
-            return self._column_sums[0]
+            return self._column_sums[:, 0].astype(np.int64)
         counts = np.zeros(d, dtype=np.int64)
         for start, stop in self.pieces(16):
             lo, hi = int(self.indptr[start]), int(self.indptr[stop])
@@ -359,19 +354,22 @@ class Design:
         if self.indptr is None:
             squares: NDArray[np.float64] = np.einsum("ij,ij->j", self.values, self.values, dtype=np.float64)
             return squares
-        return self._column_sums[1]
+        return self._column_sums[:, 1]
 
     @cached_property
-    def _column_sums(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Entries of each column of a CSR matrix, and the sum of their squares, in one pass, which may be the check."""
+    def _column_sums(self) -> NDArray[np.float64]:
+        """Each column's entries of a CSR matrix and the sum of their squares, in one pass, which may be the check."""
         assert self._indices is not None
         assert self.indptr is not None
-        sums = np.zeros(self.shape[1], np.int64), np.zeros(self.shape[1])
-        if self.settled:
-            bits = self._values.view(f"u{self.dtype.itemsize}")
-            check.columns(bits, self._indices, self.n_stored, *sums)
-        else:
-            self.checked(check_csr(self._values, self._indices, self.indptr, self.shape, sums=sums))
+        sums, distinct = np.zeros((self.shape[1], 2)), True
+        for piece in self.pieces():
+            found = check.column_sums(self._values, self._indices, self.indptr, sums, *piece)
+            if found < 0:
+                self.refuse()
+            distinct &= found > 0
+        if np.isfinite(sums).all():
+            self.checked(distinct)
+        self.check()
         return sums
 
     def transposed_product(self, r: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -746,15 +746,16 @@ def test_the_check_that_adds_up_columns_is_the_check(rng, dtype, index, repeated
 
 
 def test_saga_reads_x_no_more_often_than_without_the_check(monkeypatch, rng):
+    """The pass that adds up columns has seen all that a check of its own would."""
     X, passes = mild(rng, n=6_000), []
 
-    def counted(*arrays, **sums):
-        passes.append((arrays[3][0], "sums" in sums))
-        return check_csr(*arrays, **sums)
+    def counted(*arrays, **names):
+        passes.append(arrays[3][0])
+        return check_csr(*arrays, **names)
 
     monkeypatch.setattr("fastopt._design.check_csr", counted)
     LogisticRegression(solver="saga", tol=1e-2, max_iter=1000).fit(X, rng.integers(0, 2, 6_000))
-    assert [summed for n, summed in passes if n == 6_000] == [True]
+    assert 6_000 not in passes
 
 
 @pytest.mark.parametrize("solver", ["sdca", "saga"])

@@ -1,8 +1,6 @@
 """One pass over untrusted CSR arrays before anything is dereferenced through them."""
-from libc.stdint cimport int64_t
-
 from fastopt._kernels.portable cimport index, offset, real
-from fastopt._kernels.sound cimport exponent_of, highest_of, most_of, word
+from fastopt._kernels.sound cimport exponent_of, highest_of, most_of, rising, unsound_columns, word
 
 # What `csr` found, beside where: the first entry of the table in fastopt/_design.py that words it.
 cdef enum:
@@ -12,18 +10,16 @@ cdef enum:
 # delivers both at once (2,048 took 1.15 times as long; several parts of the rows in turns were no faster).
 cdef enum:
     ROWS = 1024
-    FEW = 64                            # of which entries are read again
     BLOCK = 512
 
 
 def csr(const word[::1] values, const index[::1] columns, const offset[::1] indptr, Py_ssize_t n_columns,
-        Py_ssize_t begin, Py_ssize_t end, int64_t[::1] counts, double[::1] squares):
+        Py_ssize_t begin, Py_ssize_t end):
     """(fault, row, entry, distinct): the first fault of rows begin .. end - 1, 0 if none, and where.
 
     `distinct` if every row's columns rise. `values` are the floats' bits. `indptr` has more than `end` elements, all
     before `begin` sound. Entries beyond indptr[-1] are not part of the matrix and are not read. By one thread, which
-    reads nearly as fast as memory lets one: two took as long. Unless `counts` is empty, sound entries are counted by
-    column there, and their squares added up in `squares`, while they are at hand.
+    reads nearly as fast as memory lets one: two took as long.
     """
     cdef Py_ssize_t first, last, row, start, stop, length = min(values.shape[0], columns.shape[0])
     cdef Py_ssize_t falls
@@ -35,7 +31,7 @@ def csr(const word[::1] values, const index[::1] columns, const offset[::1] indp
     with nogil:
         first = begin
         while first < end:
-            last = min(first + (FEW if counts.shape[0] > 0 else ROWS), end)
+            last = min(first + <Py_ssize_t>ROWS, end)
             sound = True
             for row in range(first, last):
                 sound &= (indptr[row] <= indptr[row + 1]) & (indptr[row + 1] <= length)
@@ -50,8 +46,6 @@ def csr(const word[::1] values, const index[::1] columns, const offset[::1] indp
                         if start < indptr[row] < indptr[row + 1]:
                             falls -= columns[indptr[row]] <= columns[indptr[row] - 1]
                     distinct &= falls == 0
-                    if counts.shape[0] > 0:
-                        add(&values[0], &columns[0], start, stop, &counts[0], &squares[0])
             if not sound:
                 with gil:
                     return first_fault(values, columns, indptr, n_columns, first, last)
@@ -121,19 +115,30 @@ def squares(const real[::1] values, const offset[::1] indptr, double[::1] out):
             out[row] = (total + t1) + (t2 + t3)
 
 
-def columns(const word[::1] values, const index[::1] columns, Py_ssize_t n_stored, int64_t[::1] counts,
-            double[::1] squares):
-    """Adds to each column's count of entries and to its sum of their squares."""
-    with nogil:
-        if n_stored > 0 and counts.shape[0] > 0:
-            add(&values[0], &columns[0], 0, n_stored, &counts[0], &squares[0])
+def column_sums(const real[::1] values, const index[::1] columns, const index[::1] indptr, double[:, ::1] sums,
+                Py_ssize_t begin, Py_ssize_t end):
+    """Adds the entries of rows begin .. end - 1 to their column's (number of entries, sum of their squares).
 
-
-cdef inline void add(const word *values, const index *columns, Py_ssize_t start, Py_ssize_t stop, int64_t *counts,
-                     double *squares) noexcept nogil:
-    cdef Py_ssize_t k
+    Returns whether every row's columns rise; -1 as soon as one is not among those of `sums`, which is looked at before
+    it is followed. Values are not looked at: where one is not finite its column's sum is not, either. `indptr` has been
+    checked.
+    """
+    cdef Py_ssize_t row, k, start, stop
+    cdef index highest = highest_of(<index>0, sums.shape[0])
+    cdef bint distinct = True
     cdef double x
-    for k in range(start, stop):
-        x = (<const float *>values)[k] if sizeof(word) == 4 else (<const double *>values)[k]
-        counts[columns[k]] += 1
-        squares[columns[k]] += x * x
+    cdef double *sum_of
+    with nogil:
+        for row in range(begin, end):
+            start, stop = indptr[row], indptr[row + 1]
+            if not rising(&columns[0] + start, stop - start, highest):
+                distinct = False
+                if unsound_columns(&columns[0] + start, stop - start, highest):
+                    with gil:
+                        return -1
+            for k in range(start, stop):
+                x = values[k]
+                sum_of = &sums[0, 0] + 2 * <Py_ssize_t>columns[k]   # both of a column's in one vector
+                sum_of[0] += 1
+                sum_of[1] += x * x
+    return distinct
