@@ -11,7 +11,8 @@ import json  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from bench.problems import EMBEDDED, OPTIONAL, PENALTIES, PROBLEMS, ROOT, USUAL, Missing, get  # noqa: E402
+from bench import ROOT  # noqa: E402
+from bench.problems import EMBEDDED, OPTIONAL, PENALTIES, PROBLEMS, USUAL, Missing, get  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results"
 QUICK = {
@@ -218,11 +219,12 @@ def compare(old: Path, new: Path) -> int:
 
 def report(output: Path) -> None:
     from bench import report
+    from bench.page import page
 
     results = report.load(output)
     markdown = report.markdown(results)
     (output.parent / "benchmark.md").write_text(markdown)
-    (output.parent / "report.html").write_text(report.html(results))
+    (output.parent / "report.html").write_text(page(results))
     print(f"\n{markdown}\nWrote report.html, benchmark.json and benchmark.md to {relative(output.parent)}")
 
 

@@ -16,8 +16,7 @@ import subprocess  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from bench import problems, report, workers  # noqa: E402
-from bench.problems import ROOT  # noqa: E402
+from bench import ROOT, problems, report, workers  # noqa: E402
 
 
 def cases(quick: bool) -> list[tuple[str, str, str | None, str, tuple]]:

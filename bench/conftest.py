@@ -323,7 +323,7 @@ class Bench:
             deadline, ran = self.settings.deadline, time.monotonic() - self.record.start
             if deadline and (needs := optimum.seconds(problem)) > deadline - ran:
                 self.skip(contestant, name, f"its optimum takes about {needs:.0f} s to find, more than was left")
-            best = problem.optimum
+            best = optimum.find(problem)
             told = {} if problem.test is None else {"accuracy": best.accuracy, "test_rows": len(problem.test[1])}
             self.record.say(name, optimum=best.objective, bound=best.bound, **told)
         return problem

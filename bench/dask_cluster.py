@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import LogisticRegression as ScikitLearn
 
-from bench.judge import objective_and_gradient
+from bench.objective import objective_and_gradient
 from bench.problems import Problem
 
 GAPS = (1e-2, 1e-4, 1e-6)

@@ -9,8 +9,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bench import ROOT
 from bench.judge import Verdict, judge
-from bench.problems import ROOT, Problem
+from bench.problems import Problem
 from bench.solvers import Contestant
 from bench.workers import Local
 
@@ -192,3 +193,10 @@ def tune(contestant: Contestant, problem: Problem, *, gaps: tuple[float, ...], s
     aims = [found.aim(gap) for gap in gaps]
     chosen = [point.knobs for aim in aims if (point := aim.point if aim else found.best())]
     return [knobs for i, knobs in enumerate(chosen) if knobs not in chosen[:i]]
+
+
+def check_same_F(contestant, problem: Problem, *, seconds: float = 5.0, hand=None) -> Verdict:
+    """What `contestant` finds, given time: F's minimum, or else another function's, or neither."""
+    verdicts = [point.verdict for point in plan(contestant, problem, gap=1e-4, seconds=seconds, hand=hand).points]
+    verdicts.sort(key=lambda verdict: (verdict.finding != "same F", verdict.finding != "another F", verdict.gap))
+    return verdicts[0]

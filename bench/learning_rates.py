@@ -20,6 +20,7 @@ from time import process_time  # noqa: E402
 
 import numpy as np  # noqa: E402
 
+from bench.optimum import find  # noqa: E402
 from bench.problems import get  # noqa: E402
 
 PROBLEMS = "breast_cancer,text_like"
@@ -136,7 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
     ratios: list[float] = []
     for name in names:
         problem = get(name)
-        goal = problem.optimum.objective * (1 + options.gap)
+        goal = find(problem).objective * (1 + options.gap)
         for rule in rules:
             own = own_batch_size(problem, rule)
             others = [] if own == "full" else [int(b) for b in options.batches.split(",") if int(b) != own]

@@ -6,11 +6,14 @@ import json
 import math
 import warnings
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from bench.problems import ROOT, Problem
+from bench import ROOT
+from bench.objective import accuracy, loss_and_residual, objective_and_gradient
+from bench.problems import Problem
 
 CACHE = ROOT / "bench" / "results" / "cache"
 
@@ -34,6 +37,7 @@ def seconds(problem: Problem) -> float:
     return 0.0 if kept(problem).exists() else 1e-6 * problem.n_entries * problem.n_outputs
 
 
+@cache
 def find(problem: Problem) -> Optimum:
     """The cached optimum of `problem`, or a new one."""
     path = kept(problem)
@@ -46,8 +50,6 @@ def find(problem: Problem) -> Optimum:
 
 
 def _compute(problem: Problem) -> Optimum:
-    from bench.judge import accuracy, objective_and_gradient
-
     solver, coef = _scikit_learn(problem)
     coef = _newton_cg(problem, coef)
     value, gradient = objective_and_gradient(problem, coef)
@@ -82,8 +84,6 @@ def _newton_cg(problem: Problem, coef: np.ndarray) -> np.ndarray:
     wants them to, and those that would change their sign become zero. What F is flat in is kept in bounds by a multiple
     of the identity, more of it after a step that failed.
     """
-    from bench.judge import objective_and_gradient
-
     value, gradient = objective_and_gradient(problem, coef)
     damping, enough = (problem.alpha, 1e-14) if problem.l1 else (0.0, 1e-10)
     for _ in range(300 if problem.l1 else 30):
@@ -121,8 +121,6 @@ def duality_gap(problem: Problem, coef: np.ndarray) -> float:
     residuals' sum should be zero: what it misses, times the intercept, is added.
     """
     from scipy.special import xlogy
-
-    from bench.judge import loss_and_residual, objective_and_gradient
 
     z = problem.X64 @ coef[:-1] + coef[-1]
     _, residual = loss_and_residual(problem, z)

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-ROOT = Path(__file__).resolve().parent.parent
+from bench import ROOT
+
 SHARED = ROOT.parent / "shared" / "data"
 #: Name -> alpha for n rows, and l1_ratio.
 PENALTIES: dict[str, tuple[Callable[[int], float], float]] = {
@@ -100,12 +101,6 @@ class Problem:
         """Mean of ||x_i||^2, the scale of a plain gradient method's step."""
         values = self.X.data if self.kind == "csr" else self.X
         return float(np.square(values, dtype=np.float64).sum() / self.X.shape[0])
-
-    @cached_property
-    def optimum(self):
-        from bench.optimum import find
-
-        return find(self)
 
     def describe(self) -> dict:
         n, d = self.X.shape

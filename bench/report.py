@@ -316,9 +316,3 @@ def _aligned(table: list[list[str]]) -> list[str]:
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table
     ]
     return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
-
-
-def html(results: dict) -> str:
-    from bench.page import page
-
-    return page(results)

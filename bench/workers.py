@@ -21,6 +21,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from bench import ROOT
 from bench.machine import memory_speed, peak_memory, reset_peak_memory
 
 #: What most contestants need anyway; no peer is among it.
@@ -161,8 +162,6 @@ def _context(path: str | None):
     if path is not None or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     from multiprocessing import forkserver
-
-    from bench.problems import ROOT
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from bench import compare, effort, judge, optimum, page, problems, report, solvers, workers
+from bench import compare, effort, judge, objective, optimum, page, problems, report, solvers, workers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,14 +26,14 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_gradient_is_the_derivative_of_the_objective(name):
     problem, rng = problems.get(name), np.random.default_rng(0)
     w, direction = rng.standard_normal((2, *problem.shape)) * 0.1
-    _, gradient = judge.objective_and_gradient(problem, w)
-    after, before = (judge.objective_and_gradient(problem, w + h * direction)[0] for h in (1e-5, -1e-5))
+    _, gradient = objective.objective_and_gradient(problem, w)
+    after, before = (objective.objective_and_gradient(problem, w + h * direction)[0] for h in (1e-5, -1e-5))
     assert (after - before) / 2e-5 == pytest.approx(np.vdot(gradient, direction), rel=1e-6)
 
 
 def test_objective_survives_any_margin():
     problem = problems.get("breast_cancer")
-    value, gradient = judge.objective_and_gradient(problem, np.full(problem.shape, 1e6))
+    value, gradient = objective.objective_and_gradient(problem, np.full(problem.shape, 1e6))
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
 
@@ -48,7 +48,7 @@ def test_optimum_is_that_of_scikit_learn(name):
     verdict = judge.judge(problem, np.vstack([model.coef_.T, model.intercept_]))
     assert abs(verdict.gap) < 1e-9
     assert verdict.grad_norm < 1e-6
-    assert problem.optimum.bound < 1e-8
+    assert optimum.find(problem).bound < 1e-8
 
 
 class Wrong(solvers.Contestant):
@@ -72,13 +72,13 @@ class Wrong(solvers.Contestant):
 @pytest.mark.parametrize("name", ["breast_cancer", "digits_parity", "digits"])
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_contestant_with_another_penalty_is_caught(name, factor):
-    verdict = judge.check_same_F(Wrong(factor), problems.get(name))
+    verdict = effort.check_same_F(Wrong(factor), problems.get(name))
     assert verdict.finding == "another F"
     assert verdict.alpha_ratio == pytest.approx(factor, rel=1e-3)
 
 
 def test_contestant_with_the_right_penalty_is_believed():
-    assert judge.check_same_F(Wrong(1.0), problems.get("breast_cancer")).finding == "same F"
+    assert effort.check_same_F(Wrong(1.0), problems.get("breast_cancer")).finding == "same F"
 
 
 CONTESTANTS = [name for name, c in solvers.all_contestants().items() if c.TO_TARGET]
@@ -149,7 +149,7 @@ def test_half_the_penalty_is_caught_with_every_contestant(at_work):
 
 def test_a_first_short_step_is_not_taken_for_another_F():
     problem = problems.get("breast_cancer")
-    w = -1e-6 * judge.objective_and_gradient(problem, np.zeros(problem.shape))[1]
+    w = -1e-6 * objective.objective_and_gradient(problem, np.zeros(problem.shape))[1]
     assert judge.judge(problem, w).finding == "not converged"
 
 
@@ -644,11 +644,11 @@ def test_the_gradient_with_l1_is_the_least_slope(name):
     """F's directional derivatives: those of any direction are at least minus the subgradient's norm, which one has."""
     problem, rng = problems.get(name), np.random.default_rng(0)
     w = rng.standard_normal(problem.shape) * (rng.random(problem.shape) < 0.5)
-    value, gradient = judge.objective_and_gradient(problem, w)
+    value, gradient = objective.objective_and_gradient(problem, w)
     size = np.linalg.norm(gradient)
 
     def slope(direction, h=1e-7):
-        return (judge.objective_and_gradient(problem, w + h * direction)[0] - value) / h
+        return (objective.objective_and_gradient(problem, w + h * direction)[0] - value) / h
 
     assert slope(-gradient / size) == pytest.approx(-size, rel=1e-3)
     for direction in rng.standard_normal((5, *problem.shape)):
@@ -659,15 +659,15 @@ def test_the_gradient_with_l1_is_the_least_slope(name):
 def test_the_optimum_with_l1_is_that_of_its_dual(name):
     """No point is below it: what it is only known to is found by another way, where L1 stands alone."""
     problem = problems.get(name)
-    best = problem.optimum
+    best = optimum.find(problem)
     assert best.bound < 1e-6
     coef = optimum._newton_cg(problem, np.zeros(problem.shape))
-    assert judge.objective_and_gradient(problem, coef)[0] == pytest.approx(best.objective, rel=1e-6)
+    assert objective.objective_and_gradient(problem, coef)[0] == pytest.approx(best.objective, rel=1e-6)
     for seed in range(3):
         w = 0.1 * np.random.default_rng(seed).standard_normal(problem.shape)
-        assert judge.objective_and_gradient(problem, w)[0] > best.objective
+        assert objective.objective_and_gradient(problem, w)[0] > best.objective
         if problem.l1_ratio == 1:
-            low = judge.objective_and_gradient(problem, w)[0] - optimum.duality_gap(problem, w)
+            low = objective.objective_and_gradient(problem, w)[0] - optimum.duality_gap(problem, w)
             assert low <= best.objective
 
 
