@@ -143,7 +143,7 @@ def test_the_rate_found_is_near_one_that_is_better_than_its_neighbours(rule, lay
     assert values[1] < math.log(2)
 
 
-@pytest.mark.parametrize("rule", [name for name in OPTIMIZERS if name not in ("gd", "sgd", "momentum", "nesterov")])
+@pytest.mark.parametrize("rule", [name for name in OPTIMIZERS if name != "gd"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_fit_from_zero_goes_on_from_the_trial_of_its_rate(layout, rule, monkeypatch):
     """The first epoch begins with the parameters and the state that the lowest of the trials ended with."""
@@ -159,7 +159,7 @@ def test_a_fit_from_zero_goes_on_from_the_trial_of_its_rate(layout, rule, monkey
     monkeypatch.setattr(Epochs, "run", noted)
     result = fit(F, rule, max_iter=1, batch_size=7)
     *trials, (w, t, *_) = runs
-    assert 3 <= len(trials) <= 12
+    assert 2 <= len(trials) <= 12
     assert all(not trial[0].any() and trial[1] == 0 for trial in trials)
     lowest = min(trials, key=lambda trial: trial[4])
     assert lowest[4] < math.log(2)
