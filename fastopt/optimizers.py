@@ -136,8 +136,8 @@ class Optimizer:
             If shapes or dtypes disagree, an index is out of range, or ``learning_rate="auto"`` was never resolved.
             Nothing is changed then.
         """
-        simple = self._bare and "last" not in state
-        if simple and type(g) is np.ndarray and g.ndim == 1 and self._fast_step(w, g, state):
+        stepper = self._stepper
+        if stepper is not None and stepper.step(self, w, g, state):
             return
         flat = _flat(w)
         slots = self._slot_arrays(flat, state, w.shape)
@@ -154,49 +154,32 @@ class Optimizer:
             raise ValueError(f"g must have the shape of w, {w.shape}; got {g.shape}.")
         flat_g = self._clip(_like("g", g, flat))
         t = int(state["t"]) + 1
-        row = self._row(t, self.rate(t - 1), state)
+        scalars = {key: state[key] for key in self._scalars()}
+        row = self._row(t, self.rate(t - 1), scalars)
         a, b, c = slots
         _step.dense(_step.RULES[self._kernel], self._hyper_array, row, flat, flat_g, a, b, c)
         if self.ema_momentum is not None:
             _step.average(flat, state["ema"].reshape(-1), self.ema_momentum if t > 1 else 0.0)
-        state["t"] = t
+        state.update(scalars, t=t)
 
     @cached_property
-    def _bare(self) -> bool:
-        return self.clipnorm is None and self.clipvalue is None and self.ema_momentum is None
-
-    @cached_property
-    def _plan(self) -> tuple[int, Array, tuple[str | None, ...]]:
-        """The kernel's number of the rule, its hyperparameters, and the slot at each of its positions."""
+    def _stepper(self) -> _step.Stepper | None:
+        """Takes steps with nothing around them on arrays that need no conversion."""
+        if self.clipnorm is not None or self.clipvalue is not None or self.ema_momentum is not None:
+            return None
         names = dict(zip(self._positions, self.slots, strict=True))
-        return _step.RULES[self._kernel], self._hyper_array, tuple(names.get(i) for i in range(_step.SLOTS))
+        slots = tuple(names.get(i) for i in range(_step.SLOTS))
+        lr: Any = self.learning_rate
+        rate = row = None
+        # NumPy's float32 is no float: Python would compute the scalars in float32.
+        if self._constant and all(isinstance(value, int | float) for value in (lr, *self._hyper())):
+            rate, row = lr, self._row(1, lr, self._scalars())
+        scalars, hyper = tuple(self._scalars()), self._hyper_array
+        return _step.Stepper(_step.RULES[self._kernel], hyper, slots, scalars, rate, row, self.same_every_step)
 
-    def _fast_step(self, w: Array, g: Array, state: State) -> bool:
-        """The step of flat arrays with nothing around it; False, and nothing done, if anything is unusual."""
-        kind, hyper, (a, b, c) = self._plan
-        dtype = g.dtype.char
-        if dtype not in _EMPTY:
-            return False
-        kernel: Any = _step.DENSE[dtype]
-        empty: Any = _EMPTY[dtype]
-        before = {key: state[key] for key in self._scalars()} if self._has_scalars else None
-        try:
-            t = int(state["t"]) + 1
-            x = empty if a is None else state[a]
-            y, z = empty if b is None else state[b], empty if c is None else state[c]
-            if not (w.flags.aligned and g.flags.aligned and x.flags.aligned and y.flags.aligned and z.flags.aligned):
-                return False
-            kernel(kind, hyper, self._row(t, self.rate(t - 1), state), w, g, x, y, z)
-        except (TypeError, ValueError, KeyError, AttributeError, BufferError):
-            if before is not None:
-                state.update(before)
-            return False
-        state["t"] = t
-        return True
-
-    @cached_property
-    def _has_scalars(self) -> bool:
-        return bool(self._scalars())
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields: what is cached beside them is made anew."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def catch_up(self, w: Array, state: State, indices: Array | None = None) -> None:
         """Coordinates that waited while sparse gradients named others take their steps without a gradient, in place.
@@ -264,7 +247,7 @@ class Optimizer:
 
     @property
     def _constant(self) -> bool:
-        return not callable(self.learning_rate) and not self.decay
+        return not callable(self.learning_rate) and self.learning_rate != "auto" and not self.decay
 
     @property
     def _arrays(self) -> tuple[str, ...]:
@@ -423,10 +406,6 @@ def _window_tables(optimizer: Optimizer, start: int, scalars: tuple[tuple[str, f
     rate = optimizer.rate if optimizer.smooth else None
     table, hyper = optimizer.table(start, lr, dict(scalars), lazy=True, rate=rate)
     return hyper, table
-
-
-#: An unused slot, by the arrays' dtype.
-_EMPTY = {"f": np.empty(0, np.float32), "d": np.empty(0)}
 
 
 def _flat(w: Array) -> Array:
@@ -677,7 +656,7 @@ class Adam(_Moments):
         return (*super()._hyper(), 0, 0, 0, 0, 0, float(self.amsgrad))
 
     def _columns(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
-        return (lr * (1 - power(self.beta_2, t)) ** 0.5 / (1 - power(self.beta_1, t)),)
+        return (_step.bias_corrected(lr, power(self.beta_1, t), power(self.beta_2, t)),)
 
     def _idles(self, alpha: float, constant_rate: bool) -> bool:
         return constant_rate or not self.weight_decay
@@ -993,7 +972,7 @@ class Adamax(_Moments):
         return ("m", "u")
 
     def _columns(self, t: Any, lr: Any, state: State) -> tuple[Any, ...]:
-        return (lr / (1 - power(self.beta_1, t)),)
+        return (_step.bias_corrected(lr, power(self.beta_1, t)),)
 
     def _idles(self, alpha: float, constant_rate: bool) -> bool:
         return constant_rate or not self.weight_decay

@@ -236,19 +236,20 @@ def test_fit_and_predict(data, case, model, n_classes):
 
 @settings(max_examples=max(100, CASES // 5), **SETTINGS)
 @given(st.data(), st.sampled_from(sorted(OPTIMIZERS)), st.integers(0, 2**32))
-def test_steps_with_sparse_gradients(data, rule, seed):
-    """Arrays of indices and values, of parameters and of the state, that do not fit together."""
+def test_steps(data, rule, seed):
+    """Gradients, or their indices and values, parameters and the state, that do not fit together."""
     rng = np.random.default_rng(seed)
     rule = OPTIMIZERS[rule](learning_rate=0.1)
     dtype = data.draw(st.sampled_from([np.float32, np.float64]))
     w = rng.standard_normal(data.draw(st.sampled_from([(6,), (3, 2), (0,), (1,)]))).astype(dtype)
     state = rule.init(w)
-    k = data.draw(st.integers(0, 5))
-    parts = {
-        "indices": rng.integers(0, max(1, len(w)), k),
-        "values": rng.standard_normal((k, *w.shape[1:])).astype(dtype),
-        "w": w,
-    } | {f"state {slot}": state[slot] for slot in rule.slots}  # fmt: skip
+    if sparse := data.draw(st.booleans()):
+        k = data.draw(st.integers(0, 5))
+        values = rng.standard_normal((k, *w.shape[1:])).astype(dtype)
+        parts = {"indices": rng.integers(0, max(1, len(w)), k), "values": values}
+    else:
+        parts = {"g": rng.standard_normal(w.shape).astype(dtype)}
+    parts |= {"w": w} | {f"state {slot}": state[slot] for slot in rule.slots}
     for _ in range(data.draw(st.integers(0, 2))):
         name = data.draw(st.sampled_from(sorted(parts)))
         how = data.draw(st.sampled_from(
@@ -262,17 +263,18 @@ def test_steps_with_sparse_gradients(data, rule, seed):
             except (ValueError, TypeError, OverflowError):
                 continue
     state |= {name[6:]: a for name, a in parts.items() if name.startswith("state ")}
-    w, g = parts["w"], (parts["indices"], parts["values"])
-    given_, before = [bits(a) for a in g], [bits(a) for a in (w, *(state[slot] for slot in rule.slots))]
-    calls = (
-        lambda: rule.step(w, g, state), lambda: rule.catch_up(w, state, g[0]), lambda: rule.catch_up(w, state),
-    )  # fmt: skip
+    w, g = parts["w"], (parts["indices"], parts["values"]) if sparse else parts["g"]
+    given_ = [bits(a) for a in (g if sparse else [g])]
+    before = [state["t"], *(bits(a) for a in (w, *(state[slot] for slot in rule.slots)))]
+    calls = [lambda: rule.step(w, g, state), lambda: rule.catch_up(w, state)]
+    if sparse:
+        calls.insert(1, lambda: rule.catch_up(w, state, g[0]))
     for call in calls:
         with np.errstate(all="ignore"):
             found = clean(call)
-        assert [bits(a) for a in g] == given_
+        assert [bits(a) for a in (g if sparse else [g])] == given_
         if isinstance(found, Exception) and "last" not in state:
-            assert [bits(a) for a in (w, *(state[slot] for slot in rule.slots))] == before
+            assert [state["t"], *(bits(a) for a in (w, *(state[slot] for slot in rule.slots)))] == before
 
 
 @settings(max_examples=max(100, CASES // 5), **SETTINGS)

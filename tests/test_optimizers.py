@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import pickle
 
 import numpy as np
 import pytest
@@ -137,6 +138,56 @@ def test_savez_round_trip(name):
         np.testing.assert_array_equal(loaded[key], value)
 
 
+class Special(np.ndarray):
+    """Arrays of a class of their own take the general way through `step`; NumPy's own the short one."""
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=[f"{n}-{o}" for n, o in VARIANTS])
+@pytest.mark.parametrize("learning_rate", [0.05, lambda k: 0.1 / (k + 1)], ids=["constant", "callable"])
+def test_the_short_way_takes_the_same_steps(name, options, learning_rate, dtype):
+    """Bit for bit, also after pickling, which gives the arrays dtypes of their own, and at a t from elsewhere."""
+    rng = np.random.default_rng(0)
+    optimizer = OPTIMIZERS[name](**{"learning_rate": learning_rate} | options)
+    for shape in [(1,), (13,), (5000,), (4, 3), (), (0,)]:
+        w = np.array(rng.standard_normal(shape), dtype)
+        v = w.copy().view(Special)
+        state, other = optimizer.init(w), optimizer.init(v)
+        for t in range(9):
+            if t == 3:
+                w, state = pickle.loads(pickle.dumps((w, state)))
+            if t == 6:
+                state["t"], other["t"] = np.array(10**6), 10**6
+            g = np.array(rng.standard_normal(shape), dtype)
+            optimizer.step(w, g, state)
+            optimizer.step(v, g, other)
+            assert w.tobytes() == v.tobytes()
+            assert state.keys() == other.keys()
+            for key in state:
+                np.testing.assert_array_equal(state[key], other[key])
+
+
+@NAMES
+def test_a_learning_rate_that_fails_changes_nothing(name):
+    def rate(k):
+        if k == 2:
+            raise OSError("no rate")
+        return 0.1
+
+    w, optimizer = np.ones(3), OPTIMIZERS[name](learning_rate=rate)
+    _, state = run(optimizer, w, np.ones((2, 3)))
+    before = pickle.dumps((w, state))
+    with pytest.raises(OSError, match="no rate"):
+        optimizer.step(w, np.ones(3), state)
+    assert pickle.dumps((w, state)) == before
+
+
+@NAMES
+def test_a_learning_rate_is_asked_once_a_step(name):
+    asked = []
+    run(OPTIMIZERS[name](learning_rate=lambda k: asked.append(k) or 0.1), np.ones(3), np.ones((5, 3)))
+    assert asked == list(range(5))
+
+
 # --- sparse gradients -------------------------------------------------------------------------------------------------
 
 RATES = [0.05, InverseTime(0.05, 0.01), Cosine(0.1, decay_steps=100, final=0.01), lambda k: 0.05 if k % 3 else 0.01]
@@ -223,6 +274,8 @@ G = {
     "integers": lambda w: np.ones(6, int),
     "big-endian": lambda w: w.astype(w.dtype.newbyteorder(">")),
     "other shape": lambda w: w.reshape(2, 3),
+    "0-d": lambda w: np.ones((), w.dtype),
+    "None": lambda w: None,
 }
 
 
@@ -255,11 +308,12 @@ def test_bad_g(name, case, dtype):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda w: w[:5], lambda w: np.repeat(w, 2)[::2], lambda w: read_only(w.copy()), lambda w: w > 0]
+    "make",
+    [lambda w: w[:5], lambda w: w[:0], lambda w: np.repeat(w, 2)[::2], lambda w: read_only(w.copy()), lambda w: w > 0],
 )
 @NAMES
 def test_bad_state(name, make):
-    """A slot of another size or dtype, strided or read-only: named, and nothing moves."""
+    """A slot of another size (also none) or dtype, strided or read-only: named, and nothing moves."""
     optimizer = OPTIMIZERS[name]()
     for slot in optimizer.slots:
         w = np.ones(6)
@@ -269,6 +323,33 @@ def test_bad_state(name, make):
             optimizer.step(w, np.ones(6), state)
         np.testing.assert_array_equal(w, 1)
         assert state["t"] == 0
+        del state[slot]
+        with pytest.raises(ValueError, match=rf"^state\['{slot}'\] must be an array like w .*; got NoneType"):
+            optimizer.step(w, np.ones(6), state)
+        np.testing.assert_array_equal(w, 1)
+
+
+@NAMES
+def test_a_state_without_its_scalars(name):
+    optimizer, w = OPTIMIZERS[name](), np.ones(6)
+    for key in optimizer.init(w).keys() - set(optimizer.slots):
+        state = optimizer.init(w)
+        del state[key]
+        before = pickle.dumps((w, state))
+        with pytest.raises(KeyError, match=key):
+            optimizer.step(w, np.ones(6), state)
+        assert pickle.dumps((w, state)) == before
+
+
+@pytest.mark.parametrize("t", ["one", None, [1, 2]], ids=repr)
+@NAMES
+def test_bad_t(name, t):
+    optimizer, w = OPTIMIZERS[name](), np.ones(6)
+    state = optimizer.init(w) | {"t": t}
+    before = pickle.dumps((w, state))
+    with pytest.raises((ValueError, TypeError), match="int"):
+        optimizer.step(w, np.ones(6), state)
+    assert pickle.dumps((w, state)) == before
 
 
 def assert_unchanged(optimizer, w, state):

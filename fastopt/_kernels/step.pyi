@@ -1,18 +1,26 @@
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import disjoint_base
 
 TABLE_WIDTH: int
 SLOTS: int
 RULES: dict[str, int]
-DENSE: dict[str, Callable[..., None]]
+
+@disjoint_base
+class Stepper:
+    def __init__(
+        self, kind: int, hyper: NDArray[np.float64], slots: tuple[str | None, ...], scalars: tuple[str, ...],
+        rate: float | None, row: tuple[float, ...] | None, same: bool,
+    ) -> None: ...  # fmt: skip
+    def step(self, rule: Any, w: Any, g: Any, state: Any) -> bool: ...
 
 def dense(
     kind: int, hyper: NDArray[np.float64], row: tuple[float, ...], w: NDArray[Any], g: NDArray[Any],
     a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], l1: float = 0,
 ) -> None: ...  # fmt: skip
+def bias_corrected(lr: Any, power_1: Any, power_2: Any = None) -> Any: ...
 def average(w: NDArray[Any], ema: NDArray[Any], momentum: float) -> None: ...
 def touch(
     kind: int, hyper: NDArray[np.float64], table: NDArray[np.float64], step: int, columns: NDArray[np.int64],

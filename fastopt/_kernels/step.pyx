@@ -1,5 +1,8 @@
 """One update of an array by any rule: what `Optimizer.step` and `Optimizer.catch_up` call."""
+from cpython.buffer cimport PyBUF_ND, PyBUF_WRITABLE, PyBuffer_Release
+from libc.math cimport pow
 from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memcpy, memset
 
 from fastopt._kernels.portable cimport real
 from fastopt._kernels.row cimport LINE
@@ -7,9 +10,28 @@ from fastopt._kernels.rule cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, FTRL, FTRL_
                                     NADAM, NESTEROV, RMSPROP, SCHEDULE_FREE_ADAMW, SCHEDULE_FREE_SGD, SGD, WIDTH)
 from fastopt._kernels.update cimport average_all, idle_columns, update_all
 
+import numpy
+
+cdef extern from "Python.h":
+    # Declared as if they raised nothing: it is cleared.
+    int PyObject_GetBuffer(object a, Py_buffer *view, int flags)
+    long long PyLong_AsLongLong(object a)
+    void PyErr_Clear()
+
+cdef extern from *:
+    """
+    /* Compilers that see the exponent take sqrt for pow, which Python takes: they may differ in the last bit. */
+    static volatile double fastopt_half = 0.5;
+    """
+    double HALF "fastopt_half"
+
 cdef enum:
-    # Elements from which on a step minds where its arrays begin.
+    # Elements from which on a step minds where its arrays begin, and lets other threads run.
     LARGE = 4096
+    # Arrays of a step: w, the slots, g.
+    ARRAYS = MAX_SLOTS + 2
+
+cdef object ndarray = numpy.ndarray, FLOAT32 = numpy.dtype("float32"), FLOAT64 = numpy.dtype("float64")
 
 TABLE_WIDTH = WIDTH
 SLOTS = MAX_SLOTS
@@ -27,6 +49,43 @@ cdef inline void point(real[::1] w, real[::1] a, real[::1] b, real[::1] c, real 
     p[3] = &c[0] if c.shape[0] == w.shape[0] else &w[0]
 
 
+# The gains of bias correction, of one step in C or of a table's column.
+ctypedef fused number:
+    double
+    object
+
+
+cdef inline number adam_gain(number lr, number power_1, number power_2):
+    """lr sqrt(1 - beta_2^t) / (1 - beta_1^t)."""
+    if number is double:
+        return lr * pow(1 - power_2, HALF) / (1 - power_1)
+    else:
+        return lr * (1 - power_2) ** 0.5 / (1 - power_1)
+
+
+cdef inline number adamax_gain(number lr, number power_1):
+    """lr / (1 - beta_1^t)."""
+    return lr / (1 - power_1)
+
+
+cdef void step_all(int kind, const double *hyper, const double *row, real **p, const real *g, double l1,
+                   Py_ssize_t n) noexcept:
+    """The arrays p = w, a, b, c of n elements take one step with gradient g and its L1 part."""
+    cdef Py_ssize_t i, head
+    if n < LARGE:
+        update_all(kind, hyper, row, p, g, 0, l1, row[0], n, NULL)
+        return
+    # Up to w's first whole cache line by itself: large NumPy arrays all begin 16 bytes into one, and vectors that cross
+    # lines make a step half as fast.
+    head = (LINE - <size_t>p[0] % LINE) % LINE // <Py_ssize_t>sizeof(real)
+    with nogil:
+        if head > 0:
+            update_all(kind, hyper, row, p, g, 0, l1, row[0], head, NULL)
+            for i in range(MAX_SLOTS + 1):
+                p[i] += head
+        update_all(kind, hyper, row, p, g + head, 0, l1, row[0], n - head, NULL)
+
+
 def dense(int kind, const double[::1] hyper, tuple row, real[::1] w, const real[::1] g,
           real[::1] a, real[::1] b, real[::1] c, double l1=0):
     """w and the slots a, b, c take one step with gradient g and its L1 part; an unused slot is an empty array.
@@ -35,30 +94,136 @@ def dense(int kind, const double[::1] hyper, tuple row, real[::1] w, const real[
     """
     cdef real *p[MAX_SLOTS + 1]
     cdef double scalars[WIDTH]
-    cdef Py_ssize_t i, head = 0, n = w.shape[0]
+    cdef Py_ssize_t n = w.shape[0]
     if g.shape[0] != n or a.shape[0] not in (0, n) or b.shape[0] not in (0, n) or c.shape[0] not in (0, n):
         raise ValueError("w, g and the slots must be of one size")
-    if len(row) > WIDTH:
-        raise ValueError("row must fit a row of the table")
+    copy_row(row, scalars)
     if n == 0:
         return
-    for i in range(len(row)):
-        scalars[i] = row[i]
     point(w, a, b, c, p)
-    # Up to w's first whole cache line by itself: large NumPy arrays all begin 16 bytes into one, and vectors that cross
-    # lines make a step half as fast.
-    if n >= LARGE:
-        head = (LINE - <size_t>p[0] % LINE) % LINE // <Py_ssize_t>sizeof(real)
-    with nogil:
-        if head > 0:
-            update_all(kind, &hyper[0], scalars, p, &g[0], 0, l1, scalars[0], head, NULL)
-            for i in range(MAX_SLOTS + 1):
-                p[i] += head
-        update_all(kind, &hyper[0], scalars, p, &g[0] + head, 0, l1, scalars[0], n - head, NULL)
+    step_all(kind, &hyper[0], scalars, p, &g[0], l1, n)
 
 
-# By the arrays' dtype: cheaper to call than `dense`, which has to find out.
-DENSE = {"f": globals()["dense"]["float"], "d": globals()["dense"]["double"]}
+cdef int copy_row(tuple row, double *out) except -1:
+    cdef Py_ssize_t i
+    if len(row) > WIDTH:
+        raise ValueError("row must fit a row of the table")
+    for i in range(len(row)):
+        out[i] = row[i]
+    return 0
+
+
+cdef class Stepper:
+    """The steps of one rule on the arrays that users mostly have, at the least cost of a call.
+
+    Built from the rule's number, its hyperparameters, the names of its slots at the kernel's positions (None for unused
+    ones) and of its scalars; and where the learning rate is constant, that and a row of the table, which is every
+    step's if `same`.
+    """
+    cdef int kind
+    cdef tuple slots, scalars
+    cdef double hyper[10]
+    cdef double row[WIDTH]
+    cdef object rate
+    cdef bint constant, same
+
+    def __init__(self, int kind, hyper, tuple slots, tuple scalars, rate, tuple row, bint same):
+        cdef Py_ssize_t i
+        self.kind, self.slots, self.scalars, self.rate = kind, slots, scalars, rate
+        self.constant, self.same = row is not None, row is not None and same
+        for i in range(10):
+            self.hyper[i] = hyper[i]
+        if self.constant:
+            copy_row(row, self.row)
+
+    def step(self, rule, w, g, state):
+        """w and the state take one step of `rule` with gradient g. False, and nothing done, if anything is unusual."""
+        cdef Py_buffer views[ARRAYS]
+        cdef double row[WIDTH]
+        cdef dict known, moved = None
+        cdef bint done
+        cdef long long t
+        cdef Py_ssize_t i
+        if type(state) is not dict:
+            return False
+        known = state
+        taken = known.get("t")
+        if type(taken) is not int or "last" in known:
+            return False
+        t = PyLong_AsLongLong(taken)
+        if t < 0 or t >> 52:            # -1 is also what is too large
+            PyErr_Clear()
+            return False
+        t += 1
+        memcpy(row, self.row, sizeof(row))
+        if self.same:
+            pass
+        elif self.constant and self.kind == ADAM:
+            row[1] = adam_gain(self.rate, pow(self.hyper[0], <double>t), pow(self.hyper[1], <double>t))
+        elif self.constant and self.kind == ADAMAX:
+            row[1] = adamax_gain(self.rate, pow(self.hyper[0], <double>t))
+        else:
+            try:
+                moved = {key: known[key] for key in self.scalars}
+                copy_row(rule._row(t, self.rate if self.constant else rule.rate(taken), moved), row)
+            except Exception:           # it is raised when `Optimizer.step` asks again
+                return False
+        memset(views, 0, sizeof(views))
+        done = self.export(w, g, known, views)
+        if done and views[0].itemsize == sizeof(float):
+            run(<float>0, self.kind, self.hyper, row, views)
+        elif done:
+            run(<double>0, self.kind, self.hyper, row, views)
+        for i in range(ARRAYS):
+            PyBuffer_Release(&views[i])
+        if done:
+            known["t"] = t
+            if moved:
+                known.update(moved)
+        return done
+
+    cdef bint export(self, w, g, dict state, Py_buffer *views) noexcept:
+        """Whether w, the slots and g are what the kernel takes, which then has them in `views`, until released."""
+        cdef Py_ssize_t i
+        if not (export(w, PyBUF_WRITABLE, views, views) and export(g, 0, views, views + ARRAYS - 1)):
+            return False
+        for i in range(MAX_SLOTS):
+            slot = self.slots[i]
+            if slot is not None and not export(state.get(slot), PyBUF_WRITABLE, views, views + 1 + i):
+                return False
+        return True
+
+
+cdef bint export(a, int flags, const Py_buffer *like, Py_buffer *view) noexcept:
+    """Whether a is an aligned, C-contiguous array of float32 or float64, like another in shape and dtype."""
+    cdef int i
+    if type(a) is not ndarray:
+        return False
+    if PyObject_GetBuffer(a, view, PyBUF_ND | flags) != 0:
+        PyErr_Clear()
+        return False
+    dtype, expected = a.dtype, FLOAT32 if like.itemsize == sizeof(float) else FLOAT64
+    if dtype is not expected and dtype != expected:     # unpickled arrays have dtypes of their own
+        return False
+    if <size_t>view.buf % <size_t>like.itemsize != 0 or view.len != like.len or view.ndim != like.ndim:
+        return False
+    for i in range(view.ndim):
+        if view.shape[i] != like.shape[i]:
+            return False
+    return True
+
+
+cdef void run(real tag, int kind, const double *hyper, const double *row, const Py_buffer *views) noexcept:
+    cdef real *p[MAX_SLOTS + 1]
+    cdef Py_ssize_t i
+    for i in range(MAX_SLOTS + 1):
+        p[i] = <real *>views[i if views[i].buf != NULL else 0].buf
+    step_all(kind, hyper, row, p, <const real *>views[ARRAYS - 1].buf, 0, views[0].len // <Py_ssize_t>sizeof(real))
+
+
+def bias_corrected(lr, power_1, power_2=None):
+    """`adam_gain`, or without the second power `adamax_gain`, of numbers or arrays."""
+    return adamax_gain[object](lr, power_1) if power_2 is None else adam_gain[object](lr, power_1, power_2)
 
 
 def average(const real[::1] w, real[::1] ema, double momentum):
