@@ -12,20 +12,20 @@ from fastopt._design import Design
 from fastopt.objective import Objective
 from fastopt.optimizers import get
 from fastopt.solvers import auto as module
-from fastopt.solvers.auto import Attempt, auto, choose
+from fastopt.solvers.auto import Attempt, auto, choose, even
 from fastopt.solvers.lbfgs import lbfgs
 from fastopt.solvers.monitor import Checks, Reporter
 from fastopt.solvers.stochastic import auto_batch_size, stochastic
 from fastopt.solvers.table import SOLVERS, Solver
 
 
-def objective(n, d, *, density=1.0, n_outputs=1, alpha=None, factor=1.0, **options):
+def objective(n, d, *, density=1.0, n_outputs=1, alpha=None, factor=1.0, shared=0.0, **options):
     rng = np.random.default_rng(0)
     if density < 1:
         X = scipy.sparse.random_array((n, d), density=density, format="csr", rng=rng)
         X.data *= factor / np.sqrt(density * d / 3)  # rows of length `factor`
     else:
-        X = factor * rng.standard_normal((n, d)) / np.sqrt(d)
+        X = factor * (rng.standard_normal((n, d)) + shared * rng.standard_normal((n, 1))) / np.sqrt(d)
     y = rng.integers(0, n_outputs, n).astype(float) if n_outputs > 1 else rng.choice([-1.0, 1.0], n)
     loss = "multinomial" if n_outputs > 1 else "log_loss"
     alpha = 1 / n if alpha is None else alpha
@@ -89,10 +89,12 @@ def test_what_will_not_do_is_left_early():
         (lambda: objective(2_000, 20_000, density=0.001, factor=4.0), "sdca"),
         (lambda: objective(30_000, 20_000, density=0.001, factor=1e4), "lbfgs"),
         (lambda: objective(30_000, 20_000, density=0.001, alpha=0.0), "lbfgs"),
-        (lambda: objective(2_000, 400, n_outputs=4), "sdca"),
-        (lambda: objective(2_000, 400, n_outputs=4, factor=20.0), "lbfgs"),
-        (lambda: objective(6_000, 400, n_outputs=4, factor=10.0), "saga"),
-        (lambda: objective(2_000, 400, density=0.1, n_outputs=4, factor=10.0), "sdca"),
+        (lambda: objective(2_000, 400, n_outputs=4), "lbfgs"),
+        (lambda: objective(2_000, 400, n_outputs=4, shared=0.5), "sdca"),
+        (lambda: objective(2_000, 400, n_outputs=4, factor=20.0, shared=0.5), "lbfgs"),
+        (lambda: objective(6_000, 400, n_outputs=4, factor=10.0, shared=0.5), "saga"),
+        (lambda: objective(2_000, 400, density=0.1, n_outputs=4, factor=10.0), "lbfgs"),
+        (lambda: objective(2_000, 500, density=0.1, n_outputs=4, factor=10.0), "sdca"),
         (lambda: objective(30_000, 2_000, density=0.01, n_outputs=4, factor=3.0), "saga"),
         (lambda: objective(20_000, 30, l1_ratio=1.0), "newton"),
         (lambda: objective(200, 30, l1_ratio=0.5, n_outputs=3), "newton"),
@@ -118,6 +120,40 @@ def test_short_rows_with_l1_go_on_with_saga():
     """Where L1 keeps too many for "newton": "lbfgs" took 16 s on 2,000 rows of text that "saga" has in 2."""
     assert choose(objective(3_000, 200, l1_ratio=1.0, n_outputs=3)) == ["newton", "saga", "lbfgs"]
     assert choose(objective(3_000, 200, l1_ratio=1.0, n_outputs=3, factor=10.0)) == ["newton", "lbfgs"]
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_even_curvature_is_that_of_columns_of_one_scale(sparse, fit_intercept, weighted):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((900, 6)) * 10.0 ** np.arange(6)
+    far = X + 5 * 10.0 ** np.arange(6)
+    alike = X.copy()
+    alike[:, 1:4] = alike[:, :1] * [3.0, 5.0, 7.0] + 0.1 * rng.standard_normal((900, 3))
+    weights = None
+    if weighted:  # rows without weight do not count: those of `alike`
+        X, far = (np.vstack([a, alike]) for a in (X, far))
+        alike = np.vstack([alike, X[:900]])
+        weights = np.repeat([1.0, 0.0], 900)
+    for a, expected in [(X, True), (far, fit_intercept), (alike, False)]:
+        F = Objective(
+            Design.from_array(scipy.sparse.csr_array(a) if sparse else a), rng.integers(0, 3, len(a)).astype(float),
+            loss="multinomial", n_outputs=3, alpha=1e-3, fit_intercept=fit_intercept, sample_weight=weights,
+        )  # fmt: skip
+        assert even(F) == expected
+
+
+@pytest.mark.filterwarnings("error")
+def test_newton_goes_on_where_lbfgs_tires():
+    rng = np.random.default_rng(0)
+    X = (rng.standard_normal((2400, 20)) + 2 * rng.standard_normal((2400, 1))) * 10 ** rng.uniform(-1, 1, 20)
+    y = (X @ rng.standard_normal((20, 10)) + rng.gumbel(size=(2400, 10))).argmax(1)
+    model = LogisticRegression(C=4.0).fit(X, y)
+    assert (model.solver_, model.converged_) == ("lbfgs+newton", True)
+    assert 80 < model.n_iter_[0] < 90
+    with pytest.warns(ConvergenceWarning):
+        LogisticRegression(C=4.0, solver="lbfgs").fit(X, y)
 
 
 @pytest.mark.parametrize("data", [load_breast_cancer, load_digits])
