@@ -453,9 +453,7 @@ KERAS_CLASSES = {
     "ftrl": "Ftrl",
     "lion": "Lion",
 }
-# Keras has no schedule-free SGD; its ScheduleFreeAdamW overwrites a value it still needs (PyTorch backend, 3.15).
-NOT_IN_KERAS = {"schedule_free_sgd", "schedule_free_adamw"}
-KERAS_OPTIONS = [(name, hyper) for name, hyper in OPTIONS if name not in NOT_IN_KERAS]
+KERAS_OPTIONS = [(name, hyper) for name, hyper in OPTIONS if name in KERAS_CLASSES]
 
 
 @pytest.fixture(scope="module")
@@ -483,8 +481,10 @@ def importable(name):
     return True
 
 
-def test_every_rule_of_keras_is_compared():
-    assert set(KERAS_CLASSES) | NOT_IN_KERAS == set(RULES)
+def test_every_rule_of_keras_is_compared(keras):
+    theirs = {name.lower() for name in dir(keras.optimizers)}
+    left_out = {name for name in RULES if name.replace("_", "") in theirs and name not in KERAS_CLASSES}
+    assert left_out <= {"schedule_free_adamw"}  # which overwrites a value it still needs (PyTorch backend, 3.15)
 
 
 @pytest.mark.parametrize(
