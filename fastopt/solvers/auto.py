@@ -111,10 +111,10 @@ def choose(objective: Objective) -> list[str]:
     else:
         ratio = row_length(objective) / max(n * objective.l2, 1e-300)
         few = n < 20_000 and (not softmax or objective.design.sparse)
-        dual = "sdca" in usable and ratio <= (200 if few else 2)
-        table = "saga" in usable and ratio <= 200 and (not softmax or n >= 5_000)
-        if (dual or table) and not ("lbfgs" in usable and even(objective)):
-            order.append("sdca" if dual else "saga")
+        sdca = "sdca" in usable and ratio <= (200 if few else 2)
+        saga = "saga" in usable and ratio <= 200 and (not softmax or n >= 5_000)
+        if (sdca or saga) and not ("lbfgs" in usable and even(objective)):
+            order.append("sdca" if sdca else "saga")
     order = [name for name in order if name in usable]
     if "lbfgs" in usable and "lbfgs" not in order:
         order.append("lbfgs")
@@ -170,8 +170,8 @@ def even(objective: Objective) -> bool:
         for k in range(3):
             v /= norm(v) or 1.0
             w = scale * v
-            g = F.hessian_product(F.zeros(), np.append(w, -mean @ w).reshape(F.shape))[:, 0]
-            product = scale * (g[:-1] - mean * g[-1])
+            # The intercept takes what the columns' means add: its own part of the product is zero.
+            product = scale * F.hessian_product(F.zeros(), np.append(w, -mean @ w).reshape(F.shape))[:-1, 0]
             quotient = v @ product
             # Before the last one: what the next will be at least.
             if not (product @ product / quotient if k < 2 else quotient) <= EVEN:
