@@ -179,6 +179,25 @@ def test_a_fit_from_zero_goes_on_from_the_trial_of_its_rate(layout, rule, monkey
     assert runs[-1][1] == 0
 
 
+@pytest.mark.parametrize("rule", [name for name in OPTIMIZERS if name != "gd"])
+def test_epochs_lent_for_trials_are_as_before(rule):
+    X, y = data()
+    F = Objective(Design.from_array(X), y, alpha=1 / len(y))
+    optimizer = get(rule).with_learning_rate("auto")
+    lent = Epochs(F, optimizer, 7, w=np.full(F.shape, 0.1))
+    before, (params, scalars) = {key: np.copy(a) for key, a in lent.state.items()}, lent.snapshot()
+    rate, begun = module.auto_start(F, optimizer, 7, lent)
+    assert (rate, begun is None) == (auto_learning_rate(F, optimizer, 7), False)
+    assert lent.optimizer is optimizer
+    assert lent.gradient is None
+    np.testing.assert_array_equal(lent.w, np.full(F.shape, 0.1))
+    np.testing.assert_array_equal(lent.snapshot()[0], params)
+    assert lent.snapshot()[1] == scalars
+    assert before.keys() == lent.state.keys()
+    for key, a in before.items():
+        np.testing.assert_array_equal(lent.state[key], a)
+
+
 def test_schedule_free_adamw_keeps_the_rate_of_its_trial():
     X, y = data()
     F = Objective(Design.from_array(X), y, alpha=1 / len(y))
