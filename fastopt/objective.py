@@ -422,7 +422,10 @@ class Objective:
             design.check()  # names the first of all
             raise refused
         if not design.sound:
-            design.checked(None)
+            if np.isfinite(sums).all():
+                design.checked(None)
+            else:
+                design.check()
         penalised = self._penalised(w)
         # Unlike @, vdot does not warn of infinity, which is for the solver to judge.
         return total / self.n_samples + 0.5 * self.l2 * float(np.vdot(penalised, penalised)), self._unpacked(sums)

@@ -461,7 +461,7 @@ def test_a_pass_finds_any_entry_that_the_check_was_spared(rng, dtype, index, n_o
     X = larger(rng, dtype, index)
     y = rng.integers(0, n_outputs, 300) if n_outputs > 1 else rng.choice([-1.0, 1.0], 300)
     options = {"loss": "multinomial" if n_outputs > 1 else "log_loss", "n_outputs": n_outputs}
-    w = np.zeros((71, n_outputs))
+    options["sample_weight"] = rng.choice([0.0, 1.0], 300)
     ends = np.iinfo(index).min, np.iinfo(index).max
     for k in [0, 1, X.nnz - 1, *rng.integers(0, X.nnz, 30).tolist()]:
         row = int(np.searchsorted(X.indptr, k, side="right")) - 1
@@ -471,13 +471,14 @@ def test_a_pass_finds_any_entry_that_the_check_was_spared(rng, dtype, index, n_o
             for value in values:
                 array[k] = value
                 F = Objective(later(X), y, **options)
-                for method in (F.value, F.value_and_gradient):
-                    assert f"in row {row}, entry {k}" in refusal(lambda method=method: method(w))
-                    assert not F.design.sound
+                for w in (np.zeros(F.shape), 0.1 * rng.standard_normal(F.shape)):
+                    for method in (F.value, F.value_and_gradient):
+                        assert f"in row {row}, entry {k}" in refusal(lambda method=method, w=w: method(w))
+                        assert not F.design.sound
             array[k] = good
     F = Objective(later(X), y, **options)
     with np.errstate(over="ignore", invalid="ignore"):
-        F.value_and_gradient(w)
+        F.value_and_gradient(np.full(F.shape, 2.0))  # which overflows, though all values are finite
     assert F.design.sound
 
 

@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 from fastopt._kernels.exponential cimport exp, log1p
 from fastopt._kernels.portable cimport index, real
 from fastopt._kernels.row cimport prefetch_lines
-from fastopt._kernels.sound cimport unsound
+from fastopt._kernels.sound cimport highest_of, unsound, unsound_columns
 from fastopt._kernels.terms cimport (MOST, Terms, curve, dense_add, dense_scores, height, losses, sparse_add,
                                      sparse_scores)
 
@@ -50,7 +50,8 @@ def sparse_loss(Terms t, const real[::1] values, const index[::1] columns, const
     """`dense_loss` on CSR rows.
 
     Unless their entries are known to be `sound`, each block of rows is checked just before it is followed, and one that
-    is not ends it with ValueError.
+    is not ends it with ValueError. With g their columns alone are: a value that is not finite makes its element of g
+    such, which is for the caller to see.
     """
     cdef Py_ssize_t row = start, b, next
     cdef double total = 0
@@ -58,7 +59,7 @@ def sparse_loss(Terms t, const real[::1] values, const index[::1] columns, const
         while row < stop:
             b = min(MOST, stop - row)
             next = min(MOST, stop - row - b)
-            if not sound and bad_rows(&values[0], &columns[0], &indptr[row], b, next, t.n_features):
+            if not sound and bad_rows(&values[0], &columns[0], &indptr[row], b, next, t.n_features, g.shape[0] == 0):
                 break
             if known.shape[0] > 0:
                 memcpy(&work[0, 0], &known[row, 0], b * t.width * sizeof(double))
@@ -74,18 +75,20 @@ def sparse_loss(Terms t, const real[::1] values, const index[::1] columns, const
 
 
 cdef inline bint bad_rows(const real *x, const index *columns, const index *indptr, Py_ssize_t b, Py_ssize_t n_next,
-                          Py_ssize_t n_columns) noexcept nogil:
-    """Whether an entry of b rows is unsound; asks for the rows after them.
+                          Py_ssize_t n_columns, bint values) noexcept nogil:
+    """Whether an entry of b rows names a column that there is not, or if `values` is not finite; asks for the next rows.
 
     The check alone would wait for memory, which what follows it hides: with the next rows on their way it costs next
     to nothing. Of long rows their first lines will do.
     """
-    cdef Py_ssize_t last = indptr[b], n = min(<Py_ssize_t>indptr[b + n_next] - last, NEXT)
+    cdef Py_ssize_t first = indptr[0], last = indptr[b], n = min(<Py_ssize_t>indptr[b + n_next] - last, NEXT)
     cdef bint bad
-    if real is float:
-        bad = unsound(<const uint32_t *>x, columns, indptr[0], last, n_columns)
+    if not values:
+        bad = unsound_columns(columns + first, last - first, highest_of(<index>0, n_columns))
+    elif real is float:
+        bad = unsound(<const uint32_t *>x, columns, first, last, n_columns)
     else:
-        bad = unsound(<const uint64_t *>x, columns, indptr[0], last, n_columns)
+        bad = unsound(<const uint64_t *>x, columns, first, last, n_columns)
     if n > 0:
         prefetch_lines(<const char *>(columns + last), n * sizeof(index))
         prefetch_lines(<const char *>(x + last), n * sizeof(real))

@@ -100,12 +100,13 @@ cdef inline bint rising(const index *columns, Py_ssize_t n, index highest) noexc
 
 
 cdef inline bint unsound_columns(const index *columns, Py_ssize_t n, index highest) noexcept nogil:
-    """Whether one of a row's n columns is not in [0, highest]."""
+    """Whether one of n columns is not in [0, highest]."""
     cdef Py_ssize_t k
-    cdef bint bad = False
+    cdef index signs = 0, most = 0
     for k in range(n):
-        bad |= (columns[k] < 0) | (columns[k] > highest)
-    return bad
+        signs |= columns[k]
+        most = max(most, columns[k])
+    return signs < 0 or most > highest
 
 
 cdef inline word exponent_of(word kind) noexcept nogil:
