@@ -17,7 +17,7 @@
 #
 # Each makes .venv and compiles when that is needed, and starts at once when it is not.
 #   PYTHON=python3.13            the interpreter for .venv (at least 3.11)
-#   TEST_ARGS="-k csr -x"        handed to pytest              BENCH_ARGS=--quick   handed to bench
+#   TEST_ARGS="-k csr -n 2"      handed to pytest              BENCH_ARGS=--quick   handed to bench
 
 PYTHON ?= python3
 EXTRAS ?= test,bench,plot,dev

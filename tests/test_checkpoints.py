@@ -262,7 +262,7 @@ def test_several_targets_go_on(targets, tmp_path, monkeypatch):
 @pytest.mark.parametrize("options", [
     {"solver": "adam"}, {"n_jobs": 2}, {"solver": "lbfgs", "refit": False}, {"use_legacy_attributes": True},
     {"solver": "sdca", "l1_ratios": (0,), "random_state": np.random.RandomState(7), "class_weight": "balanced"},
-], ids=repr)  # fmt: skip
+], ids=" ".join)  # fmt: skip
 def test_paths_go_on(options, tmp_path, monkeypatch):
     model = LogisticRegressionCV(Cs=3, cv=3, max_iter=20, **NEW | {"random_state": 0} | options)
     X, y = data(model)

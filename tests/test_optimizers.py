@@ -93,10 +93,15 @@ def test_any_shape_and_any_strides_of_g(name):
     np.testing.assert_array_equal(w, v)
 
 
+def one_over_t(k):
+    return 0.1 / (k + 1)
+
+
 @NAMES
 @pytest.mark.parametrize(
-    "learning_rate", [InverseTime(0.1, 0.5), Cosine(0.1, decay_steps=10, final=0.01), lambda k: 0.1 / (k + 1)], ids=repr
-)
+    "learning_rate", [InverseTime(0.1, 0.5), Cosine(0.1, decay_steps=10, final=0.01), one_over_t],
+    ids=["inverse_time", "cosine", "function"],
+)  # fmt: skip
 @pytest.mark.parametrize("decay", [0.0, 0.25])
 def test_schedules_and_decay(name, learning_rate, decay):
     """Step t = 1, 2, ... takes the schedule's rate after t - 1 steps, over 1 + decay (t - 1)."""
@@ -109,7 +114,9 @@ def test_schedules_and_decay(name, learning_rate, decay):
     assert_close(ws[-1], expected, 1e-12)
 
 
-@pytest.mark.parametrize("learning_rate", [0.1, InverseTime(0.1, 0.5), lambda k: 0.1 / (1 + k)], ids=repr)
+@pytest.mark.parametrize(
+    "learning_rate", [0.1, InverseTime(0.1, 0.5), one_over_t], ids=["constant", "inverse_time", "function"]
+)
 def test_rate_of_an_array_is_that_of_each(learning_rate):
     optimizer = SGD(learning_rate=learning_rate, decay=0.25)
     steps = np.arange(7.0)
