@@ -10,14 +10,14 @@ from libc.string cimport memcpy
 
 from fastopt._kernels.exponential cimport exp, log1p
 from fastopt._kernels.portable cimport index, real
-from fastopt._kernels.row cimport prefetch_lines
 from fastopt._kernels.sound cimport highest_of, unsound, unsound_columns
 from fastopt._kernels.terms cimport (MOST, Terms, curve, dense_add, dense_scores, height, losses, sparse_add,
                                      sparse_scores)
 
 cdef enum:
-    # Entries of the next block of rows that are asked for while one is checked: beyond, memory is read ahead by itself.
-    NEXT = 1024
+    # Rows that are checked together, just before they are followed: so few that the processor does both at the same time,
+    # where the check of a block would wait for memory; so many that their entries' loop ends seldom.
+    FEW = 8
 
 
 def dense_loss(Terms t, const real[:, :] X, const double[::1] w, const double[:, ::1] known, double[::1] g,
@@ -53,46 +53,65 @@ def sparse_loss(Terms t, const real[::1] values, const index[::1] columns, const
     is not ends it with ValueError. With g their columns alone are: a value that is not finite makes its element of g
     such, which is for the caller to see.
     """
-    cdef Py_ssize_t row = start, b, next
+    cdef Py_ssize_t row = start, b
     cdef double total = 0
+    cdef bint slopes = g.shape[0] > 0, bad = False
     with nogil:
         while row < stop:
             b = min(MOST, stop - row)
-            next = min(MOST, stop - row - b)
-            if not sound and bad_rows(&values[0], &columns[0], &indptr[row], b, next, t.n_features, g.shape[0] == 0):
-                break
-            if known.shape[0] > 0:
-                memcpy(&work[0, 0], &known[row, 0], b * t.width * sizeof(double))
+            if known.shape[0] == 0:
+                bad = checked_scores(t, &values[0], &columns[0], &indptr[row], b, &w[0], &work[0, 0], sound, not slopes)
             else:
-                sparse_scores(t, &values[0], &columns[0], &indptr[row], b, &w[0], &work[0, 0])
-            total += losses(t, row, b, &work[0, 0], &work[1, 0], g.shape[0] > 0)
-            if g.shape[0] > 0:
-                sparse_add(t, &values[0], &columns[0], &indptr[row], b, &work[0, 0], &g[0])
+                memcpy(&work[0, 0], &known[row, 0], b * t.width * sizeof(double))
+                if not slopes and not sound:
+                    bad = bad_rows(&values[0], &columns[0], &indptr[row], b, t.n_features, True)
+            if bad:
+                break
+            total += losses(t, row, b, &work[0, 0], &work[1, 0], slopes)
+            if slopes and checked_add(t, &values[0], &columns[0], &indptr[row], b, &work[0, 0], &g[0],
+                                      sound or known.shape[0] == 0):
+                break
             row += b
     if row < stop:
         raise ValueError("X must not be written to during a call; an entry that was unsound has become sound.")
     return total
 
 
-cdef inline bint bad_rows(const real *x, const index *columns, const index *indptr, Py_ssize_t b, Py_ssize_t n_next,
-                          Py_ssize_t n_columns, bint values) noexcept nogil:
-    """Whether an entry of b rows names a column that there is not, or if `values` is not finite; asks for the next rows.
-
-    The check alone would wait for memory, which what follows it hides: with the next rows on their way it costs next
-    to nothing. Of long rows their first lines will do.
-    """
-    cdef Py_ssize_t first = indptr[0], last = indptr[b], n = min(<Py_ssize_t>indptr[b + n_next] - last, NEXT)
-    cdef bint bad
+cdef inline bint bad_rows(const real *x, const index *columns, const index *indptr, Py_ssize_t b, Py_ssize_t n_columns,
+                          bint values) noexcept nogil:
+    """Whether an entry of b rows names a column that there is not, or if `values` is not finite."""
     if not values:
-        bad = unsound_columns(columns + first, last - first, highest_of(<index>0, n_columns))
-    elif real is float:
-        bad = unsound(<const uint32_t *>x, columns, first, last, n_columns)
+        return unsound_columns(columns + indptr[0], indptr[b] - indptr[0], highest_of(<index>0, n_columns))
+    if real is float:
+        return unsound(<const uint32_t *>x, columns, indptr[0], indptr[b], n_columns)
     else:
-        bad = unsound(<const uint64_t *>x, columns, first, last, n_columns)
-    if n > 0:
-        prefetch_lines(<const char *>(columns + last), n * sizeof(index))
-        prefetch_lines(<const char *>(x + last), n * sizeof(real))
-    return bad
+        return unsound(<const uint64_t *>x, columns, indptr[0], indptr[b], n_columns)
+
+
+cdef inline bint checked_scores(Terms t, const real *x, const index *columns, const index *indptr, Py_ssize_t b,
+                                const double *w, double *z, bint sound, bint values) noexcept nogil:
+    """`sparse_scores` of rows that are checked first unless they are `sound`; whether one is not."""
+    cdef Py_ssize_t i = 0, n = b if sound else FEW
+    while i < b:
+        n = min(n, b - i)
+        if not sound and bad_rows(x, columns, indptr + i, n, t.n_features, values):
+            return True
+        sparse_scores(t, x, columns, indptr + i, n, w, z + i * t.width)
+        i += n
+    return False
+
+
+cdef inline bint checked_add(Terms t, const real *x, const index *columns, const index *indptr, Py_ssize_t b,
+                             const double *z, double *g, bint sound) noexcept nogil:
+    """`sparse_add` of rows whose columns are checked first unless they are `sound`; whether one is not."""
+    cdef Py_ssize_t i = 0, n = b if sound else FEW
+    while i < b:
+        n = min(n, b - i)
+        if not sound and bad_rows(x, columns, indptr + i, n, t.n_features, False):
+            return True
+        sparse_add(t, x, columns, indptr + i, n, z + i * t.width, g)
+        i += n
+    return False
 
 
 def dense_hessian(Terms t, const real[:, :] X, const double[::1] w, const double[::1] v, double[::1] product,
