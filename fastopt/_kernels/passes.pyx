@@ -15,8 +15,8 @@ from fastopt._kernels.terms cimport (MOST, Terms, curve, dense_add, dense_scores
                                      sparse_scores)
 
 cdef enum:
-    # Rows that are checked together, just before they are followed: so few that the processor does both at the same time,
-    # where the check of a block would wait for memory; so many that their entries' loop ends seldom.
+    # Rows that are checked together, just before they are followed: so few that the processor does both at the same
+    # time, where the check of a block would wait for memory; so many that the loop over their entries ends seldom.
     FEW = 8
 
 
