@@ -334,10 +334,13 @@ class Design:
     def column_counts(self) -> NDArray[np.int64]:
         """In how many rows each column has an entry, (n_features,)."""
         n, d = self.shape
-        if self.indices is None or self.indptr is None:
+        if self.indptr is None:
             return np.full(d, n)
-        if self.distinct:
-            return self._column_sums[:, 0].astype(np.int64)
+        if self._distinct is not False:
+            sums = self._column_sums  # which tells whether columns are distinct, if that was not known
+            if self.distinct:
+                return sums[:, 0].astype(np.int64)
+        assert self.indices is not None
         counts = np.zeros(d, dtype=np.int64)
         for start, stop in self.pieces(16):
             lo, hi = int(self.indptr[start]), int(self.indptr[stop])

@@ -818,7 +818,7 @@ def test_the_default_sgd_reads_x_no_more_often_than_without_the_check(monkeypatc
 def test_a_fit_by_an_update_rule_reads_x_no_more_often_than_without_the_check(monkeypatch, rng):
     X = scipy.sparse.random_array((300, 20), density=0.3, format="csr", rng=rng)
     monkeypatch.setattr("fastopt._design.check_csr", lambda *_: pytest.fail("a pass of its own"))
-    for solver in ("sgd", "lbfgs"):
+    for solver in ("sgd", "lbfgs", "adam", "saga"):
         LogisticRegression(solver=solver, max_iter=1, tol=1e9).fit(X, rng.choice([0, 1], 300))
 
 
