@@ -17,7 +17,9 @@ from fastopt._kernels.terms cimport (MOST, Terms, curve, dense_add, dense_scores
 cdef enum:
     # Rows that are checked together, just before they are followed: so few that the processor does both at the same
     # time, where the check of a block would wait for memory; so many that the loop over their entries ends seldom.
+    # Of rows of more than LONG entries, which are many enough to be waited for anyway, four times as many.
     FEW = 8
+    LONG = 32
 
 
 def dense_loss(Terms t, const real[:, :] X, const double[::1] w, const double[:, ::1] known, double[::1] g,
@@ -88,10 +90,15 @@ cdef inline bint bad_rows(const real *x, const index *columns, const index *indp
         return unsound(<const uint64_t *>x, columns, indptr[0], indptr[b], n_columns)
 
 
+cdef inline Py_ssize_t few_rows(const index *indptr, Py_ssize_t b) noexcept nogil:
+    """How many of b rows are checked together."""
+    return 4 * FEW if indptr[b] - indptr[0] > LONG * b else FEW
+
+
 cdef inline bint checked_scores(Terms t, const real *x, const index *columns, const index *indptr, Py_ssize_t b,
                                 const double *w, double *z, bint sound, bint values) noexcept nogil:
     """`sparse_scores` of rows that are checked first unless they are `sound`; whether one is not."""
-    cdef Py_ssize_t i = 0, n = b if sound else FEW
+    cdef Py_ssize_t i = 0, n = b if sound else few_rows(indptr, b)
     while i < b:
         n = min(n, b - i)
         if not sound and bad_rows(x, columns, indptr + i, n, t.n_features, values):
@@ -104,7 +111,7 @@ cdef inline bint checked_scores(Terms t, const real *x, const index *columns, co
 cdef inline bint checked_add(Terms t, const real *x, const index *columns, const index *indptr, Py_ssize_t b,
                              const double *z, double *g, bint sound) noexcept nogil:
     """`sparse_add` of rows whose columns are checked first unless they are `sound`; whether one is not."""
-    cdef Py_ssize_t i = 0, n = b if sound else FEW
+    cdef Py_ssize_t i = 0, n = b if sound else few_rows(indptr, b)
     while i < b:
         n = min(n, b - i)
         if not sound and bad_rows(x, columns, indptr + i, n, t.n_features, False):
