@@ -51,9 +51,9 @@ def sparse_loss(Terms t, const real[::1] values, const index[::1] columns, const
                 Py_ssize_t start, Py_ssize_t stop, bint sound):
     """`dense_loss` on CSR rows.
 
-    Unless their entries are known to be `sound`, each block of rows is checked just before it is followed, and one that
-    is not ends it with ValueError. With g their columns alone are: a value that is not finite makes its element of g
-    such, which is for the caller to see.
+    Unless their entries are known to be `sound`, rows are checked, some at a time, just before they are followed, and
+    one that fails ends it with ValueError. With g their columns alone are checked: a value that is not finite makes its
+    element of g such, which is for the caller to see.
     """
     cdef Py_ssize_t row = start, b
     cdef double total = 0
