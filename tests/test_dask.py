@@ -388,7 +388,7 @@ def _dot(part, w):
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(("solver", "columns", "partitions"), [("adam", 20_000, 4), ("sdca", 20_000, 4)])
+@pytest.mark.parametrize(("solver", "columns", "partitions"), [("adam", 20_000, 16), ("sdca", 20_000, 4)])
 def test_large_parameters_get_to_the_tasks(client, solver, columns, partitions):
     """Beyond 100 kB, `Client.map` of distributed 2026.8 sent them so that no task ever ended."""
     rows = np.random.default_rng(0).standard_normal((2 * partitions, columns))

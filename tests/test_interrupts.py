@@ -192,11 +192,11 @@ BY_BUCKETS = pytest.mark.parametrize("make", [np.random.RandomState, np.random.d
 @pytest.mark.parametrize("n", [1, 7, 1000, 1001])
 def test_shuffles_by_buckets(make, n, monkeypatch):
     """Each row once, in an order of its own every time."""
-    monkeypatch.setattr(_order, "SHUFFLE", max(3, n // 20))
-    rng = make(0)
-    orders = np.array([_order.shuffled(rng, n) for _ in range(20)])
+    monkeypatch.setattr(_order, "SHUFFLE", 7)
+    rng, draws = make(0), 50 if n < 10 else 5
+    orders = np.array([_order.shuffled(rng, n) for _ in range(draws)])
     assert (np.sort(orders) == np.arange(n)).all()
-    assert n < 3 or len({tuple(order) for order in orders}) > 15
+    assert n < 3 or len({tuple(order) for order in orders}) > 0.8 * draws
 
 
 @BY_BUCKETS
