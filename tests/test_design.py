@@ -759,6 +759,19 @@ def test_saga_reads_x_no_more_often_than_without_the_check(monkeypatch, rng):
     assert 6_000 not in passes
 
 
+def test_counting_columns_is_the_check(monkeypatch, rng):
+    """What rules whose columns wait ask for first."""
+    X = scipy.sparse.random_array((300, 20), density=0.3, format="csr", rng=rng)
+    X.sort_indices()
+    bad = X.copy()
+    bad.indices[100] = 20
+    assert "entry 100" in refusal(lambda: later(bad).column_counts)
+    monkeypatch.setattr("fastopt._design.check_csr", lambda *_: pytest.fail("a pass of its own"))
+    design = later(X)
+    np.testing.assert_array_equal(design.column_counts, np.bincount(X.indices, minlength=20))
+    assert design.settled
+
+
 @pytest.mark.parametrize("solver", ["sdca", "saga"])
 def test_a_fit_that_goes_on_checks_its_rows_first(rng, solver):
     """From a warm start's state, and after an entry has become unsound."""
@@ -818,7 +831,7 @@ def test_the_default_sgd_reads_x_no_more_often_than_without_the_check(monkeypatc
 def test_a_fit_by_an_update_rule_reads_x_no_more_often_than_without_the_check(monkeypatch, rng):
     X = scipy.sparse.random_array((300, 20), density=0.3, format="csr", rng=rng)
     monkeypatch.setattr("fastopt._design.check_csr", lambda *_: pytest.fail("a pass of its own"))
-    for solver in ("sgd", "lbfgs", "adam", "saga"):
+    for solver in ("sgd", "lbfgs"):
         LogisticRegression(solver=solver, max_iter=1, tol=1e9).fit(X, rng.choice([0, 1], 300))
 
 
