@@ -926,7 +926,7 @@ class Nadam(_Moments):
         product = state["u_product"] * (u if one else np.cumprod(u))
         state["u_product"] = product if one else float(product[-1])
         v_gain = 1 / (1 - power(self.beta_2, t)) ** 0.5
-        return lr * u_next / (1 - product * u_next), lr * (1 - u) / (1 - product), v_gain
+        return (*_step.nadam_gains(lr, u, u_next, product), v_gain)
 
     def _fill_idle(
         self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State

@@ -68,6 +68,21 @@ cdef inline number adamax_gain(number lr, number power_1):
     return lr / (1 - power_1)
 
 
+cdef inline number nadam_gain(number lr, number share, number product):
+    """lr share / (1 - product): of m with u_{t+1} and u_1 ... u_{t+1}, of g with 1 - u_t and u_1 ... u_t."""
+    return lr * share / (1 - product)
+
+
+cdef double nadam_row(const double *hyper, double lr, double t, double product, double *row) noexcept:
+    """Writes Nadam's scalars of step t, the product of the u before it known; returns that product with u_t."""
+    cdef double u = hyper[0] * (1 - 0.5 * pow(0.96, t)), following = hyper[0] * (1 - 0.5 * pow(0.96, t + 1))
+    product *= u
+    row[1] = nadam_gain(lr, following, product * following)
+    row[2] = nadam_gain(lr, 1 - u, product)
+    row[3] = 1 / pow(1 - pow(hyper[1], t), HALF)
+    return product
+
+
 cdef void step_all(int kind, const double *hyper, const double *row, real **p, const real *g, double l1,
                    Py_ssize_t n) noexcept:
     """The arrays p = w, a, b, c of n elements take one step with gradient g and its L1 part."""
@@ -162,6 +177,8 @@ cdef class Stepper:
             row[1] = adam_gain(self.rate, pow(self.hyper[0], <double>t), pow(self.hyper[1], <double>t))
         elif self.constant and self.kind == ADAMAX:
             row[1] = adamax_gain(self.rate, pow(self.hyper[0], <double>t))
+        elif self.constant and self.kind == NADAM and type(known.get("u_product")) is float:
+            moved = {"u_product": nadam_row(self.hyper, self.rate, t, known["u_product"], row)}
         else:
             try:
                 moved = {key: known[key] for key in self.scalars}
@@ -224,6 +241,11 @@ cdef void run(real tag, int kind, const double *hyper, const double *row, const 
 def bias_corrected(lr, power_1, power_2=None):
     """`adam_gain`, or without the second power `adamax_gain`, of numbers or arrays."""
     return adamax_gain[object](lr, power_1) if power_2 is None else adam_gain[object](lr, power_1, power_2)
+
+
+def nadam_gains(lr, u, following, product):
+    """The factors of m and g in Nadam's step, of numbers or arrays; the product is u_1 ... u_t."""
+    return nadam_gain[object](lr, following, product * following), nadam_gain[object](lr, 1 - u, product)
 
 
 def average(const real[::1] w, real[::1] ema, double momentum):
