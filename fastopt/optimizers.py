@@ -304,6 +304,8 @@ class Optimizer:
     exact_l2: ClassVar[bool] = False
     #: The same of L1.
     exact_l1: ClassVar[bool] = False
+    #: 2 where `idle` reads more of a step than a row holds: second rows then stand behind all the first ones.
+    _halves: ClassVar[int] = 1
 
     @property
     def same_every_step(self) -> bool:
@@ -337,16 +339,16 @@ class Optimizer:
         n = len(lr)
         start = {key: state[key] for key in self._scalars()}
         columns = self._row(np.arange(t0 + 1, t0 + n + 1, dtype=np.float64), lr, state)
-        table = np.zeros((n + 1, WIDTH if lazy else len(columns)))
+        table = np.zeros((self._halves * (n + 1) if lazy else n + 1, WIDTH if lazy else len(columns)))
         table[0, 0] = 1
         for i, column in enumerate(columns):
-            table[1:, i] = column
+            table[1 : n + 1, i] = column
         hyper = self._hyper_array
         if lazy:
             hyper = hyper.copy()
             if self.weight_decay and not self._decays_itself:
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    table[:, 7] = np.cumsum(np.log(table[:, 0]))
+                    table[: n + 1, 7] = np.cumsum(np.log(table[: n + 1, 0]))
                 hyper[9] = 1
             self._fill_idle(table, hyper, t0, alpha, rate, start)
         return table, hyper
@@ -678,31 +680,36 @@ def _fill_decays(table: Array, hyper: Array, beta_1: float, beta_2: float) -> No
     hyper[7] = np.ceil(np.log(1e-18) / np.log(beta_1)) if beta_1 > 0 else 1.0
 
 
+def _quadrature(
+    rule: _Moments, table: Array, hyper: Array, t0: int, rate: Rate, root_decay: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None:
+    """What the sums over idle steps need: three nodes after each step of the table, as real numbers of steps in a row,
+    the learning rates there, and the three weights; None where all steps are taken one by one.
+
+    hyper[3-5] are the root's decay at the nodes, hyper[6] the first step of the table from which on the sum is smooth
+    enough: 25 / (1 - beta_1) steps from the start. It never is for a learning rate that is not smooth, for decay that
+    changes, and where the root's decay is not slow on the scale 1 / (1 - beta_1) on which beta_1^j falls off.
+    """
+    b1, keep = rule.beta_1, float(table[-1, 0])
+    _fill_decays(table, hyper, b1, rule.beta_2)
+    # The kernel multiplies three denominators of at least epsilon each: they must not underflow.
+    if rate is None or 1 - root_decay > 0.025 * (1 - b1) or rule.epsilon < 1e-80 or np.any(table[1:, 0] != keep):
+        return None
+    nodes, weights = geometric_quadrature(b1)
+    hyper[3:6] = root_decay**nodes
+    hyper[6] = 25 / (1 - b1) - t0
+    later = (t0 + np.arange(len(table), dtype=np.float64)[:, None] + nodes).ravel()
+    return later, np.broadcast_to(rate(later - 1), later.shape), weights * keep**-nodes
+
+
 def _fill_quadrature(
     rule: Adam | Adamax, table: Array, hyper: Array, t0: int, rate: Rate, root_decay: float
 ) -> None:
-    """Columns 2-4 of row s: quadrature weight times gain at the nodes after step t0 + s; hyper[3-5]: the root's decay
-    there.
-
-    Where the sum over idle steps is not smooth enough for it, hyper[6] tells the kernel to go step by step: before 25
-    / (1 - beta_1) steps; always, for a learning rate that is not smooth, and where the root's decay is not slow on
-    the scale 1 / (1 - beta_1) on which beta_1^j falls off.
-    """
-    b1 = rule.beta_1
-    _fill_decays(table, hyper, b1, rule.beta_2)
-    # The kernel multiplies three denominators of at least epsilon each: they must not underflow.
-    if rate is None or 1 - root_decay > 0.025 * (1 - b1) or rule.epsilon < 1e-80:
-        return
-    nodes, weights = geometric_quadrature(b1)
-    keep = float(table[-1, 0])
-    hyper[3:6] = root_decay**nodes
-    hyper[6] = 25 / (1 - b1) - t0
-    if getattr(rule, "amsgrad", False):
-        return
-    t = t0 + np.arange(len(table), dtype=np.float64)
-    for i in range(3):
-        later = t + nodes[i]
-        table[:, 2 + i] = weights[i] * keep ** -nodes[i] * rule._columns(later, rate(later - 1), {})[0]
+    """Columns 2-4 of row s: quadrature weight times gain at the nodes after step t0 + s."""
+    found = _quadrature(rule, table, hyper, t0, rate, root_decay)
+    if found is not None and not getattr(rule, "amsgrad", False):
+        later, rates, weights = found
+        table[:, 2:5] = weights * rule._columns(later, rates, {})[0].reshape(-1, 3)
 
 
 def _fill_tail_sums(table: Array, beta_1: float) -> None:
@@ -893,8 +900,7 @@ class Nadam(_Moments):
 
     Notes
     -----
-    On CSR data idle steps are taken one by one until beta_1^j is below rounding (394 at beta_1 = 0.9), then by decay:
-    exact, at O(nonzeros) times that bound. L2 on CSR as in `Adam`.
+    On CSR data as `Adam`: step by step early, by quadrature later, relative error under 1e-7 of the motion.
 
     References
     ----------
@@ -910,6 +916,7 @@ class Nadam(_Moments):
     """
 
     name: ClassVar[str] = "nadam"
+    _halves: ClassVar[int] = 2
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -931,7 +938,18 @@ class Nadam(_Moments):
     def _fill_idle(
         self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
     ) -> None:
-        _fill_decays(table, hyper, self.beta_1, self.beta_2)
+        """Columns 0-2 of second row s: quadrature weight times gain at the nodes after step t0 + s; 3-5: epsilon.
+
+        Both are divided by the root's bias correction. U_t is nothing by then.
+        """
+        first, second = table[: len(table) // 2], table[len(table) // 2 :]
+        found = _quadrature(self, first, hyper, t0, rate, self.beta_2**0.5)
+        if found is not None:
+            later, rates, weights = found
+            m_gain, _, v_gain = self._columns(later, rates, {"u_product": 0.0})
+            hyper[8] = len(first)
+            second[:, :3] = weights * (m_gain / v_gain).reshape(-1, 3)
+            second[:, 3:6] = (self.epsilon / v_gain).reshape(-1, 3)
 
 
 @dataclass(frozen=True, repr=False)

@@ -15,7 +15,7 @@ from fastopt import reference
 from fastopt._design import Design
 from fastopt.losses import LOSSES
 from fastopt.objective import Objective
-from fastopt.optimizers import OPTIMIZERS, SGD, Adam
+from fastopt.optimizers import OPTIMIZERS, SGD, Adam, Nadam
 from fastopt.schedules import Constant, Cosine, Exponential, InverseTime, StepDecay
 from fastopt.solvers.stochastic import Epochs
 
@@ -394,6 +394,7 @@ def test_lazy_momentum_equals_dense(run, rate, momentum, nesterov, alpha, decay)
         assert_close(lazy.state[slot], dense.state[slot], 1e-10)
 
 
+@pytest.mark.parametrize("rule", [Adam, Nadam])
 @given(
     sparse_runs(),
     RATES,
@@ -402,9 +403,9 @@ def test_lazy_momentum_equals_dense(run, rate, momentum, nesterov, alpha, decay)
     st.sampled_from([1e-12, 1e-8, 1e-2, 10.0]),
 )
 @settings(max_examples=200)
-def test_lazy_adam_equals_dense(run, rate, beta_1, beta_2, epsilon):
+def test_lazy_adam_equals_dense(rule, run, rate, beta_1, beta_2, epsilon):
     """Within 1e-7 of the motion, w starting at zero; later gradients, and so the state, take over that error."""
-    lazy, dense = lazy_and_dense(run, Adam(learning_rate=rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon))
+    lazy, dense = lazy_and_dense(run, rule(learning_rate=rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon))
     assert_close(lazy.w, dense.w, 1e-7)
     for slot in lazy.optimizer.slots:
         assert_close(lazy.state[slot], dense.state[slot], 1e-7)

@@ -447,35 +447,56 @@ cdef inline double motion(const double *h, const double *table, Py_ssize_t first
             total += table[WIDTH * step + 1] * m / ((sqrt(v) if rooted else v) + h[2])
         return total * shrunk
     v = sqrt(v) if rooted else v
-    total = shrunk * m * tail(h, table + WIDTH * first, v)
+    total = shrunk * m * tail(h, table + WIDTH * first + 2, h[2], h[2], h[2], v)
     m *= m_decay
     if m != 0:
-        total -= m * tail(h, table + WIDTH * last, v * (sqrt(v_decay) if rooted else v_decay))
+        v *= sqrt(v_decay) if rooted else v_decay
+        total -= m * tail(h, table + WIDTH * last + 2, h[2], h[2], h[2], v)
     return total
 
 
-cdef inline double tail(const double *h, const double *row, double root) noexcept nogil:
-    """sum_{j >= 1} of `motion` for m = 1, in quadrature: row[2..4] weight times gain, h[3..5] the decay of the root."""
-    cdef double d1 = root * h[3] + h[2], d2 = root * h[4] + h[2], d3 = root * h[5] + h[2]
-    return (row[2] * d2 * d3 + row[3] * d1 * d3 + row[4] * d1 * d2) / (d1 * d2 * d3)    # one division, not three
+cdef inline double tail(const double *h, const double *q, double eps_1, double eps_2, double eps_3,
+                        double root) noexcept nogil:
+    """sum_{j >= 1} of `motion` for m = 1, in quadrature: q[0..2] weight times gain, h[3..5] the decay of the root."""
+    cdef double d1 = root * h[3] + eps_1, d2 = root * h[4] + eps_2, d3 = root * h[5] + eps_3
+    return (q[0] * d2 * d3 + q[1] * d1 * d3 + q[2] * d1 * d2) / (d1 * d2 * d3)      # one division, not three
 
 
 cdef inline void nadam_idle(const double *h, const double *table, Py_ssize_t first, Py_ssize_t last,
                             real *w, real *a, real *b) noexcept nogil:
-    """No closed form: step by step until beta_1^j is below rounding, h[7] steps at the most."""
+    """As `motion`. The root's own bias correction is in the gains, and in the eps beside the bare root."""
     cdef const double *row = table + WIDTH * (last - first)
     cdef Py_ssize_t step, stop = last
-    cdef double p = w[0], m = a[0], v = b[0]
-    if last - first > h[7]:
-        stop = first + <Py_ssize_t>h[7]
-    for step in range(first + 1, stop + 1):
-        m *= h[0]
-        v *= h[1]
-        p *= table[WIDTH * step]
-        p -= table[WIDTH * step + 1] * m / (sqrt(v) * table[WIDTH * step + 3] + h[2])
-    w[0] = <real>(p * shrinkage(h, table, stop, last))
+    cdef double p = w[0], m = a[0], v = b[0], root
+    if last - first > FEW and first >= h[6]:
+        p = shrinkage(h, table, first, last)
+        root = sqrt(v)
+        v = p * m * nadam_tail(h, table, first, root)
+        m *= row[5]
+        if m != 0:
+            v -= m * nadam_tail(h, table, last, root * sqrt(row[6]))
+        w[0] = <real>(w[0] * p - v)
+    else:
+        if last - first > h[7]:
+            stop = first + <Py_ssize_t>h[7]
+        for step in range(first + 1, stop + 1):
+            m *= h[0]
+            v *= h[1]
+            p *= table[WIDTH * step]
+            p -= table[WIDTH * step + 1] * m / (sqrt(v) * table[WIDTH * step + 3] + h[2])
+        w[0] = <real>(p * shrinkage(h, table, stop, last))
     a[0] = <real>(a[0] * row[5])
     b[0] = <real>(b[0] * row[6])
+
+
+cdef inline const double *second(const double *h, const double *table, Py_ssize_t step) noexcept nogil:
+    """Nadam's second row of a step, in the table's second half: weights times gains at the nodes, and their eps."""
+    return table + WIDTH * (<Py_ssize_t>h[8] + step)
+
+
+cdef inline double nadam_tail(const double *h, const double *table, Py_ssize_t step, double root) noexcept nogil:
+    cdef const double *q = second(h, table, step)
+    return tail(h, q, q[3], q[4], q[5], root)
 
 
 cdef inline void lion_idle_l1(const double *h, const double *table, Py_ssize_t first, Py_ssize_t last,

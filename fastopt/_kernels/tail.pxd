@@ -9,7 +9,7 @@ from libc.stdint cimport int32_t
 
 from fastopt._kernels.exponential cimport exp
 from fastopt._kernels.portable cimport real
-from fastopt._kernels.rule cimport ADAM, ADAMAX, MAX_SLOTS, MOMENTUM, NESTEROV, RMSPROP, WIDTH
+from fastopt._kernels.rule cimport ADAM, ADAMAX, MAX_SLOTS, MOMENTUM, NADAM, NESTEROV, RMSPROP, WIDTH, second
 from fastopt._kernels.update cimport idle_columns
 
 
@@ -17,14 +17,14 @@ cdef inline double first_tail(int kind, const double *hyper) noexcept nogil:
     """Steps of this epoch from which on tails are known; infinite for rules that have none."""
     if kind == ADAM and hyper[8] != 0:  # AMSGrad's are tabulated
         return -1
-    return hyper[6] if kind == ADAM or kind == ADAMAX else INFINITY
+    return hyper[6] if kind == ADAM or kind == ADAMAX or kind == NADAM else INFINITY
 
 
 cdef inline void settle(int kind, const double *hyper, const double *table, Py_ssize_t step, Py_ssize_t n,
                         real **p) noexcept nogil:
     """n coordinates that have just taken `step` steps begin to wait."""
     if first_tail(kind, hyper) <= step:
-        add_tails(kind, hyper, table + WIDTH * step, -1, n, p)
+        add_tails(kind, hyper, table, step, -1, n, p)
 
 
 cdef inline void catch_up(int kind, const double *hyper, const double *table, Py_ssize_t step, int32_t *first,
@@ -51,11 +51,11 @@ cdef inline void catch_up(int kind, const double *hyper, const double *table, Py
                 for s in range(MAX_SLOTS + 1):
                     q[s] = p[s] + j
                 idle_columns(kind, hyper, table, step, NULL, 1, first + j, q)
-                add_tails(kind, hyper, table + WIDTH * step, -1, 1, q)
+                add_tails(kind, hyper, table, step, -1, 1, q)
     decay(p[1], hyper[0], step, first, n)
     decay(p[2], hyper[1], step, first, n)
     shrink(hyper, table, step, first, n, p[0])
-    add_tails(kind, hyper, table + WIDTH * step, 1, n, p)
+    add_tails(kind, hyper, table, step, 1, n, p)
 
 
 cdef inline void turn(const double *table, Py_ssize_t step, const int32_t *first, Py_ssize_t n,
@@ -93,28 +93,31 @@ cdef inline void shrink(const double *hyper, const double *table, Py_ssize_t ste
             w[j] *= exp(<real>(table[WIDTH * step + 7] - table[WIDTH * <Py_ssize_t>first[j] + 7]))
 
 
-cdef inline void add_tails(int kind, const double *hyper, const double *row, real sign, Py_ssize_t n,
+cdef inline void add_tails(int kind, const double *hyper, const double *table, Py_ssize_t step, real sign, Py_ssize_t n,
                            real **p) noexcept nogil:
-    """w += sign * tail: sum_{i >= 1} beta_1^i gain_i m / (root_i + eps), by `tail` of rule.pxd."""
+    """w += sign * tail: sum_{i >= 1} beta_1^i gain_i m / (root_i + eps_i), by `tail` of rule.pxd."""
     cdef Py_ssize_t j
     cdef real *w = p[0]
     cdef const real *m = p[1]
     cdef const real *v = p[2]
     cdef const real *largest = p[3]
-    cdef real eps = <real>hyper[2]
-    cdef real a1 = sign * <real>row[2], a2 = sign * <real>row[3], a3 = sign * <real>row[4]
+    cdef const double *q = second(hyper, table, step) if kind == NADAM else table + WIDTH * step + 2
+    cdef real a1 = sign * <real>q[0], a2 = sign * <real>q[1], a3 = sign * <real>q[2]
     cdef real h1 = <real>hyper[3], h2 = <real>hyper[4], h3 = <real>hyper[5]
+    cdef real e1 = <real>hyper[2], e2 = e1, e3 = e1
+    if kind == NADAM:
+        e1, e2, e3 = <real>q[3], <real>q[4], <real>q[5]
     if kind == ADAMAX:
         for j in range(n):
-            w[j] += m[j] * quadrature(a1, a2, a3, h1, h2, h3, eps, v[j])
-    elif hyper[8] == 0:
+            w[j] += m[j] * quadrature(a1, a2, a3, h1, h2, h3, e1, e2, e3, v[j])
+    elif kind == NADAM or hyper[8] == 0:
         for j in range(n):
-            w[j] += m[j] * quadrature(a1, a2, a3, h1, h2, h3, eps, <real>sqrt(v[j]))
+            w[j] += m[j] * quadrature(a1, a2, a3, h1, h2, h3, e1, e2, e3, <real>sqrt(v[j]))
     else:                               # AMSGrad's root rests
         for j in range(n):
-            w[j] += m[j] * a1 / (<real>sqrt(largest[j]) + eps)
+            w[j] += m[j] * a1 / (<real>sqrt(largest[j]) + e1)
 
 
-cdef inline real quadrature(real a1, real a2, real a3, real h1, real h2, real h3, real eps,
+cdef inline real quadrature(real a1, real a2, real a3, real h1, real h2, real h3, real e1, real e2, real e3,
                             real root) noexcept nogil:
-    return a1 / (root * h1 + eps) + a2 / (root * h2 + eps) + a3 / (root * h3 + eps)
+    return a1 / (root * h1 + e1) + a2 / (root * h2 + e2) + a3 / (root * h3 + e3)
