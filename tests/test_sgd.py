@@ -604,26 +604,78 @@ def test_parameters_out_of_range(options, message):
 
 
 @IGNORE
-def test_ctrl_c_leaves_the_last_whole_epoch(monkeypatch):
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_ctrl_c_leaves_the_last_whole_epoch(batch_size, monkeypatch):
+    """In the third call of a kernel: that has several epochs of single rows, one of batches that end with fewer rows."""
     from fastopt.solvers.stochastic import Epochs
 
     X, y = problem("multiclass")
-    run, calls = Epochs.run, []
+    calls = []
 
-    def interrupted(self, *args):
-        calls.append(args)
-        run(self, *args)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
+    def interrupted(run):
+        def called(self, *args):
+            calls.append(args)
+            result = run(self, *args)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return result
 
-    options = {"tol": None, "random_state": 0}
+        return called
+
+    options = {"tol": 1e-3, "n_iter_no_change": 2, "random_state": 0, "batch_size": batch_size}
     model = SGDClassifier(max_iter=10, **options)
     with monkeypatch.context() as patch:
-        patch.setattr(Epochs, "run", interrupted)
+        for name in ("run", "run_several"):
+            patch.setattr(Epochs, name, interrupted(getattr(Epochs, name)))
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, y)
-    assert (model.stop_reason_, model.n_iter_) == ("interrupted", 2)
-    np.testing.assert_array_equal(model.coef_, SGDClassifier(max_iter=2, **options).fit(X, y).coef_)
+    assert model.stop_reason_ == "interrupted"
+    assert (model.n_iter_ > 2) if batch_size == 1 else (model.n_iter_ == 2)
+    np.testing.assert_array_equal(model.coef_, SGDClassifier(max_iter=model.n_iter_, **options).fit(X, y).coef_)
+
+
+SEVERAL = [
+    (cls, {"learning_rate": rate, "eta0": 0.01, "penalty": penalty, "average": average, "tol": tol})
+    for cls in (SGDClassifier, SGDRegressor)
+    for rate in ("optimal", "constant", "adaptive", "pa1")
+    for penalty in ("l2", "l1", None)
+    for average in (False, 60)
+    for tol in (None, 1e-2)
+    if not (rate == "pa1" and (cls is SGDRegressor or penalty))
+]
+SEVERAL += [
+    (SGDClassifier, {"loss": "multinomial"}),
+    (SGDClassifier, {"batch_size": 5, "alpha": 1e-2}),
+    (SGDClassifier, {"shuffle": False, "loss": "log_loss"}),
+    (SGDRegressor, {"learning_rate": "constant", "eta0": 3.0, "loss": "squared_error"}),
+]
+
+
+@IGNORE
+@pytest.mark.parametrize("layout", ["dense", "float32", "csr"])
+@pytest.mark.parametrize(("cls", "options"), SEVERAL, ids=[f"{c.__name__}-{o}" for c, o in SEVERAL])
+def test_epochs_run_at_once_have_the_bits_of_single_ones(cls, options, layout, capsys):
+    """A fit that tells of each epoch takes one after the other: parameters, history, and the next random number."""
+    X, y = problem("multiclass" if cls is SGDClassifier else "regression")
+    X = {"dense": X, "float32": X.astype(np.float32), "csr": scipy.sparse.csr_array(X)}[layout]
+    models, following = [], []
+    for verbose in (0, 1):
+        rng = np.random.RandomState(3)
+        model = cls(max_iter=40, random_state=rng, verbose=verbose, **options)
+        models.append(model.fit(X, y))
+        following.append(rng.randint(2**31))
+    at_once, single = models
+    assert capsys.readouterr().out.count("epoch") >= single.n_iter_
+    assert following[0] == following[1]
+    assert (at_once.n_iter_, at_once.stop_reason_, at_once.t_) == (single.n_iter_, single.stop_reason_, single.t_)
+    np.testing.assert_array_equal(at_once.coef_, single.coef_)
+    np.testing.assert_array_equal(at_once.intercept_, single.intercept_)
+    for key, values in single.history_.items():
+        if key != "seconds":
+            np.testing.assert_array_equal(at_once.history_[key], values, err_msg=key)
+    assert (np.diff(at_once.history_["seconds"]) > 0).all()
+    for key, value in single.optimizer_state_.items():
+        np.testing.assert_array_equal(at_once.optimizer_state_[key], value, err_msg=key)
 
 
 def test_sparsify_and_predict():

@@ -36,7 +36,7 @@ cdef enum:
 cdef class Extras:
     cdef public double l1, owed, bound
     cdef public int passive
-    cdef public bint truncated, guarded, measures
+    cdef public bint truncated, guarded, measures, keeps_norms
     cdef public Py_ssize_t average_row, paid_row, first_averaged
     cdef Py_ssize_t settled             # the step at which all columns were settled
     cdef const double[::1] norms

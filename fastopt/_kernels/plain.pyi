@@ -17,6 +17,7 @@ class Extras:
     truncated: bool
     guarded: bool
     measures: bool
+    keeps_norms: bool
     average_row: int
     paid_row: int
     first_averaged: int
@@ -32,12 +33,20 @@ class Extras:
 def dense_epoch(
     plan: Plan, e: Extras, X: NDArray[Any], params: NDArray[Any], z: NDArray[Any], start: int, stop: int
 ) -> None: ...
+def dense_epochs(
+    plan: Plan, e: Extras, X: NDArray[Any], params: NDArray[Any], z: NDArray[Any], sums: NDArray[np.float64], n_steps: int
+) -> int: ...
 def sparse_epoch(
     plan: Plan, e: Extras, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any],
     params: NDArray[Any], z: NDArray[Any], start: int, stop: int,
 ) -> None: ...  # fmt: skip
+def sparse_epochs(
+    plan: Plan, e: Extras, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any],
+    params: NDArray[Any], z: NDArray[Any], sums: NDArray[np.float64], n_steps: int,
+) -> int: ...  # fmt: skip
 def checking_epoch(
     plan: Plan, e: Extras, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any], params: NDArray[Any],
     start: int, stop: int,
 ) -> tuple[int, bool, bool]: ...  # fmt: skip
+def norms(plan: Plan, e: Extras, params: NDArray[Any]) -> None: ...
 def finish(plan: Plan, e: Extras, params: NDArray[Any], steps: int) -> None: ...

@@ -1,4 +1,5 @@
 """Epochs of plain SGD steps with L1, averaged iterates, passive-aggressive steps or sums of losses (see plain.pxd)."""
+from libc.math cimport fabs
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
@@ -42,6 +43,30 @@ cdef class Extras:
 def dense_epoch(Plan plan, Extras e, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py_ssize_t start,
                 Py_ssize_t stop):
     """Steps start .. stop - 1 of the epoch on dense rows."""
+    with nogil:
+        dense_steps(plan, e, X, params, z, start, stop)
+
+
+def dense_epochs(Plan plan, Extras e, const real[:, :] X, real[:, ::1] params, real[:, ::1] z,
+                 double[:, :, ::1] sums, Py_ssize_t n_steps):
+    """Whole epochs of so many steps on dense rows, as many as `sums` has places for; the order is that of all of them.
+
+    Each epoch's sums of losses and penalties go into `sums`. Returns how many epochs there were: the first that ends
+    not finite is the last.
+    """
+    cdef Py_ssize_t k = 0
+    cdef bint finite = True
+    with nogil:
+        while k < sums.shape[0] and finite:
+            open_epoch(plan, e, k * n_steps, params)
+            dense_steps(plan, e, X, params, z, k * n_steps, (k + 1) * n_steps)
+            finite = close_epoch(plan, e, (k + 1) * n_steps, params, sums[k])
+            k += 1
+    return k
+
+
+cdef void dense_steps(Plan plan, Extras e, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py_ssize_t start,
+                      Py_ssize_t stop) noexcept nogil:
     cdef Py_ssize_t step, lo, b, i, d = plan.n_features, K = plan.n_outputs, n = plan.order.shape[0]
     cdef Py_ssize_t stride = X.strides[0] // <Py_ssize_t>sizeof(real)
     cdef const real *x0 = &X[0, 0]
@@ -49,45 +74,63 @@ def dense_epoch(Plan plan, Extras e, const real[:, :] X, real[:, ::1] params, re
     cdef real *w = &params[0, 0]
     cdef double lr
     if alone(plan, e):
-        with nogil:
-            dense_lone(plan, e, x0, stride, w, start, stop)
+        dense_lone(plan, e, x0, stride, w, start, stop)
         return
-    with nogil:
-        for step in range(start, stop):
-            lo = step * plan.batch_size
-            b = min(plan.batch_size, n - lo)
-            for i in range(b):
-                prefetch_row(x0 + plan.order[min(lo + i + AHEAD, n - 1)] * stride, d)
-                x = x0 + plan.order[lo + i] * stride
-                begin_scores(plan, w, &z[i, 0])
-                if K == 1:
-                    z[i, 0] += <real>plan.scale * dot(x, w, d)
-                else:
-                    lone_outputs_dot(x, w, d, K, <real>plan.scale, &z[i, 0])
-            if follows(plan, e, b):
-                keep_products(plan, e, w, &z[0, 0])
-            lr = scalars(plan, step)[1]
-            measure_penalty(plan, e, b)
-            coefficients(plan, e, lo, b, lr, &z[0, 0])
-            contract(plan, e, step, lr, params)
-            for i in range(b):
-                x = x0 + plan.order[lo + i] * stride
-                if K == 1:
-                    axpy(<real>(z[i, 0] / plan.scale), x, w, d)
-                else:
-                    lone_outputs_axpy(x, w, d, K, <real>(1 / plan.scale), &z[i, 0])
-            if follows(plan, e, b):
-                follow(plan, e, &z[0, 0], dot(x, x, d) if plan.alpha != 0 else 0.0)
-            elif e.measures:
-                measure_norms(plan, e, b, &z[0, 0], w)
-            move_intercept(plan, e, step, b, &z[0, 0], params)
-            e.owed += lr * e.l1
-            settle_dense(plan, e, lr * e.l1, step >= e.first_averaged, params)
+    for step in range(start, stop):
+        lo = step * plan.batch_size
+        b = min(plan.batch_size, n - lo)
+        for i in range(b):
+            prefetch_row(x0 + plan.order[min(lo + i + AHEAD, n - 1)] * stride, d)
+            x = x0 + plan.order[lo + i] * stride
+            begin_scores(plan, w, &z[i, 0])
+            if K == 1:
+                z[i, 0] += <real>plan.scale * dot(x, w, d)
+            else:
+                lone_outputs_dot(x, w, d, K, <real>plan.scale, &z[i, 0])
+        if follows(plan, e, b):
+            keep_products(plan, e, w, &z[0, 0])
+        lr = scalars(plan, step)[1]
+        measure_penalty(plan, e, b)
+        coefficients(plan, e, lo, b, lr, &z[0, 0])
+        contract(plan, e, step, lr, params)
+        for i in range(b):
+            x = x0 + plan.order[lo + i] * stride
+            if K == 1:
+                axpy(<real>(z[i, 0] / plan.scale), x, w, d)
+            else:
+                lone_outputs_axpy(x, w, d, K, <real>(1 / plan.scale), &z[i, 0])
+        if follows(plan, e, b):
+            follow(plan, e, &z[0, 0], dot(x, x, d) if plan.alpha != 0 else 0.0)
+        elif e.measures:
+            measure_norms(plan, e, b, &z[0, 0], w)
+        move_intercept(plan, e, step, b, &z[0, 0], params)
+        e.owed += lr * e.l1
+        settle_dense(plan, e, lr * e.l1, step >= e.first_averaged, params)
 
 
 def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] columns, const index[::1] indptr,
                  real[:, ::1] params, real[:, ::1] z, Py_ssize_t start, Py_ssize_t stop):
     """Steps start .. stop - 1 of the epoch on CSR rows, at O(nonzeros)."""
+    with nogil:
+        sparse_steps(plan, e, values, columns, indptr, params, z, start, stop)
+
+
+def sparse_epochs(Plan plan, Extras e, const real[::1] values, const index[::1] columns, const index[::1] indptr,
+                  real[:, ::1] params, real[:, ::1] z, double[:, :, ::1] sums, Py_ssize_t n_steps):
+    """`dense_epochs` on CSR rows, of steps that let no column wait."""
+    cdef Py_ssize_t k = 0
+    cdef bint finite = True
+    with nogil:
+        while k < sums.shape[0] and finite:
+            open_epoch(plan, e, k * n_steps, params)
+            sparse_steps(plan, e, values, columns, indptr, params, z, k * n_steps, (k + 1) * n_steps)
+            finite = close_epoch(plan, e, (k + 1) * n_steps, params, sums[k])
+            k += 1
+    return k
+
+
+cdef void sparse_steps(Plan plan, Extras e, const real[::1] values, const index[::1] columns, const index[::1] indptr,
+                       real[:, ::1] params, real[:, ::1] z, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
     cdef Py_ssize_t step, lo, b, i, k, c, n, row, K = plan.n_outputs
     cdef const real *x = &values[0]
     cdef const index *j = &columns[0]
@@ -95,52 +138,49 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
     cdef double lr
     cdef bint waits = e.seen.shape[0] > 0, fused = waits and K == 1 and not e.measures
     if alone(plan, e):
-        with nogil:
-            sparse_lone(plan, e, x, j, &indptr[0], w, start, stop, NULL)
+        sparse_lone(plan, e, x, j, &indptr[0], w, start, stop, NULL)
         return
     if in_places(e):
-        with nogil:
-            sparse_places(plan, e, x, j, &indptr[0], params, &z[0, 0], start, stop)
+        sparse_places(plan, e, x, j, &indptr[0], params, &z[0, 0], start, stop)
         return
-    with nogil:
-        for step in range(start, stop):
-            lo = step * plan.batch_size
-            b = min(plan.batch_size, plan.order.shape[0] - lo)
-            for i in range(b):
-                look_ahead(plan, e, lo + i, x, j, &indptr[0], params)
-                row = plan.order[lo + i]
-                k = indptr[row]
-                n = indptr[row + 1] - k
-                if fused:
-                    begin_scores(plan, w, &z[i, 0])
-                    z[i, 0] += <real>plan.scale * settled_dot(e, x + k, j + k, n, w)
-                    continue
-                if waits:
-                    for c in range(k, k + n):
-                        threshold(plan, e, j[c], w)
-                predict(plan, x + k, j + k, n, w, &z[i, 0])
+    for step in range(start, stop):
+        lo = step * plan.batch_size
+        b = min(plan.batch_size, plan.order.shape[0] - lo)
+        for i in range(b):
+            look_ahead(plan, e, lo + i, x, j, &indptr[0], params)
+            row = plan.order[lo + i]
+            k = indptr[row]
+            n = indptr[row + 1] - k
+            if fused:
+                begin_scores(plan, w, &z[i, 0])
+                z[i, 0] += <real>plan.scale * settled_dot(e, x + k, j + k, n, w)
+                continue
+            if waits:
+                for c in range(k, k + n):
+                    threshold(plan, e, j[c], w)
+            predict(plan, x + k, j + k, n, w, &z[i, 0])
+        if follows(plan, e, b):
+            keep_products(plan, e, w, &z[0, 0])
+        lr = scalars(plan, step)[1]
+        measure_penalty(plan, e, b)
+        coefficients(plan, e, lo, b, lr, &z[0, 0])
+        contract(plan, e, step, lr, params)
+        for i in range(b):
+            row = plan.order[lo + i]
+            k = indptr[row]
+            n = indptr[row + 1] - k
+            if e.scales > 0:        # the iterates so far are to be without this step
+                sparse_outputs_axpy(x + k, j + k, n, &params[e.average_row, 0], K,
+                                    <real>(-e.scales / plan.scale), &z[i, 0])
             if follows(plan, e, b):
-                keep_products(plan, e, w, &z[0, 0])
-            lr = scalars(plan, step)[1]
-            measure_penalty(plan, e, b)
-            coefficients(plan, e, lo, b, lr, &z[0, 0])
-            contract(plan, e, step, lr, params)
-            for i in range(b):
-                row = plan.order[lo + i]
-                k = indptr[row]
-                n = indptr[row + 1] - k
-                if e.scales > 0:        # the iterates so far are to be without this step
-                    sparse_outputs_axpy(x + k, j + k, n, &params[e.average_row, 0], K,
-                                        <real>(-e.scales / plan.scale), &z[i, 0])
-                if follows(plan, e, b):
-                    follow(plan, e, &z[0, 0], dot(x + k, x + k, n) if plan.alpha != 0 else 0.0)
-                elif e.measures:
-                    measured_axpy(plan, e, &z[i, 0], x + k, j + k, n, w)
-                    continue
-                add_row(plan, x + k, j + k, n, 1 / plan.scale, &z[i, 0], w)
-            move_intercept(plan, e, step, b, &z[0, 0], params)
-            if waits or e.average_row > 0:
-                record(plan, e, step, lr)
+                follow(plan, e, &z[0, 0], dot(x + k, x + k, n) if plan.alpha != 0 else 0.0)
+            elif e.measures:
+                measured_axpy(plan, e, &z[i, 0], x + k, j + k, n, w)
+                continue
+            add_row(plan, x + k, j + k, n, 1 / plan.scale, &z[i, 0], w)
+        move_intercept(plan, e, step, b, &z[0, 0], params)
+        if waits or e.average_row > 0:
+            record(plan, e, step, lr)
 
 
 cdef void dense_lone(Plan plan, Extras e, const real *x0, Py_ssize_t stride, real *w, Py_ssize_t start,
@@ -400,6 +440,54 @@ cdef void multiplied_step(Plan plan, Extras e, Py_ssize_t step, Py_ssize_t lo, P
     move_intercept(plan, e, step, b, z, params)
     record(plan, e, step, lr)
     pay_places(plan, e, lr, params)
+
+
+def norms(Plan plan, Extras e, const real[:, ::1] params):
+    """Each output's sums of squared and of absolute coefficients, into the third and fourth row of its sums."""
+    norms_of(plan, e, &params[0, 0])
+
+
+cdef inline void norms_of(Plan plan, Extras e, const real *w) noexcept nogil:
+    cdef Py_ssize_t j, c, K = plan.n_outputs
+    e.sums[2:4] = 0
+    for j in range(plan.n_features):
+        for c in range(K):
+            e.sums[2, c] += <double>w[j * K + c] * w[j * K + c]
+            e.sums[3, c] += fabs(<double>w[j * K + c])
+
+
+cdef inline void open_epoch(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] params) noexcept nogil:
+    """Before the step that an epoch begins with: its sums are zero, and the average becomes the iterates' sum."""
+    cdef Py_ssize_t j
+    e.sums[:2] = 0
+    if not e.keeps_norms:
+        norms_of(plan, e, &params[0, 0])
+    if e.average_row > 0:
+        for j in range((plan.n_features + plan.intercept) * plan.n_outputs):
+            params[e.average_row, j] *= <real>max(0, step - e.first_averaged)
+
+
+cdef inline bint close_epoch(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] params,
+                             double[:, ::1] sums) noexcept nogil:
+    """After all steps before this one: the scale is multiplied out. Whether all is finite."""
+    cdef Py_ssize_t c, j, size = plan.n_features * plan.n_outputs
+    cdef double scale = plan.scale, rest = 0
+    for c in range(plan.n_outputs):
+        e.sums[2, c] *= scale * scale
+        e.sums[3, c] *= scale
+        sums[0, c], sums[1, c] = e.sums[0, c], e.sums[1, c]
+        rest += 0 * (sums[0, c] + sums[1, c])
+    if scale != 1:
+        for j in range(size):
+            params[0, j] = <real>(scale * params[0, j])
+        plan.scale = 1
+    size += plan.intercept * plan.n_outputs
+    for j in range(size):
+        rest += 0 * params[0, j]
+    if e.average_row > 0:
+        for j in range(size):
+            params[e.average_row, j] /= <real>max(1, step - e.first_averaged)
+    return rest == 0
 
 
 def finish(Plan plan, Extras e, real[:, ::1] params, Py_ssize_t steps):

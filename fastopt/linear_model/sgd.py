@@ -343,8 +343,8 @@ class _SGD(LinearModel):
             while True:
                 start = Descent(w, state, scale=10.0**-cuts)
                 descent = sgd(
-                    outputs, problem.groups, start, settings, order, reporter, course=course,
-                    told=None if progress is None else told,
+                    outputs, problem.groups, start, settings, order, reporter, n_samples=len(problem.rows), rng=rng,
+                    course=course, told=None if progress is None else told,
                 )  # fmt: skip
                 course = None
                 away = descent.stop_reason == "diverged"

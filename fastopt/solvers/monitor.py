@@ -87,6 +87,11 @@ class Reporter:
         self.before = 0  # epochs of the fit that this one goes on from
         self._bar = _progress_bar(total) if verbose >= 2 else None
 
+    @property
+    def watched(self) -> bool:
+        """Whether there is anything to tell after an epoch."""
+        return bool(self.verbose) or self.on_epoch is not None
+
     def epoch(self, epoch: int, text: str, w: NDArray[Any] | None = None) -> None:
         """After an epoch: what there is to say, and the parameters."""
         epoch -= self.before

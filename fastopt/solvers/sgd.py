@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fastopt.objective import Objective
 from fastopt.optimizers import Optimizer
 from fastopt.solvers.monitor import Reporter
+from fastopt.solvers.resume import put_back, random_numbers
 from fastopt.solvers.stochastic import (
     MEMORY,
     Around,
@@ -29,6 +30,8 @@ __all__ = ["Descent", "Settings", "sgd"]
 Array = NDArray[Any]
 Outputs = Callable[[NDArray[np.intp]], tuple[Objective, Optimizer]]
 
+#: Elements of X, times outputs, that epochs run at once have: some milliseconds.
+SHORT = 1_000_000
 #: How many times the last rate two points may give: where a loss is flat, they know of no curvature.
 MOST_AT_ONCE = 100
 
@@ -321,21 +324,43 @@ class _Group:
             group.course = type(group.course)(**course)  # files of before may have none, or another kind
         return group
 
-    def run(self, order: NDArray[np.intp]) -> tuple[Array, float]:
-        """One epoch; the mean of each output's objective over its steps, and the largest learning rate."""
-        epochs = self.epochs
-        steps = np.arange(-(-len(order) // epochs.batch_size)) + float(epochs.state["t"])
-        rates = self.scale * np.asarray(epochs.optimizer.rate(steps))
+    def run(self, orders: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Epochs in these orders, (n_epochs, n): for each the means of the outputs' objectives over its steps,
+        (n_epochs, n_outputs), and the largest learning rate.
+
+        More than one only for those that `surely` come. The first that ends not finite is the last.
+        """
+        epochs, around, (n_epochs, n) = self.epochs, self.settings.around, orders.shape
+        steps = np.arange(n_epochs * -(-n // epochs.batch_size)) + float(epochs.state["t"])
         left = 1.0 if self.course is None else self.course.left
+        rates = self.scale * np.asarray(epochs.optimizer.rate(steps))
         if left != 1:
             rates = rates * left
-        epochs.run(order, None if self.scale == left == 1 else rates)
-        largest = float(np.max(rates, initial=0.0))
-        if self.settings.around is None or not self.settings.around.measures:
-            return np.full(len(self.columns), self._value() / len(self.columns)), largest
-        losses, penalties = epochs.sums / len(order)
-        means = losses if self.settings.around.passive else losses + penalties
-        return np.full_like(means, means.mean()) if self.joint else means, largest
+        given = None if self.scale == left == 1 else rates
+        largest = np.broadcast_to(rates, steps.shape).reshape(n_epochs, -1).max(axis=1, initial=0.0)
+        if n_epochs > 1:
+            sums = epochs.run_several(orders, given)
+        else:
+            epochs.run(orders[0], given)
+            if around is None or not around.measures:
+                return np.full((1, len(self.columns)), self._value() / len(self.columns)), largest
+            sums = epochs.sums[None]
+        assert around is not None
+        means = (sums[:, 0] if around.passive else sums[:, 0] + sums[:, 1]) / n
+        return np.tile(means.mean(axis=1, keepdims=True), means.shape[1]) if self.joint else means, largest
+
+    def surely(self, left: int, stale: Array, n: int) -> int:
+        """How many of the `left` epochs of n rows come whatever they bring, and may run at once: short ones.
+
+        Until then nobody looks at them: no output stops before `n_iter_no_change` epochs without improvement.
+        """
+        epochs, settings = self.epochs, self.settings
+        if settings.score is not None or self.course is not None or n % epochs.batch_size or not epochs.takes_several:
+            return 1
+        if settings.tol is not None:
+            left = min(left, settings.n_iter_no_change - int(stale[self.columns].max()))
+        work = max(1, epochs.objective.design.n_stored * len(self.columns))
+        return max(1, min(left, SHORT // work))
 
     def adjust(self, total: float) -> None:
         """After an epoch: the next one's course where the learning rate is automatic."""
@@ -382,12 +407,14 @@ class _Group:
 
 def sgd(
     outputs: Outputs, groups: list[NDArray[np.intp]], start: Descent, settings: Settings,
-    order: Callable[[], NDArray[np.intp]], reporter: Reporter, *, course: dict[str, Any] | None = None,
+    order: Callable[[], NDArray[np.intp]], reporter: Reporter, *, n_samples: int,
+    rng: np.random.RandomState | np.random.Generator, course: dict[str, Any] | None = None,
     told: Callable[[Descent, dict[str, Any]], None] | None = None,
 ) -> Descent:  # fmt: skip
     """Epochs over the rows until each output stops by scikit-learn's rule.
 
-    All outputs of a group share each pass over the data; one that stops, or whose rate is cut, leaves its group.
+    All outputs of a group share each pass over the data; one that stops, or whose rate is cut, leaves its group. Short
+    epochs after which nobody looks run several at once, to the same bits.
 
     Parameters
     ----------
@@ -401,6 +428,10 @@ def sgd(
     order : callable
         The next epoch's rows, consecutive slices of which are the batches.
     reporter : Reporter
+    n_samples : int
+        Rows of an epoch.
+    rng : RandomState or Generator
+        Where `order` draws from.
     course : dict or None
         Where a run that was told of goes on; from the same start, with the random numbers where they were.
     told : callable or None
@@ -428,22 +459,41 @@ def sgd(
         began -= result.rows[-1][1]
     try:
         while active and result.n_iter < settings.max_iter:
-            rows, rate, finite = order(), 0.0, True
+            n_epochs, drawn = 1, None
+            if told is None and not reporter.watched:
+                left = settings.max_iter - result.n_iter
+                n_epochs = min(group.surely(left, stale, n_samples) for group in active)
+            if n_epochs > 1:
+                drawn = random_numbers(rng)
+            orders = np.stack([order() for _ in range(n_epochs)])
+            runs, finite = [], True
             for group in active:
                 with np.errstate(over="ignore", invalid="ignore"):
-                    objective[group.columns], largest = group.run(rows)
-                rate = max(rate, largest)
-                finite = finite and bool(np.isfinite(objective).all() and np.isfinite(group.epochs.w).all())
+                    runs.append(group.run(orders))
+                finite = finite and bool(np.isfinite(runs[-1][0][-1]).all() and np.isfinite(group.epochs.w).all())
+            n_epochs = min(len(means) for means, _ in runs)
             if not finite:
-                result.n_iter, result.stop_reason = result.n_iter + 1, "diverged"
+                if drawn is not None:  # as many draws as epochs, as if they had come one after the other
+                    put_back(rng, drawn)
+                    for _ in range(n_epochs):
+                        order()
+                result.n_iter, result.stop_reason = result.n_iter + n_epochs, "diverged"
                 return result
             for group in active:
                 group.keep(result)
-            result.n_iter += 1
-            total, seconds = float(objective.sum()), time.perf_counter() - began
-            result.rows.append((result.n_iter, seconds, total, rate))
-            text = f"{seconds:8.2f} s  F {total:.8g}  learning rate {rate:.3g}"
-            reporter.epoch(result.n_iter, text, result.solution)
+            before, now = result.rows[-1][1] if result.rows else 0.0, time.perf_counter() - began
+            for k in range(n_epochs):
+                for group, (means, _) in zip(active, runs, strict=True):
+                    objective[group.columns] = means[k]
+                    if k + 1 < n_epochs:
+                        _watch(group, objective, best, stale)
+                seconds = before + (k + 1) / n_epochs * (now - before)  # shared out where nobody looked
+                rate = max(float(largest[k]) for _, largest in runs)
+                result.n_iter += 1
+                result.rows.append((result.n_iter, seconds, float(objective.sum()), rate))
+            if reporter.watched:
+                text = f"{seconds:8.2f} s  F {result.rows[-1][2]:.8g}  learning rate {rate:.3g}"
+                reporter.epoch(result.n_iter, text, result.solution)
             for group in active:
                 group.adjust(float(objective[group.columns].sum()))
                 group.keep_best(result)
@@ -479,15 +529,22 @@ def _taken_up(outputs: Outputs, settings: Settings, result: Descent, course: dic
     return active
 
 
-def _go_on(group: _Group, objective: Array, best: Array, stale: Array) -> list[_Group]:
-    """What of a group goes on after an epoch: not the outputs that have stopped; cut rates part from the others."""
+def _watch(group: _Group, objective: Array, best: Array, stale: Array) -> None:
+    """After an epoch: the best that each output has come to, and the epochs since."""
     c, settings = group.columns, group.settings
-    assert settings.tol is not None
+    if settings.tol is None:
+        return
     watched = objective[c]
     if settings.score is not None:  # of the iterates, as scikit-learn does it, where they are averaged
         watched = -settings.score(group.epochs.solution if settings.around is None else group.epochs.w, c)
     stale[c] = np.where(watched <= best[c] - settings.tol, 0, stale[c] + 1)
     best[c] = np.minimum(best[c], watched)
+
+
+def _go_on(group: _Group, objective: Array, best: Array, stale: Array) -> list[_Group]:
+    """What of a group goes on after an epoch: not the outputs that have stopped; cut rates part from the others."""
+    c, settings = group.columns, group.settings
+    _watch(group, objective, best, stale)
     if not group.judged:
         if group.remembers:  # the rate was halved: as many epochs anew
             stale[c] = 0

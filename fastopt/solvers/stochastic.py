@@ -232,10 +232,6 @@ class Epochs:
         joined = np.zeros(len(self._seen) if several and around.average else 0)
         most = (d if several else 0) + 1  # columns that a batch touches; one more: what the kernel does not keep
         self._sums = np.zeros((5, self.objective.n_outputs))  # losses, penalties, v's squares and sizes, a row's x'v
-        if around.measures and l1 > 0 and not design.sparse:
-            # scikit-learn's norms know nothing of what L1 took since an output last moved, also over epochs.
-            self._sums[2:4] = self._norms() if norms is None else norms
-            self.state["norms"] = self._sums[2:4]
         squares = design.row_norms_squared if around.passive is not None else np.empty(0)
         self._extras = plain.Extras(
             l1, truncated, PASSIVE.get(around.passive or "", 0), float(around.bound), around.guarded, around.measures,
@@ -243,11 +239,14 @@ class Epochs:
             self._seen, joined, np.zeros(d if several else 0, np.int64), np.empty(most, np.int64),
             np.empty(most + 8),
         )  # fmt: skip
-
-    def _norms(self) -> NDArray[np.float64]:
-        """Sums of each output's squared and absolute coefficients, (2, n_outputs)."""
-        penalised = self.w[: self.objective.n_features].astype(np.float64)
-        return np.stack([(penalised**2).sum(axis=0), np.abs(penalised).sum(axis=0)])
+        if around.measures and l1 > 0 and not design.sparse:
+            # scikit-learn's norms know nothing of what L1 took since an output last moved, also over epochs.
+            self._extras.keeps_norms = True
+            self.state["norms"] = self._sums[2:4]
+            if norms is None:
+                self._measure_anew()
+            else:
+                self.state["norms"][...] = norms
 
     @property
     def sums(self) -> NDArray[np.float64]:
@@ -289,31 +288,13 @@ class Epochs:
         if len(order) and not 0 <= np.min(order) <= np.max(order) < n:
             raise ValueError(f"order must hold row numbers in [0, {n}); got others.")
         n_steps = -(-len(order) // self.batch_size)
-        rate: Any = self.optimizer.rate if self.optimizer.smooth else None
-        if learning_rates is None:
-            rates = np.asarray(self.optimizer.rate(np.arange(t0, t0 + n_steps, dtype=np.float64)))
-        else:
-            rates, rate = np.asarray(learning_rates, dtype=np.float64), None
-            if rates.shape not in ((), (n_steps,)):
-                raise ValueError(f"learning_rates must have an element for each of {n_steps} steps; got {rates.shape}.")
-        constant = not rates.ndim or (n_steps > 0 and bool((rates == rates[0]).all()))
-        if constant and learning_rates is not None:
-            first = float(rates.flat[0])
-            rate = lambda k: first  # noqa: E731
-        if not rates.ndim:
-            rates = np.full(n_steps, rates)
+        rates, rate, constant = self._rates(n_steps, learning_rates)
         if self.full:
             for t in range(n_steps):
                 self._full_step(float(rates[t]))
             return
         lazy = self._may_wait and n_steps <= MOST_STEPS and self.optimizer.idles_exactly(self.objective.l2, constant)
-        same = self.optimizer.same_every_step and not (self._ftrl and self.objective.l1)
-        if constant and not lazy and n_steps and same:
-            rates = rates[:1]
-        table, hyper = self.optimizer.table(t0, rates, self.state, lazy=lazy, alpha=self.objective.l2, rate=rate)
-        hyper = self._with_l1(hyper)
-        if len(rates) < n_steps:
-            table = table[1:]
+        table, hyper = self._table(rates, rate, constant, lazy)
         if not np.isfinite(table[:, -1]).all():  # decay by a factor <= 0 has no logarithm
             lazy = False
         if self.around is not None:
@@ -337,6 +318,75 @@ class Epochs:
         sparse.finish(self._plan, self._params[0])
         self.state["t"] = t0 + n_steps
 
+    def _rates(self, n_steps: int, given: NDArray[np.float64] | None) -> tuple[NDArray[np.float64], Any, bool]:
+        """Each step's rate, the function behind them if it is smooth, and whether they are all the same."""
+        rate: Any = self.optimizer.rate if self.optimizer.smooth else None
+        if given is None:
+            t0 = self.state["t"]
+            rates = np.asarray(self.optimizer.rate(np.arange(t0, t0 + n_steps, dtype=np.float64)))
+        else:
+            rates, rate = np.asarray(given, dtype=np.float64), None
+            if rates.shape not in ((), (n_steps,)):
+                raise ValueError(f"learning_rates must have an element for each of {n_steps} steps; got {rates.shape}.")
+        constant = not rates.ndim or (n_steps > 0 and bool((rates == rates[0]).all()))
+        if constant and given is not None:
+            first = float(rates.flat[0])
+            rate = lambda k: first  # noqa: E731
+        return np.full(n_steps, rates) if not rates.ndim else rates, rate, constant
+
+    def _table(self, rates: NDArray[np.float64], rate: Any, constant: bool, lazy: bool) -> tuple[Any, Any]:
+        """The kernels' table of these steps, of one row where all are the same, and hyperparameters."""
+        n_steps, t0 = len(rates), self.state["t"]
+        same = self.optimizer.same_every_step and not (self._ftrl and self.objective.l1)
+        if constant and not lazy and n_steps and same:
+            rates = rates[:1]
+        table, hyper = self.optimizer.table(t0, rates, self.state, lazy=lazy, alpha=self.objective.l2, rate=rate)
+        return table[1:] if len(rates) < n_steps else table, self._with_l1(hyper)
+
+    @property
+    def takes_several(self) -> bool:
+        """Whether there is `run_several`: steps that measure, of rows in memory known to be sound; no column waits."""
+        around, design = self.around, self.objective.design
+        if around is None or not around.measures or not design.sound or design.mapped:
+            return False
+        return not design.sparse or (len(self._seen) == 0 and not around.average)
+
+    def run_several(
+        self, orders: NDArray[np.intp], learning_rates: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """As many passes over the rows at once as there are orders, to the same bits as one after the other.
+
+        The first that ends not finite is the last.
+
+        Parameters
+        ----------
+        orders : ndarray of intp, (n_epochs, n)
+            As `run` takes them; n a multiple of the batch size.
+        learning_rates : ndarray of float64, (n_epochs n / batch_size,), or None for the optimizer's own
+
+        Returns
+        -------
+        ndarray of float64, (n_epochs at the most, 2, n_outputs)
+            What `sums` would be after each.
+        """
+        assert self.around is not None
+        design, (n_epochs, n) = self.objective.design, orders.shape
+        if orders.size and not 0 <= orders.min() <= orders.max() < self.objective.n_samples:
+            raise ValueError(f"orders must hold row numbers in [0, {self.objective.n_samples}); got others.")
+        n_steps, t0 = n // self.batch_size, int(self.state["t"])
+        table, hyper = self._table(*self._rates(n_epochs * n_steps, learning_rates), lazy=False)
+        self._plan.distinct = design.distinct
+        self._plan.begin(orders.reshape(-1), table, hyper, t0)
+        averaged = self.around.average - 1 - t0 if self.around.average else n_epochs * n_steps
+        self._extras.begin(np.empty((1, plain.HISTORY)), self.state.get("l1_owed", 0.0), averaged)
+        sums = np.empty((n_epochs, 2, self.objective.n_outputs))
+        call: Callable[..., int] = plain.sparse_epochs if design.sparse else plain.dense_epochs
+        done = call(self._plan, self._extras, *design.arrays, self._params, self._scores, sums, n_steps)
+        self.state["t"] = t0 + done * n_steps
+        if "l1_owed" in self.state:
+            self.state["l1_owed"] = self._extras.owed
+        return sums[:done]
+
     def _run_around(
         self, around: Around, order: NDArray[np.intp], table: NDArray[np.float64], hyper: NDArray[np.float64],
         n_steps: int,
@@ -345,7 +395,7 @@ class Epochs:
         objective, t0 = self.objective, int(self.state["t"])
         self._sums[:2] = 0
         if "norms" not in self.state:
-            self._sums[2:4] = self._norms()
+            plain.norms(self._plan, self._extras, self._params)
         if around.average:
             self.state["average"] *= max(0, t0 - around.average + 1)
         design = objective.design
@@ -467,7 +517,7 @@ class Epochs:
     def _measure_anew(self) -> None:
         """After w was set from outside."""
         if "norms" in self.state:
-            self.state["norms"][...] = self._norms()
+            plain.norms(self._plan, self._extras, self._params)
 
     def forget(self) -> None:
         """The rule's state as before the first step; the parameters stay."""
