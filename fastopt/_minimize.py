@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, OptimizeWarning, approx_fprime
 
+from fastopt._order import shuffled
 from fastopt._validation import check_bool, check_integer, check_real, fail
 from fastopt.optimizers import Array, GradientDescent, Optimizer, get
 
@@ -297,7 +298,7 @@ class _Rows:
         return self.batch_size == len(self.all)
 
     def __iter__(self) -> Iterator[NDArray[np.intp]]:
-        order = self.generator.permutation(len(self.all))
+        order = shuffled(self.generator, len(self.all))
         for start in range(0, len(order), self.batch_size):
             yield order[start : start + self.batch_size]
 

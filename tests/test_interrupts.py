@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from fastopt import _order
+from fastopt._kernels import shuffle
 
 # A timer's signal stands for Ctrl-C: its Python handler runs at the same moments, and knows when the signal was due.
 DELAYS = """
@@ -185,28 +186,42 @@ def test_ctrl_c_at_random_moments():
     assert max(min(d) for d in delays.values()) < 0.2, delays
 
 
-BY_BUCKETS = pytest.mark.parametrize("make", [np.random.RandomState, np.random.default_rng])
+SHUFFLES = pytest.mark.parametrize(
+    "shuffled",
+    [
+        lambda rng, n: _order.shuffled(rng, n),
+        lambda rng, n: shuffle.shuffled(rng.random(4).view(np.uint64), n, at_once=3),
+    ],
+    ids=["in place", "by buckets"],
+)
+SOURCES = pytest.mark.parametrize("make", [np.random.RandomState, np.random.default_rng])
 
 
-@BY_BUCKETS
-@pytest.mark.parametrize("n", [1, 7, 1000, 1001])
-def test_shuffles_by_buckets(make, n, monkeypatch):
-    """Each row once, in an order of its own every time."""
-    monkeypatch.setattr(_order, "SHUFFLE", 7)
-    rng, draws = make(0), 50 if n < 10 else 5
-    orders = np.array([_order.shuffled(rng, n) for _ in range(draws)])
-    assert (np.sort(orders) == np.arange(n)).all()
-    assert n < 3 or len({tuple(order) for order in orders}) > 0.8 * draws
+@SHUFFLES
+@SOURCES
+@pytest.mark.parametrize("n", [0, 1, 7, 1000, 1001, 100_000])
+def test_shuffles(make, shuffled, n):
+    """Each row once, in an order of its own every time, and the same one from the same source."""
+    draws = 50 if n < 10 else 5
+    orders = [[shuffled(rng, n) for _ in range(draws)] for rng in (make(0), make(0))]
+    np.testing.assert_array_equal(*orders)
+    assert (np.sort(orders[0]) == np.arange(n)).all()
+    assert n < 3 or len({order.tobytes() for order in orders[0]}) > 0.8 * draws
 
 
-@BY_BUCKETS
-def test_shuffles_by_buckets_are_fair(make, monkeypatch):
+@SHUFFLES
+@SOURCES
+def test_shuffles_are_fair(make, shuffled):
     """Every order as likely as any other: the rows' places are uniform, and so are those of pairs."""
-    monkeypatch.setattr(_order, "SHUFFLE", 7)
     rng = make(0)
-    orders = np.array([_order.shuffled(rng, 8) for _ in range(5_000)])
+    orders = np.array([shuffled(rng, 8) for _ in range(5_000)])
     for a in (0, 3, 7):  # each row at each place: 625 times, give or take five standard deviations
         counts = np.bincount(orders.argsort(axis=1)[:, a], minlength=8)
         assert np.abs(counts - 625).max() < 5 * np.sqrt(625 * 7 / 8)
     before = (orders.argsort(axis=1)[:, 2] < orders.argsort(axis=1)[:, 3]).mean()
     assert abs(before - 0.5) < 5 * 0.5 / np.sqrt(5_000)
+    few = np.array([shuffled(rng, 4) for _ in range(12_000)])
+    counts = np.bincount(few @ [64, 16, 4, 1])
+    counts = counts[counts > 0]
+    assert len(counts) == 24
+    assert np.abs(counts - 500).max() < 5 * np.sqrt(500)

@@ -606,7 +606,7 @@ def test_parameters_out_of_range(options, message):
 @IGNORE
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_ctrl_c_leaves_the_last_whole_epoch(batch_size, monkeypatch):
-    """In the third call of a kernel: that has several epochs of single rows, one of batches that end with fewer rows."""
+    """In the third call of a kernel, which has several epochs of single rows, and one where batches are left over."""
     from fastopt.solvers.stochastic import Epochs
 
     X, y = problem("multiclass")

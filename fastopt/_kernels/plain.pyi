@@ -34,8 +34,9 @@ def dense_epoch(
     plan: Plan, e: Extras, X: NDArray[Any], params: NDArray[Any], z: NDArray[Any], start: int, stop: int
 ) -> None: ...
 def dense_epochs(
-    plan: Plan, e: Extras, X: NDArray[Any], params: NDArray[Any], z: NDArray[Any], sums: NDArray[np.float64], n_steps: int
-) -> int: ...
+    plan: Plan, e: Extras, X: NDArray[Any], params: NDArray[Any], z: NDArray[Any], sums: NDArray[np.float64],
+    n_steps: int,
+) -> int: ...  # fmt: skip
 def sparse_epoch(
     plan: Plan, e: Extras, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any],
     params: NDArray[Any], z: NDArray[Any], start: int, stop: int,

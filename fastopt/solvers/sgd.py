@@ -465,7 +465,7 @@ def sgd(
                 n_epochs = min(group.surely(left, stale, n_samples) for group in active)
             if n_epochs > 1:
                 drawn = random_numbers(rng)
-            orders = np.stack([order() for _ in range(n_epochs)])
+            orders = order()[None] if n_epochs == 1 else np.stack([order() for _ in range(n_epochs)])
             runs, finite = [], True
             for group in active:
                 with np.errstate(over="ignore", invalid="ignore"):

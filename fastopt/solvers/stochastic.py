@@ -371,7 +371,7 @@ class Epochs:
         """
         assert self.around is not None
         design, (n_epochs, n) = self.objective.design, orders.shape
-        if orders.size and not 0 <= orders.min() <= orders.max() < self.objective.n_samples:
+        if orders.size and not 0 <= np.min(orders) <= np.max(orders) < self.objective.n_samples:
             raise ValueError(f"orders must hold row numbers in [0, {self.objective.n_samples}); got others.")
         n_steps, t0 = n // self.batch_size, int(self.state["t"])
         table, hyper = self._table(*self._rates(n_epochs * n_steps, learning_rates), lazy=False)
