@@ -3,6 +3,7 @@
 import re
 import warnings
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -32,5 +33,6 @@ def test_adam_reaches_a_gap_of_1e_2_in_a_few_epochs(name):
     epochs = 30 if name == "breast_cancer" else 8
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # max_iter ends it
-        model = LogisticRegression(max_iter=epochs, random_state=0, **settings).fit(problem.X, problem.y)
-    assert model.objective_ / best - 1 <= 1e-2
+        models = [LogisticRegression(max_iter=epochs, random_state=k, **settings) for k in range(3)]
+        reached = [model.fit(problem.X, problem.y).objective_ for model in models]
+    assert median(reached) / best - 1 <= 1e-2  # where a cloud begins that has the size of the rate

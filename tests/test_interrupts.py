@@ -189,10 +189,11 @@ def test_ctrl_c_at_random_moments():
 SHUFFLES = pytest.mark.parametrize(
     "shuffled",
     [
-        lambda rng, n: _order.shuffled(rng, n),
+        _order.shuffled,
+        lambda rng, n: shuffle.shuffled(rng.random(4).view(np.uint64), n),
         lambda rng, n: shuffle.shuffled(rng.random(4).view(np.uint64), n, at_once=3),
     ],
-    ids=["in place", "by buckets"],
+    ids=["by length", "in place", "by buckets"],
 )
 SOURCES = pytest.mark.parametrize("make", [np.random.RandomState, np.random.default_rng])
 
