@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 
 from bench.solvers import EPOCH_BATCHES, Contestant, base_step, rates, rule_knobs, some
+from bench.solvers.scikit_learn import SGD
 
 
 def _objective(problem):
@@ -69,6 +70,14 @@ class Rule(Contestant):
         return lambda: optimizer.step(w, g, state)
 
 
+class DropIn(SGD):
+    """SGDClassifier with scikit-learn's settings; an epoch of it is the rule's."""
+
+    NAME, MODULE = "fastopt SGDClassifier", "fastopt"
+    FAMILY = DISTRIBUTION = "fastopt"
+    BATCHES, SCALING = (), False
+
+
 class Estimator(Contestant):
     """LogisticRegression as a user calls it, nothing tuned; its checks of the data and of every epoch are timed too."""
 
@@ -123,4 +132,4 @@ def _estimators() -> list[Estimator]:
     return [*(Estimator(f"fastopt {name}", name) for name in names), Estimator("fastopt adam untuned", "adam")]
 
 
-CONTESTANTS = [*_rules(), *_estimators()]
+CONTESTANTS = [*_rules(), DropIn(), *_estimators()]

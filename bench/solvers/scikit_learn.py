@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 
 import numpy as np
@@ -28,7 +29,7 @@ def penalty(problem) -> dict:
 
 
 class SGD(Contestant):
-    DISTRIBUTION = "scikit-learn"
+    DISTRIBUTION, MODULE = "scikit-learn", "sklearn.linear_model"
     NAME, FAMILY, RULE, BATCHES = "scikit-learn SGDClassifier", "scikit-learn", "sgd", (1,)
     SCALING = L1 = True
 
@@ -45,10 +46,8 @@ class SGD(Contestant):
         return found
 
     def _model(self, problem, budget, **knobs):
-        from sklearn.linear_model import SGDClassifier
-
         named = {"penalty": "elasticnet", "l1_ratio": problem.l1_ratio} if problem.l1 else {}
-        return SGDClassifier(
+        return importlib.import_module(self.MODULE).SGDClassifier(
             loss="log_loss", alpha=problem.alpha, max_iter=budget, tol=None, random_state=self.seed, **named, **knobs
         )
 

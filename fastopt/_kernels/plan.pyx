@@ -27,6 +27,15 @@ cdef class Plan:
         self.distinct = distinct
         self.scale = 1.0
 
+    def has(self, const Py_ssize_t[::1] order):
+        """Whether all of these are numbers of rows."""
+        cdef Py_ssize_t i, low = 0, high = -1
+        with nogil:
+            for i in range(order.shape[0]):
+                low = min(low, order[i])
+                high = max(high, order[i])
+        return low >= 0 and high < self.y.shape[0] // self.n_targets
+
     def begin(self, const Py_ssize_t[::1] order, const double[:, ::1] table, const double[::1] hyper,
               Py_ssize_t first_step):
         """A new epoch: rows in this order; `table[1 + s]` holds the scalars of its step s, or one row those of all."""

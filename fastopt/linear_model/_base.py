@@ -71,12 +71,12 @@ def read(estimator: BaseEstimator, X: Any, *, reset: bool, later: bool = False) 
             raise ValueError(f"X must be of real numbers; got {X.dtype}. Complex data not supported.")
         X = checked_csr(X)
         design = Design.from_array(X, later=later) if X.dtype.kind in "biuf" else None
-    if design is not None and type(X) is np.ndarray and min(X.shape) > 0:
+    if design is not None and (sparse or type(X) is np.ndarray) and min(X.shape) > 0:
         # What is left of scikit-learn's checks; all of them would take a fifth of a small fit's time.
         if reset:
             vars(estimator).pop("feature_names_in_", None)
             estimator.n_features_in_ = X.shape[1]
-        else:
+        elif X.shape[1] != estimator.n_features_in_ or hasattr(estimator, "feature_names_in_"):
             validate_data(estimator, X, reset=False, skip_check_array=True)
         return design
     with np.errstate(over="ignore", invalid="ignore"):  # it adds up infinities to find them

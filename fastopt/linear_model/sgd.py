@@ -160,7 +160,7 @@ class _SGD(LinearModel):
             return cls(self.quantile)  # type: ignore[call-arg]
         return cls()
 
-    def _rule(self, objective: Objective) -> tuple[optimizers.Optimizer, bool, bool]:
+    def _rule(self, problem: _Problem) -> tuple[optimizers.Optimizer, bool, bool]:
         """The update rule with its learning rate, whether that adapts, and whether it is automatic."""
         rate: Any = self.learning_rate
         if isinstance(self.optimizer, optimizers.Optimizer):
@@ -177,6 +177,7 @@ class _SGD(LinearModel):
             rate = bottou(self.alpha)
         auto = isinstance(rate, str)
         if auto:
+            objective = problem.objective(problem.groups[0])
             rate = auto_learning_rate(objective, rule, self._rows_per_step(objective.n_samples))
         return rule.with_learning_rate(rate), adapts, auto
 
@@ -315,7 +316,7 @@ class _SGD(LinearModel):
         measured: bool, progress: Progress | None, run: dict[str, Any] | None,
     ) -> None:  # fmt: skip
         """`_descend`, whatever becomes of the random numbers."""
-        rule, adapts, auto = self._rule(problem.objective(problem.groups[0]))
+        rule, adapts, auto = self._rule(problem)
         settings = Settings(
             batch_size="full" if self.batch_size == "full" else int(self.batch_size), max_iter=max_iter,
             tol=self.tol if measured else None, n_iter_no_change=self.n_iter_no_change, adapts=adapts,
@@ -804,7 +805,9 @@ class SGDClassifier(ClassifierMixin, _SGD):
             y = np.asarray(y)
         if getattr(y, "dtype", np.dtype(object)).kind == "f":
             assert_all_finite(y, input_name="y")
-        labels = check_labels(y) if isinstance(y, np.ndarray) else check_classification_targets(y)
+        labels = None
+        if classes is None or not _is_flat(y) or y.dtype.kind not in "biu":
+            labels = check_labels(y) if isinstance(y, np.ndarray) else check_classification_targets(y)
         self._multilabel = labels is None and _is_multilabel(y)
         if self._multilabel:
             if self.loss == "multinomial":
@@ -817,7 +820,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
                 raise ValueError(f"y must have a column for each of {len(classes)} labels; got {len(found)}.")
             codes = None
         else:
-            y = column_or_1d(y, warn=True)
+            y = y if _is_flat(y) else column_or_1d(y, warn=True)
             found = np.asarray(classes) if classes is not None else np.unique(y) if labels is None else labels
             if len(found) < 2 and len(y) == n_samples:
                 label = found[0].item() if hasattr(found[0], "item") else found[0]
@@ -919,16 +922,22 @@ class SGDClassifier(ClassifierMixin, _SGD):
             return np.asarray(np.log(self.predict_proba(X)))
 
 
+def _is_flat(y: Any) -> bool:
+    """Whether there is nothing to convert or to flatten; scikit-learn's look at y takes as long as a small batch."""
+    return type(y) is np.ndarray and y.ndim == 1 and len(y) > 0
+
+
 def _is_multilabel(y: Any) -> bool:
-    return y is not None and type_of_target(y, input_name="y") == "multilabel-indicator"
+    return y is not None and not _is_flat(y) and type_of_target(y, input_name="y") == "multilabel-indicator"
 
 
 def _codes(y: Array, classes: Array) -> NDArray[np.intp]:
     """Class numbers of y, all of which must be in `classes`."""
-    unknown = np.setdiff1d(y, classes)
-    if len(unknown):
+    codes = np.searchsorted(classes, y)
+    if not (classes[np.minimum(codes, len(classes) - 1)] == y).all():
+        unknown = np.setdiff1d(y, classes)
         raise ValueError(f"The target label(s) {unknown} in y do not exist in the initial classes {classes}.")
-    return np.searchsorted(classes, y)
+    return codes
 
 
 class SGDRegressor(RegressorMixin, _SGD):

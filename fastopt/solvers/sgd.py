@@ -337,7 +337,8 @@ class _Group:
         if left != 1:
             rates = rates * left
         given = None if self.scale == left == 1 else rates
-        largest = np.broadcast_to(rates, steps.shape).reshape(n_epochs, -1).max(axis=1, initial=0.0)
+        by_epoch = rates.reshape(n_epochs, -1) if rates.ndim else np.full((n_epochs, 1), rates)
+        largest = by_epoch.max(axis=1, initial=0.0)
         if n_epochs > 1:
             sums = epochs.run_several(orders, given)
         else:

@@ -205,8 +205,9 @@ class Epochs:
         for i, position in enumerate(optimizer._positions):
             slot_rows[1 + position] = 1 + i
         ema = (len(optimizer._arrays), optimizer.ema_momentum) if optimizer.ema_momentum is not None else (0, 0.0)
+        of_intercept = optimizer if optimizer.weight_decay is None else replace(optimizer, weight_decay=None)
         self._plan.use(
-            RULES[optimizer._kernel], replace(optimizer, weight_decay=None)._hyper_array, slot_rows, not plain_sgd,
+            RULES[optimizer._kernel], of_intercept._hyper_array, slot_rows, not plain_sgd,
             optimizer.clipnorm or np.inf, optimizer.clipvalue or np.inf, *ema,
         )  # fmt: skip
         self._plan.shrink_by(0.0 if self._ftrl else objective.l1, inverse_shares, weighs_l2, weighs_l1)
@@ -285,7 +286,7 @@ class Epochs:
         """
         n, t0 = self.objective.n_samples, self.state["t"]
         order = np.arange(n) if order is None else np.ascontiguousarray(order, dtype=np.intp)
-        if len(order) and not 0 <= np.min(order) <= np.max(order) < n:
+        if not self._plan.has(order):
             raise ValueError(f"order must hold row numbers in [0, {n}); got others.")
         n_steps = -(-len(order) // self.batch_size)
         rates, rate, constant = self._rates(n_steps, learning_rates)
@@ -295,8 +296,7 @@ class Epochs:
             return
         lazy = self._may_wait and n_steps <= MOST_STEPS and self.optimizer.idles_exactly(self.objective.l2, constant)
         table, hyper = self._table(rates, rate, constant, lazy)
-        if not np.isfinite(table[:, -1]).all():  # decay by a factor <= 0 has no logarithm
-            lazy = False
+        lazy = lazy and bool(np.isfinite(table[:, -1]).all())  # decay by a factor <= 0 has no logarithm
         if self.around is not None:
             self._run_around(self.around, order, table, hyper, n_steps)
             return
@@ -371,12 +371,13 @@ class Epochs:
         """
         assert self.around is not None
         design, (n_epochs, n) = self.objective.design, orders.shape
-        if orders.size and not 0 <= np.min(orders) <= np.max(orders) < self.objective.n_samples:
+        order = orders.reshape(-1)
+        if not self._plan.has(order):
             raise ValueError(f"orders must hold row numbers in [0, {self.objective.n_samples}); got others.")
         n_steps, t0 = n // self.batch_size, int(self.state["t"])
         table, hyper = self._table(*self._rates(n_epochs * n_steps, learning_rates), lazy=False)
         self._plan.distinct = design.distinct
-        self._plan.begin(orders.reshape(-1), table, hyper, t0)
+        self._plan.begin(order, table, hyper, t0)
         averaged = self.around.average - 1 - t0 if self.around.average else n_epochs * n_steps
         self._extras.begin(np.empty((1, plain.HISTORY)), self.state.get("l1_owed", 0.0), averaged)
         sums = np.empty((n_epochs, 2, self.objective.n_outputs))
