@@ -46,7 +46,7 @@ def data():
     text, rng = get("text_like"), np.random.default_rng(0)
     X = text.X64
     found = {f"CSR {X.shape[0]:,} x {X.shape[1]:,}": (X, text.y, X @ rng.standard_normal(X.shape[1]))}
-    for n, d in ((100_000, 20), (5_000, 1_000)):
+    for n, d in ((150, 4), (100_000, 20), (5_000, 1_000)):
         X = rng.standard_normal((n, d))
         z = X @ rng.standard_normal(d) / np.sqrt(d) + 0.5 * rng.standard_normal(n)
         found[f"dense {n:,} x {d:,}"] = X, np.sign(z), z
