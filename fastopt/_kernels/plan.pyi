@@ -4,6 +4,7 @@ from typing_extensions import disjoint_base
 
 LOSSES: dict[str, int]
 
+def within(order: NDArray[np.intp], n: int) -> bool: ...
 @disjoint_base
 class Plan:
     loss: int
@@ -35,7 +36,6 @@ class Plan:
         n_features: int, n_outputs: int, intercept: bool, batch_size: int,
         touched: NDArray[np.intp], first: NDArray[np.int32], local: NDArray[np.int32], distinct: bool,
     ) -> None: ...  # fmt: skip
-    def has(self, order: NDArray[np.intp]) -> bool: ...
     def begin(
         self, order: NDArray[np.intp], table: NDArray[np.float64], hyper: NDArray[np.float64], first_step: int
     ) -> None: ...

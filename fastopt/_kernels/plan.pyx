@@ -12,6 +12,16 @@ LOSSES = {"log_loss": LOG_LOSS, "multinomial": MULTINOMIAL, "squared_error": SQU
           "quantile": QUANTILE}
 
 
+def within(const Py_ssize_t[::1] order, Py_ssize_t n):
+    """Whether all of these are numbers of n rows."""
+    cdef Py_ssize_t i, low = 0, high = -1
+    with nogil:
+        for i in range(order.shape[0]):
+            low = min(low, order[i])
+            high = max(high, order[i])
+    return low >= 0 and high < n
+
+
 cdef class Plan:
     """Who is minimised, in which order, with which steps."""
     def __init__(self, int loss, double loss_parameter, double alpha, const double[::1] y,
@@ -26,15 +36,6 @@ cdef class Plan:
         self.touched, self.first, self.local = touched, first, local
         self.distinct = distinct
         self.scale = 1.0
-
-    def has(self, const Py_ssize_t[::1] order):
-        """Whether all of these are numbers of rows."""
-        cdef Py_ssize_t i, low = 0, high = -1
-        with nogil:
-            for i in range(order.shape[0]):
-                low = min(low, order[i])
-                high = max(high, order[i])
-        return low >= 0 and high < self.y.shape[0] // self.n_targets
 
     def begin(self, const Py_ssize_t[::1] order, const double[:, ::1] table, const double[::1] hyper,
               Py_ssize_t first_step):

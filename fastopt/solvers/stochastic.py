@@ -286,7 +286,7 @@ class Epochs:
         """
         n, t0 = self.objective.n_samples, self.state["t"]
         order = np.arange(n) if order is None else np.ascontiguousarray(order, dtype=np.intp)
-        if not self._plan.has(order):
+        if not plan.within(order, n):
             raise ValueError(f"order must hold row numbers in [0, {n}); got others.")
         n_steps = -(-len(order) // self.batch_size)
         rates, rate, constant = self._rates(n_steps, learning_rates)
@@ -372,7 +372,7 @@ class Epochs:
         assert self.around is not None
         design, (n_epochs, n) = self.objective.design, orders.shape
         order = orders.reshape(-1)
-        if not self._plan.has(order):
+        if not plan.within(order, self.objective.n_samples):
             raise ValueError(f"orders must hold row numbers in [0, {self.objective.n_samples}); got others.")
         n_steps, t0 = n // self.batch_size, int(self.state["t"])
         table, hyper = self._table(*self._rates(n_epochs * n_steps, learning_rates), lazy=False)
