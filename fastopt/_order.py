@@ -94,8 +94,7 @@ FEW = 1024
 def shuffled(rng: Random, n: int) -> NDArray[np.intp]:
     """A random order of n rows, every one as likely.
 
-    That of many rows comes from four numbers drawn from `rng`, in a third to a seventh of NumPy's time, and it sees
-    Ctrl-C.
+    That of many rows comes from four numbers drawn from `rng`: a fifth to a half of NumPy's time, and it sees Ctrl-C.
     """
     return rng.permutation(n) if n <= FEW else shuffle.shuffled(rng.random(4).view(np.uint64), n)
 

@@ -87,12 +87,7 @@ cdef void dense_steps(Plan plan, Extras e, const real[:, :] X, real[:, ::1] para
                 z[i, 0] += <real>plan.scale * dot(x, w, d)
             else:
                 lone_outputs_dot(x, w, d, K, <real>plan.scale, &z[i, 0])
-        if follows(plan, e, b):
-            keep_products(plan, e, w, &z[0, 0])
-        lr = scalars(plan, step)[1]
-        measure_penalty(plan, e, b)
-        coefficients(plan, e, lo, b, lr, &z[0, 0])
-        contract(plan, e, step, lr, params)
+        lr = begin_step(plan, e, step, lo, b, &z[0, 0], params)
         for i in range(b):
             x = x0 + plan.order[lo + i] * stride
             if K == 1:
@@ -159,12 +154,7 @@ cdef void sparse_steps(Plan plan, Extras e, const real[::1] values, const index[
                 for c in range(k, k + n):
                     threshold(plan, e, j[c], w)
             predict(plan, x + k, j + k, n, w, &z[i, 0])
-        if follows(plan, e, b):
-            keep_products(plan, e, w, &z[0, 0])
-        lr = scalars(plan, step)[1]
-        measure_penalty(plan, e, b)
-        coefficients(plan, e, lo, b, lr, &z[0, 0])
-        contract(plan, e, step, lr, params)
+        lr = begin_step(plan, e, step, lo, b, &z[0, 0], params)
         for i in range(b):
             row = plan.order[lo + i]
             k = indptr[row]
@@ -181,6 +171,18 @@ cdef void sparse_steps(Plan plan, Extras e, const real[::1] values, const index[
         move_intercept(plan, e, step, b, &z[0, 0], params)
         if waits or e.average_row > 0:
             record(plan, e, step, lr)
+
+
+cdef inline double begin_step(Plan plan, Extras e, Py_ssize_t step, Py_ssize_t lo, Py_ssize_t b, real *z,
+                              real[:, ::1] params) noexcept nogil:
+    """Raw predictions become what each row is multiplied by, and L2 acts; returns the learning rate."""
+    cdef double lr = scalars(plan, step)[1]
+    if follows(plan, e, b):
+        keep_products(plan, e, &params[0, 0], z)
+    measure_penalty(plan, e, b)
+    coefficients(plan, e, lo, b, lr, z)
+    contract(plan, e, step, lr, params)
+    return lr
 
 
 cdef void dense_lone(Plan plan, Extras e, const real *x0, Py_ssize_t stride, real *w, Py_ssize_t start,
