@@ -231,9 +231,16 @@ class Objective:
             flat[: penalised.size] = self.penalty.subgradient(penalised, flat[: penalised.size])
         return value, g
 
-    def smooth_value_and_gradient(self, w: NDArray[Any]) -> tuple[float, Float64]:
-        """F without its L1 part, and its gradient, at w, in one pass over X."""
-        return self._smooth(w, *self._value(w))
+    def smooth_value_and_gradient(self, w: NDArray[Any], kept: Float64 | None = None) -> tuple[float, Float64]:
+        """F without its L1 part, and its gradient, at w, in one pass over X.
+
+        `kept`, which is to come from `room_for_raw`, takes the raw predictions that the pass finds on its way.
+        """
+        return self._smooth(w, *self._value(w, kept=kept))
+
+    def room_for_raw(self) -> Float64 | None:
+        """Room for the raw predictions of all rows; None where rows are elsewhere."""
+        return np.empty((self.n_samples, self._terms.width))
 
     def _smooth(self, w: NDArray[Any], value: float, g: Float64) -> tuple[float, Float64]:
         """What `smooth_value_and_gradient` returns, from what `_value` does; g is used up."""
@@ -242,13 +249,13 @@ class Objective:
         g[: penalised.size] += self.penalty.gradient(penalised)
         return value, g.reshape(np.shape(w))
 
-    def step_length(self, w: NDArray[Any], v: NDArray[Any], slope: float) -> float:
+    def step_length(self, w: NDArray[Any], v: NDArray[Any], slope: float, kept: Float64 | None = None) -> float:
         """About the t > 0 that minimises ``F(w + t v)``, F without its L1 part; `slope` is that of F along v at w.
 
-        Newton's method in t, from t = 1 until the slope is a fifth of `slope` and one step more. It reads X twice, for
-        the raw predictions of w and v, and for each trial these alone.
+        Newton's method in t, from t = 1 until the slope is a fifth of `slope` and one step more. It reads X for the raw
+        predictions of w, unless a pass has `kept` them, and of v, and for each trial these alone.
         """
-        z, dz = self.raw_prediction(w), self.raw_prediction(v)
+        z, dz = self._raw_of(w, kept), self.raw_prediction(v)
         start, by = self._penalised(w), self._penalised(v)
         slope_l2, bend_l2 = self.l2 * float(np.vdot(start, by)), self.l2 * float(np.vdot(by, by))
         shares, room = self.design.shares(self.n_outputs), (2, BLOCK_ROWS * self._terms.width)
@@ -281,14 +288,16 @@ class Objective:
         product[: penalised.size] += self.penalty.gradient(penalised)
         return product.reshape(np.shape(v))
 
-    def hessian(self, w: NDArray[Any], dtype: DTypeLike | None = None) -> Float64:
+    def hessian(
+        self, w: NDArray[Any], dtype: DTypeLike | None = None, kept: Float64 | None = None
+    ) -> Float64:  # fmt: skip
         """Hessian of F (with L1, of its smooth part) at w, (size, size) for parameters flat.
 
         O(n size^2) work: for few columns. Products are of `dtype` (None: X's own), over blocks of rows; their sums are
-        float64.
+        float64. A pass may have `kept` the raw predictions of w.
         """
         width, K = self.shape
-        z = self.raw_prediction(w)
+        z = self._raw_of(w, kept)
         curvature.curvatures(self._terms, z, 0, self.n_samples)
         kind = np.dtype(dtype or self.design.dtype)
         if K == 1 and width <= FEW and not self.design.sparse and kind == self.design.dtype:
@@ -299,10 +308,12 @@ class Objective:
         H.reshape(-1)[: self.n_features * K * len(H) : len(H) + 1] += self.l2
         return H
 
-    def hessian_of(self, some: NDArray[np.intp], w: NDArray[Any], dtype: DTypeLike | None = None) -> Float64:
+    def hessian_of(
+        self, some: NDArray[np.intp], w: NDArray[Any], dtype: DTypeLike | None = None, kept: Float64 | None = None
+    ) -> Float64:  # fmt: skip
         """The rows and columns of `hessian` that are of some parameters, numbers in ascending order: O(n size^2)."""
         width, K = self.shape
-        z = self.raw_prediction(w)
+        z = self._raw_of(w, kept)
         curvature.curvatures(self._terms, z, 0, self.n_samples)
         kind = np.dtype(dtype or self.design.dtype)
         softmax, factors = self.loss.targets == "multiclass", np.sqrt(z).astype(kind, copy=False)
@@ -402,7 +413,13 @@ class Objective:
         """Xw + b of every row, (n_samples, n_outputs)."""
         return _raw_prediction(self._terms, self.design, self._flat(w), self.n_outputs, self.n_jobs)
 
-    def _value(self, w: NDArray[Any], wanted: bool = True, raw: Float64 | None = None) -> tuple[float, Float64]:
+    def _raw_of(self, w: NDArray[Any], kept: Float64 | None) -> Float64:
+        """`raw_prediction` of w, the caller's own: a copy of what was kept."""
+        return self.raw_prediction(w) if kept is None else kept[:, : self.n_outputs].copy()
+
+    def _value(
+        self, w: NDArray[Any], wanted: bool = True, raw: Float64 | None = None, kept: Float64 | None = None
+    ) -> tuple[float, Float64]:  # fmt: skip
         """F without its L1 part, and if `wanted` the sum of the losses' gradients, flat."""
         kernel: Callable[..., float] = passes.sparse_loss if self.design.sparse else passes.dense_loss
         width = self._terms.width
@@ -415,7 +432,8 @@ class Objective:
         design, refused = self.design, None
         told = (design.sound,) if design.sparse else ()
         try:
-            total, sums = self._sum(kernel, design.unchecked, self._packed(w), known, wanted=wanted, told=told)
+            room = np.empty((0, width)) if kept is None else kept
+            total, sums = self._sum(kernel, design.unchecked, self._packed(w), known, room, wanted=wanted, told=told)
         except ValueError as error:  # from a row that the kernel was to check
             refused = error
         if refused is not None:

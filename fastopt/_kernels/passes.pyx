@@ -22,11 +22,11 @@ cdef enum:
     LONG = 32
 
 
-def dense_loss(Terms t, const real[:, :] X, const double[::1] w, const double[:, ::1] known, double[::1] g,
-               double[:, ::1] work, Py_ssize_t start, Py_ssize_t stop):
+def dense_loss(Terms t, const real[:, :] X, const double[::1] w, const double[:, ::1] known, double[:, ::1] kept,
+               double[::1] g, double[:, ::1] work, Py_ssize_t start, Py_ssize_t stop):
     """Weighted sum of losses; the weighted sum of gradients is added to g unless g is empty.
 
-    `known` has all rows' raw predictions at w, or is empty.
+    `known` has all rows' raw predictions at w, or is empty; so has `kept` afterwards, unless it is empty.
     """
     cdef Py_ssize_t row = start, b, stride = X.strides[0] // <Py_ssize_t>sizeof(real)
     cdef double total = 0
@@ -39,6 +39,8 @@ def dense_loss(Terms t, const real[:, :] X, const double[::1] w, const double[:,
                 memcpy(&work[0, 0], &known[row, 0], b * t.width * sizeof(double))
             else:
                 dense_scores(t, x + row * stride, stride, b, &w[0], &work[0, 0])
+            if kept.shape[0] > 0:
+                memcpy(&kept[row, 0], &work[0, 0], b * t.width * sizeof(double))
             total += losses(t, row, b, &work[0, 0], &work[1, 0], g.shape[0] > 0)
             if g.shape[0] > 0:
                 dense_add(t, x + row * stride, stride, b, &work[0, 0], &g[0])
@@ -47,8 +49,8 @@ def dense_loss(Terms t, const real[:, :] X, const double[::1] w, const double[:,
 
 
 def sparse_loss(Terms t, const real[::1] values, const index[::1] columns, const index[::1] indptr,
-                const double[::1] w, const double[:, ::1] known, double[::1] g, double[:, ::1] work,
-                Py_ssize_t start, Py_ssize_t stop, bint sound):
+                const double[::1] w, const double[:, ::1] known, double[:, ::1] kept, double[::1] g,
+                double[:, ::1] work, Py_ssize_t start, Py_ssize_t stop, bint sound):
     """`dense_loss` on CSR rows.
 
     Unless their entries are known to be `sound`, rows are checked, some at a time, just before they are followed, and
@@ -69,6 +71,8 @@ def sparse_loss(Terms t, const real[::1] values, const index[::1] columns, const
                     bad = bad_rows(&values[0], &columns[0], &indptr[row], b, t.n_features, True)
             if bad:
                 break
+            if kept.shape[0] > 0:
+                memcpy(&kept[row, 0], &work[0, 0], b * t.width * sizeof(double))
             total += losses(t, row, b, &work[0, 0], &work[1, 0], slopes)
             if slopes and checked_add(t, &values[0], &columns[0], &indptr[row], b, &work[0, 0], &g[0],
                                       sound or known.shape[0] == 0):

@@ -93,7 +93,11 @@ class Distributed(Objective):
         """F and its gradient at w (with L1 the subgradient of least norm), in one round."""
         return self.completed(w, *self.sum("gradient", evaluate, w=self._flat(w)))
 
-    def smooth_value_and_gradient(self, w: NDArray[Any]) -> tuple[float, Float64]:
+    def room_for_raw(self) -> Float64 | None:
+        """None: raw predictions stay where the rows are."""
+        return None
+
+    def smooth_value_and_gradient(self, w: NDArray[Any], kept: Float64 | None = None) -> tuple[float, Float64]:
         """F without its L1 part, and its gradient, at w, in one round."""
         sums = self.sum("gradient", evaluate, w=self._flat(w))
         self.completed(w, *sums)
@@ -107,14 +111,16 @@ class Distributed(Objective):
         product[: penalised.size] += self.penalty.gradient(penalised)
         return np.asarray(product).reshape(np.shape(v))
 
-    def hessian(self, w: NDArray[Any], dtype: DTypeLike | None = None) -> Float64:
+    def hessian(
+        self, w: NDArray[Any], dtype: DTypeLike | None = None, kept: Float64 | None = None
+    ) -> Float64:  # fmt: skip
         """Hessian of F at w, (size, size), in one round: for few columns, since its size is what every worker sends."""
         H = self.sum("hessian", hessian, size=8 * self.size**2, w=self._flat(w), dtype=dtype) / self.weight
         penalised = np.arange(self.n_features * self.n_outputs)
         H[penalised, penalised] += self.l2
         return np.asarray(H)
 
-    def step_length(self, w: NDArray[Any], v: NDArray[Any], slope: float) -> float:
+    def step_length(self, w: NDArray[Any], v: NDArray[Any], slope: float, kept: Float64 | None = None) -> float:
         """1: each trial would be a round."""
         return 1.0
 

@@ -150,7 +150,7 @@ class Descent:
         self.objective, self.sample_of = objective, sample_of
         self.rounds = rounds and objective.design.dtype != np.float64
         self.w = self._rounded(w)
-        self.value, self.gradient, self.slope = measured(objective, self.w)
+        self.value, self.gradient, self.slope, self.raw = measured(objective, self.w)
         self._curvature = curvature
         self._direction: Float64 | None = None
 
@@ -181,7 +181,7 @@ class Descent:
         """The Hessian in use, made when it is first asked for."""
         if self._curvature is None:
             n, dtype = self.objective.n_samples, self.objective.design.dtype
-            self._curvature = Curvature(self.objective, self.w, n, dtype, self.sample_of)
+            self._curvature = Curvature(self.objective, self.w, n, dtype, self.sample_of, raw=self.raw)
         return self._curvature
 
     @property
@@ -209,21 +209,21 @@ class Descent:
         while True:
             decrement, t = self.decrement, 1.0
             if decrement > FAR * abs(self.value) and not self.objective.l1:  # which wants whole steps for its zeros
-                t = self.objective.step_length(self.w, self.direction, -decrement)
+                t = self.objective.step_length(self.w, self.direction, -decrement, self.raw)
             tries = 30 if self.curvature.point is self.w else 2
             while decrement > 0 and tries and self.value < math.inf:
                 w = self._next(t, decrement)
-                value, gradient, slope = measured(self.objective, w)
+                value, gradient, slope, raw = measured(self.objective, w)
                 noise = ROUNDING * abs(self.value)
                 if value <= self.value - 1e-4 * t * decrement + noise:
                     if self.objective.l1 and decrement > FAR * abs(self.value):  # where new curvature is always better
-                        self.w, self.value, self.gradient, self.slope = w, value, gradient, slope
+                        self.w, self.value, self.gradient, self.slope, self.raw = w, value, gradient, slope, raw
                         return self.renew()
                     following = self.curvature.direction(w, slope)
                     left = self._fall(w, slope, following)
                     if value <= self.value - noise or left < decrement:
                         fresh = self.curvature.point is self.w and self.curvature.n_samples == self.objective.n_samples
-                        self.w, self.value, self.gradient, self.slope = w, value, gradient, slope
+                        self.w, self.value, self.gradient, self.slope, self.raw = w, value, gradient, slope, raw
                         self._direction = following
                         if t != 1 or left > SLOW * decrement:
                             self.renew(finer=fresh and 0.5 < t < 1.5 and left > HOPELESS * decrement)
@@ -246,7 +246,7 @@ class Descent:
         else:
             rounded, self.rounds = self.rounds, False
             return rounded
-        self._curvature = Curvature(self.objective, self.w, rows, dtype, self.sample_of, last.some)
+        self._curvature = Curvature(self.objective, self.w, rows, dtype, self.sample_of, last.some, self.raw)
         self._direction = None
         return True
 
@@ -262,13 +262,11 @@ class Descent:
         return w.astype(self.objective.design.dtype).astype(np.float64) if self.rounds else w
 
 
-def measured(objective: Objective, w: Float64) -> tuple[float, Float64, Float64]:
-    """F, its gradient, and that of its smooth part."""
-    if not objective.l1:
-        value, gradient = objective.value_and_gradient(w)
-        return value, gradient, gradient
-    value, slope = objective.smooth_value_and_gradient(w)
-    return *objective.with_l1(w, value, slope), slope
+def measured(objective: Objective, w: Float64) -> tuple[float, Float64, Float64, Float64 | None]:
+    """F, its gradient, and that of its smooth part; the raw predictions, if they are at hand."""
+    raw = objective.room_for_raw()
+    value, slope = objective.smooth_value_and_gradient(w, raw)
+    return *objective.with_l1(w, value, slope), slope, raw
 
 
 def by_rounds(objective: Objective) -> bool:
@@ -291,7 +289,7 @@ class Rounds:
 
     def __init__(self, objective: Objective, w: Float64, *, rounds: bool = True, dtype: DTypeLike = np.float32) -> None:
         self.objective, self.rounds, self.w, self.dtype = objective, rounds, w, np.dtype(dtype)
-        self.value, self.gradient, _ = measured(objective, w)
+        self.value, self.gradient = objective.value_and_gradient(w)
 
     def as_dict(self) -> dict[str, Any]:
         """All that `from_dict` needs, by the names of `Descent`."""
@@ -332,7 +330,7 @@ class Rounds:
                 break
         w = np.zeros(self.w.shape)
         w[rows] = descent.w
-        value, gradient, _ = measured(F, w)
+        value, gradient = F.value_and_gradient(w)
         noise = ROUNDING * abs(self.value)
         if not value <= self.value + noise or (value >= self.value - noise and norm(gradient) >= norm(self.gradient)):
             return False
@@ -346,15 +344,15 @@ class Curvature:
 
     `rows_of` are the samples' sizes: of the one that the objective itself is, if it is one, and of the one of it.
     `some` are the flat parameters that it is of, in ascending order and with all intercepts (None: all): steps move
-    these alone.
+    these alone. `raw` are the objective's raw predictions at the point, if they are at hand.
     """
 
     def __init__(
         self, objective: Objective, point: Float64, rows: int, dtype: DTypeLike, sample_of: Sequence[int] = (),
-        some: NDArray[np.intp] | None = None,
+        some: NDArray[np.intp] | None = None, raw: Float64 | None = None,
     ) -> None:  # fmt: skip
         self.objective, self.point, self.dtype, self.rows_of = objective, point, np.dtype(dtype), (*sample_of, rows)
-        self.some = some
+        self.some, self.raw = some, raw
 
     @cached_property
     def sample(self) -> Objective:
@@ -370,7 +368,7 @@ class Curvature:
     @cached_property
     def _hessian(self) -> Float64:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is no direction
-            at = self.point, self.dtype
+            at = self.point, self.dtype, self.raw if self.sample is self.objective else None
             H = self.sample.hessian(*at) if self.some is None else self.sample.hessian_of(self.some, *at)
             _fill_null_space(self.objective, H)
             return H
