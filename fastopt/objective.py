@@ -258,13 +258,11 @@ class Objective:
         z, dz = self._raw_of(w, kept), self.raw_prediction(v)
         start, by = self._penalised(w), self._penalised(v)
         slope_l2, bend_l2 = self.l2 * float(np.vdot(start, by)), self.l2 * float(np.vdot(by, by))
-        shares, room = self.design.shares(self.n_outputs), (2, BLOCK_ROWS * self._terms.width)
         t = 1.0
         for _ in range(10):
-            along = functools.partial(self._along, z, dz, t, shares, room)
-            firsts, seconds = zip(*in_order(along, len(shares), self.n_jobs), strict=True)
-            first = sum(firsts) / self.n_samples + slope_l2 + t * bend_l2
-            second = sum(seconds) / self.n_samples + bend_l2
+            first, second = self.along(z, dz, t)
+            first += slope_l2 + t * bend_l2
+            second += bend_l2
             if not (math.isfinite(first) and second > 0):
                 break
             t = min(max(t - first / second, t / 4), 4 * t)
@@ -272,11 +270,15 @@ class Objective:
                 break
         return t
 
-    def _along(
-        self, z: Float64, dz: Float64, t: float, shares: list[tuple[int, int]], room: tuple[int, int], share: int
-    ) -> tuple[float, float]:
-        """The first two derivatives in t of a share's sum of losses at raw predictions ``z + t dz``."""
-        return curvature.along(self._terms, z, dz, t, np.empty(room), *shares[share])
+    def along(self, z: Float64, dz: Float64, t: float) -> tuple[float, float]:
+        """The first two derivatives in t of the mean of the losses at raw predictions ``z + t dz``."""
+        shares, room = self.design.shares(self.n_outputs), (2, BLOCK_ROWS * self._terms.width)
+
+        def add(share: int) -> tuple[float, float]:
+            return curvature.along(self._terms, z, dz, t, np.empty(room), *shares[share])
+
+        firsts, seconds = zip(*in_order(add, len(shares), self.n_jobs), strict=True)
+        return sum(firsts) / self.n_samples, sum(seconds) / self.n_samples
 
     def hessian_product(self, w: NDArray[Any], v: NDArray[Any]) -> Float64:
         """Hessian of F at w, times v."""

@@ -76,6 +76,32 @@ def test_hessian_of_any_width(d, fit_intercept, dtype, monkeypatch):
     np.testing.assert_array_equal(F.hessian(w), shared)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("loss", "outputs"), [("log_loss", 1), ("squared_error", 3), ("multinomial", 1)])
+@pytest.mark.parametrize("at", ["zero", "random"])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_what_a_pass_keeps_serves_as_raw_predictions(layout, loss, outputs, at, n_jobs, monkeypatch):
+    """To the bit, in one share of the rows or several, whatever the threads; and it is not written."""
+    p = problem(loss, layout, weighted=True, outputs=outputs, n=100)
+    monkeypatch.setattr("fastopt._design.SHARE", 60)
+    F = p.objective(alpha=0.3)
+    F.n_jobs = n_jobs
+    w, v = np.random.default_rng(0).standard_normal((2, *p.shape)) * (at == "random")
+    kept = F.room_for_raw()
+    value, gradient = F.smooth_value_and_gradient(w, kept)
+    plain = F.smooth_value_and_gradient(w)
+    assert value == plain[0]
+    np.testing.assert_array_equal(gradient, plain[1])
+    np.testing.assert_array_equal(kept[:, : p.n_outputs], F.raw_prediction(w))
+    np.testing.assert_allclose(kept[:, : p.n_outputs], p.dense @ w[:-1] + w[-1], rtol=0, atol=1e-13)
+    before = kept.copy()
+    np.testing.assert_array_equal(F.hessian(w, kept=kept), F.hessian(w))
+    some = np.arange(len(w) * p.n_outputs)[p.n_outputs :]
+    np.testing.assert_array_equal(F.hessian_of(some, w, kept=kept), F.hessian_of(some, w))
+    assert F.step_length(w, v, -1.0, kept) == F.step_length(w, v, -1.0)
+    np.testing.assert_array_equal(kept, before)
+
+
 @pytest.mark.parametrize("loss", SMOOTH)
 @pytest.mark.parametrize("layout", ["dense", "csr32"])
 @pytest.mark.parametrize("weighted", [False, True])
@@ -168,17 +194,17 @@ def test_every_smooth_loss(solver, loss):
 def test_few_passes_on_many_rows(monkeypatch):
     """The first steps are taken on samples, the others with a sample's curvature: that is what makes it fast."""
     F, rows, hessian_rows = logistic(n=64_000, d=10), [], []
-    value_and_gradient, hessian = Objective.value_and_gradient, Objective.hessian
+    value_and_gradient, hessian = Objective.smooth_value_and_gradient, Objective.hessian
 
-    def count(self, w):
+    def count(self, *at):
         rows.append(self.n_samples)
-        return value_and_gradient(self, w)
+        return value_and_gradient(self, *at)
 
-    def count_hessian(self, w, dtype=None):
+    def count_hessian(self, *at):
         hessian_rows.append(self.n_samples)
-        return hessian(self, w, dtype)
+        return hessian(self, *at)
 
-    monkeypatch.setattr(Objective, "value_and_gradient", count)
+    monkeypatch.setattr(Objective, "smooth_value_and_gradient", count)
     monkeypatch.setattr(Objective, "hessian", count_hessian)
     result = newton(F, F.zeros(), tol=1e-6, max_iter=50)
     assert result.stop_reason == "tol"
@@ -282,10 +308,10 @@ def test_a_hessian_that_no_memory_holds_is_refused():
 def test_ctrl_c_in_the_first_pass(monkeypatch):
     """There are no parameters yet to keep."""
 
-    def interrupted(self, w):
+    def interrupted(self, *at):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Objective, "value_and_gradient", interrupted)
+    monkeypatch.setattr(Objective, "smooth_value_and_gradient", interrupted)
     with pytest.raises(KeyboardInterrupt):
         LogisticRegression(solver="newton").fit([[0.0], [1.0], [2.0]], [0, 1, 1])
 

@@ -185,6 +185,59 @@ def test_the_gap_bounds_the_distance_to_the_minimum(loss, fit_intercept):
     assert best.history["duality_gap"][-1] < 1e-4 * best.history["duality_gap"][0]
 
 
+def conjugate(loss, y, a):
+    """Of the losses in z, at -a; a is where it is finite."""
+    p = y * a
+    if loss == "log_loss":
+        return xlogy(p, p) + xlogy(1 - p, 1 - p)
+    return {"squared_error": a * a / 2 - a * y, "hinge": -p, "squared_hinge": p * p / 4 - p}[loss]
+
+
+@LOSS
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize("n", [40, 200])
+def test_the_dual_value_is_that_of_a_feasible_point(loss, weighted, fit_intercept, n):
+    """Of a itself where every point is feasible; else at most that of one whose weighted sum is zero."""
+    p = problem(loss, weighted=weighted, fit_intercept=fit_intercept, n=n)
+    F, rng = p.objective(alpha=0.1), np.random.default_rng(0)
+    s = np.ones(n) if p.sample_weight is None else p.sample_weight / p.sample_weight.mean()
+    epochs, values = Epochs(F), []
+    for epoch in range(8):
+        if epoch:
+            epochs.run(rng.permutation(n))
+        a = epochs.state[:, 0].copy() if loss == "squared_error" else p.y * epochs.state[:, 0]
+        if fit_intercept and loss == "squared_error":
+            a -= np.mean(s * a)
+        elif fit_intercept:
+            sums = [(s * a)[p.y == sign].sum() for sign in (-1.0, 1.0)]
+            for sign, own, other in ((-1.0, *sums), (1.0, *sums[::-1])):
+                if abs(own) > abs(other):
+                    a[p.y == sign] *= abs(other) / abs(own)
+        if fit_intercept:
+            assert abs(np.sum(s * a)) <= 1e-12 * n
+        w = p.dense.T @ (s * a) / (0.1 * n)
+        exact = -np.mean(s * conjugate(loss, p.y, a)) - 0.05 * w @ w
+        value = epochs.dual_value()
+        assert value <= exact + 1e-13
+        if not fit_intercept:
+            assert value == pytest.approx(exact, abs=1e-12)
+        values.append(exact - value)
+    assert values[-1] <= 0.1 * max(values) + 1e-12
+
+
+@pytest.mark.parametrize("loss", [loss for loss in dual.LOSSES if loss != "hinge"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_best_intercept_is_the_minimum_over_it_alone(loss, weighted):
+    p = problem(loss, weighted=weighted, n=200)
+    F = p.objective(alpha=0.1)
+    w = np.random.default_rng(0).standard_normal(p.shape)
+    w[-1] = 0
+    w[-1] = Epochs(F, 1e-8).best_intercept(F.raw_prediction(w))
+    slope = reference.gradient(p.dense, p.y, w, alpha=0.1, **p.terms)[-1, 0]
+    assert abs(slope) <= 1e-11
+
+
 # --- ends -------------------------------------------------------------------------------------------------------------
 
 

@@ -254,6 +254,38 @@ def test_a_start_from_coefficients_stands_for_them():
     assert 0 <= best.objective - epochs.dual_value() < 1e-6
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize("K", [3, 10])
+def test_the_dual_value_is_that_of_a_feasible_point(weighted, fit_intercept, K):
+    """Of p itself where every point is feasible; else at most that of one whose sums are the classes' weights."""
+    X, y = clusters(K)
+    s = np.random.default_rng(1).random(len(y)) if weighted else np.ones(len(y))
+    F = Objective(
+        Design.from_array(X), y, loss="multinomial", alpha=0.01, n_outputs=K, sample_weight=s,
+        fit_intercept=fit_intercept,
+    )  # fmt: skip
+    s, hot = s / s.mean(), np.eye(K)[y.astype(int)]
+    epochs, rng, off = SoftmaxEpochs(F), np.random.default_rng(0), []
+    for epoch in range(6):
+        if epoch:
+            epochs.run(rng.permutation(len(y)))
+        p = np.exp(epochs.state)
+        if fit_intercept:
+            lack = s @ hot - s @ p
+            gone = p * np.where(lack < 0, 1 - (s @ hot) / (s @ p), 0.0)
+            p += gone.sum(axis=1)[:, None] * np.maximum(lack, 0) / max(np.maximum(lack, 0).sum(), 1e-300) - gone
+            np.testing.assert_allclose(s @ p, s @ hot, rtol=1e-10)
+        W = X.T @ (s[:, None] * (hot - p)) / (0.01 * len(y))
+        exact = -np.mean(s * xlogy(p, p).sum(axis=1)) - 0.005 * np.sum(W * W)
+        value = epochs.dual_value()
+        assert value <= exact + 1e-12
+        if not fit_intercept:
+            assert value == pytest.approx(exact, abs=1e-11)
+        off.append(exact - value)
+    assert off[-1] <= 0.1 * max(off) + 1e-11
+
+
 def test_the_best_intercepts_are_the_minimum_over_them_alone():
     X, y = digits()
     s = np.random.default_rng(1).random(len(y))

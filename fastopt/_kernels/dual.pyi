@@ -42,3 +42,10 @@ def sparse_softmax(
     t: Softmax, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any], w: NDArray[np.float64],
     order: NDArray[np.intp], start: int, stop: int, checks: bool = False,
 ) -> float: ...  # fmt: skip
+def bound(t: Dual, feasible: bool) -> tuple[float, float]: ...
+def masses(t: Softmax, sums: NDArray[np.float64]) -> None: ...
+def bound_softmax(t: Softmax, keep: NDArray[np.float64], share: NDArray[np.float64]) -> tuple[float, float]: ...
+def at_intercepts(
+    t: Softmax, z: NDArray[np.float64], b: NDArray[np.float64], sums: NDArray[np.float64],
+    products: NDArray[np.float64],
+) -> None: ...  # fmt: skip

@@ -10,19 +10,27 @@ The softmax of K classes has K dual variables a row, a point p_i of the simplex:
 
 The order of the rows is an input. w is double whatever X is, so that it stays the sum that it stands for.
 """
-from libc.math cimport exp, fabs
+from libc.math cimport fabs, sqrt
 
 from fastopt._kernels.block cimport (outputs_axpy, outputs_dot, packed_width, sparse_outputs_axpy,
                                      sparse_outputs_dot)
+from fastopt._kernels.exponential cimport exp, log_normal
 from fastopt._kernels.portable cimport index, prefetch, real
 from fastopt._kernels.row cimport (AHEAD, FAR_AHEAD, axpy, dot, prefetch_coming_row, prefetch_lines, prefetch_row,
                                    sparse_axpy, sparse_dot)
-from fastopt._kernels.simplex cimport ROOM, ascend_softmax, padded
+from fastopt._kernels.simplex cimport ROOM, ascend_softmax, padded, probability
 from fastopt._kernels.sound cimport highest_of, rising
+from fastopt._kernels.terms cimport sum_of
 
 cdef enum:
     # Rows of look-ahead for W's rows, several lines for each of a row's columns: their numbers must be there already.
     NEAR_AHEAD = 4
+    # Rows of a measurement that are worked on together: their conjugates, their softmax.
+    TOGETHER = 64
+    FEW = 8
+
+# The smallest normal number: that of a smaller one is no logarithm of `log_normal`'s.
+cdef double LEAST = 2.2250738585072014e-308
 
 cdef enum DualLoss:
     LOG_LOSS, HINGE, SQUARED_HINGE, SQUARED_ERROR
@@ -50,7 +58,7 @@ cdef class Dual:
 
 
 cdef inline double sigmoid(double u) noexcept nogil:
-    return 1 / (1 + exp(-u))
+    return 1 / (1 + exp(-u))            # from 1e-308 on: exp is never infinite
 
 
 cdef inline double ascend_logistic(double y, double z, double q, double *state) noexcept nogil:
@@ -268,3 +276,138 @@ def sparse_softmax(Softmax t, const real[::1] values, const index[::1] columns, 
             visit_softmax(t, row, z, b, &moved)
             sparse_outputs_axpy(x + k, j + k, m, &w[0], width, <double>1, z)
     return moved
+
+
+# --- what a measurement asks for --------------------------------------------------------------------------------------
+
+
+cdef inline void conjugates(int loss, Py_ssize_t n, const double *y, double *p) noexcept nogil:
+    """States become the losses' conjugates at -a."""
+    cdef Py_ssize_t i
+    cdef double q
+    for i in range(n):
+        if loss == LOG_LOSS:            # 0 log 0 is 0
+            q = min(max(p[i], 0.0), 1.0)
+            p[i] = q * log_normal(max(q, LEAST)) + (1 - q) * log_normal(max(1 - q, LEAST))
+        elif loss == SQUARED_ERROR:
+            p[i] = 0.5 * p[i] * p[i] - p[i] * y[i]
+        elif loss == SQUARED_HINGE:
+            p[i] = 0.25 * p[i] * p[i] - p[i]
+        else:
+            p[i] = -p[i]
+
+
+def bound(Dual t, bint feasible):
+    """(sum_i s_i conjugate_i, sum_i s_i |change of a_i| ||x_i||), of a or, if it is to be `feasible`, of one near it.
+
+    An intercept without penalty wants ``sum_i s_i a_i = 0``: the squared error's a are shifted by the same, of other
+    losses the a of the heavier sign become smaller, all in the same proportion.
+    """
+    cdef Py_ssize_t i = 0, j, b, n = t.y.shape[0]
+    cdef double positive = 0, negative = 0, keep = 1, shift = 0, moved = 0, total = 0, a, change
+    cdef bint squared = t.loss == SQUARED_ERROR, weighted = t.weights.shape[0] > 0
+    cdef double values[TOGETHER]
+    with nogil:
+        if feasible:
+            for i in range(n):
+                a = t.state[i, 0] * (t.weights[i] if weighted else 1.0)
+                if squared or t.y[i] > 0:
+                    positive += a
+                else:
+                    negative += a
+            if squared:
+                shift = positive / n
+            else:
+                keep = min(positive, negative) / max(max(positive, negative), LEAST)
+        i = 0
+        while i < n:
+            b = min(n - i, <Py_ssize_t>TOGETHER)
+            for j in range(b):
+                a = t.state[i + j, 0]
+                change = shift if squared else ((1 - keep) * a if (t.y[i + j] > 0) == (positive > negative) else 0.0)
+                values[j] = a - change
+                moved += fabs(change) * sqrt(t.squares[i + j]) * (t.weights[i + j] if weighted else 1.0)
+            conjugates(t.loss, b, &t.y[i], values)
+            if weighted:
+                for j in range(b):
+                    values[j] *= t.weights[i + j]
+            total += sum_of(values, b)
+            i += b
+    return total, moved
+
+
+def masses(Softmax t, double[::1] sums):
+    """sum_i s_i p_i is added to `sums`."""
+    cdef Py_ssize_t i, k, K = t.n_classes
+    cdef double s
+    with nogil:
+        for i in range(t.state.shape[0]):
+            s = t.weights[i] if t.weights.shape[0] > 0 else 1.0
+            for k in range(K):
+                sums[k] += s * probability(t.state[i, k])
+
+
+def bound_softmax(Softmax t, const double[::1] keep, const double[::1] share):
+    """`bound`: each class keeps a part of its p_i, and the rest is shared out, row by row (nothing, if both are empty).
+    """
+    cdef Py_ssize_t i, k, K = t.n_classes
+    cdef double *p = &t.room[0]
+    cdef double total = 0, moved = 0, s, gone, sum_, change
+    with nogil:
+        for i in range(t.state.shape[0]):
+            s = t.weights[i] if t.weights.shape[0] > 0 else 1.0
+            for k in range(K):
+                p[k] = probability(t.state[i, k])
+            sum_ = 0
+            if keep.shape[0] == 0:
+                for k in range(K):
+                    sum_ += p[k] * t.state[i, k]
+                total += s * sum_
+                continue
+            gone = change = 0
+            for k in range(K):
+                gone += (1 - keep[k]) * p[k]
+            for k in range(K):
+                sum_ = gone * share[k] - (1 - keep[k]) * p[k]
+                p[k] += sum_
+                change += sum_ * sum_
+            moved += s * sqrt(t.squares[i] * change)
+            sum_ = 0
+            for k in range(K):
+                sum_ += p[k] * log_normal(max(p[k], LEAST))
+            total += s * sum_
+    return total, moved
+
+
+def at_intercepts(Softmax t, const double[:, ::1] z, const double[::1] b, double[::1] sums, double[:, ::1] products):
+    """``sum_i s_i p_i`` and the lower triangle of ``sum_i s_i p_i p_i'``, ``p_i = softmax(z_i + b)``, are added."""
+    cdef Py_ssize_t i, r, c, k, K = t.n_classes, n = padded(t.n_classes), start = 0, rows
+    cdef double *p
+    cdef double s, top, sum_
+    with nogil:
+        while start < z.shape[0]:
+            rows = min(z.shape[0] - start, <Py_ssize_t>FEW)
+            for r in range(rows):
+                p = &t.room[r * n]
+                i = start + r
+                for k in range(K):
+                    p[k] = z[i, k] + b[k]
+                top = p[0]
+                for k in range(K):
+                    top = p[k] if p[k] > top else top
+                sum_ = 0
+                for k in range(K):
+                    p[k] = probability(p[k] - top)
+                    sum_ += p[k]
+                s = t.weights[i] if t.weights.shape[0] > 0 else 1.0
+                for k in range(K):
+                    p[k] /= sum_
+                    sums[k] += s * p[k]
+            for c in range(K):
+                for r in range(rows):
+                    p = &t.room[r * n]
+                    i = start + r
+                    s = p[c] * (t.weights[i] if t.weights.shape[0] > 0 else 1.0)
+                    for k in range(c + 1):
+                        products[c, k] += s * p[k]
+            start += rows

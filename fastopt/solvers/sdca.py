@@ -139,34 +139,29 @@ class Epochs:
             self.later = False
         return moved
 
-    def _slopes(self, z: Float64) -> tuple[Float64, Float64]:
-        """First and second derivatives of the losses at z, without weights."""
+    def _slopes(self, z: Float64) -> Float64:
+        """Derivatives of the losses at z, without weights."""
         y, name = self.objective.y, self.objective.loss.name
         if name == "squared_error":
-            return z - y, np.ones_like(z)
+            return z - y
         if name == "log_loss":
-            p = 1 / (1 + np.exp(np.clip(y * z, -700, 700)))
-            return -y * p, p * (1 - p)
+            return -y / (1 + np.exp(np.clip(y * z, -700, 700)))
         inside = y * z < 1
-        if name == "hinge":
-            return -y * inside, np.zeros_like(z)
-        return -2.0 * (y - z) * inside, np.where(inside, 2.0, 0.0)
+        return -y * inside if name == "hinge" else -2.0 * (y - z) * inside
 
-    def best_intercept(self, z: Float64) -> float:
+    def best_intercept(self, z: Float64) -> Any:
         """The b that minimises F for raw predictions z + b, by Newton's steps that never raise F's slope in b."""
-        s: Any = self.objective.weights if len(self.objective.weights) else 1.0
+        ones = np.ones_like(z)
         b = float(self.w[-1])
-        first, second = self._slopes(z + b)
-        slope, curve = float(np.mean(s * first)), float(np.mean(s * second))
+        slope, curve = self.objective.along(z, ones, b)
         for _ in range(30):
             if abs(slope) <= 1e-3 * self.tol or not curve > 0:
                 break
             step = slope / curve
-            first, second = self._slopes(z + (b - step))
-            new = float(np.mean(s * first))
+            new, bend = self.objective.along(z, ones, b - step)
             if not abs(new) < abs(slope):
                 break
-            b, slope, curve = b - step, new, float(np.mean(s * second))
+            b, slope, curve = b - step, new, bend
         return b
 
     def recenter(self, b: float) -> None:
@@ -177,7 +172,7 @@ class Epochs:
         """Dual variables that fit w: the negative slopes there; w becomes what they stand for."""
         y, name = self.objective.y, self.objective.loss.name
         z = self.objective.raw_prediction(w[: self.objective.shape[0]])[:, 0]
-        a = -self._slopes(z)[0]
+        a = -self._slopes(z)
         self.state[:, 0] = a if name == "squared_error" else y * a
         self.state[:, 1] = -y * z
         weighted = a * self.objective.weights if len(self.objective.weights) else a
@@ -192,32 +187,9 @@ class Epochs:
 
     def dual_value(self) -> float:
         """A lower bound of F's minimum: the dual's value at a, made feasible."""
-        name, y = self.objective.loss.name, self.objective.y
-        s: Any = self.objective.weights if len(self.objective.weights) else 1.0
-        a = self.state[:, 0] if name == "squared_error" else y * self.state[:, 0]
-        weighted, lengths = s * a, np.sqrt(self.squares)
-        size = norm(self.w[:-1])
-        if self.objective.fit_intercept:
-            # w moves by no more than the sum of the changed rows' lengths.
-            if name == "squared_error":
-                shift = float(np.mean(weighted))
-                a, moved = a - shift, abs(shift) * float(np.mean(s * lengths))
-            else:
-                positive, negative = weighted[y > 0].sum(), -weighted[y < 0].sum()
-                heavy = (y > 0) if positive > negative else (y < 0)
-                keep = min(positive, negative) / max(positive, negative, 1e-300)
-                moved = (1 - keep) * float(np.sum((np.abs(weighted) * lengths)[heavy])) / len(y)
-                a = np.where(heavy, keep * a, a)
-            size += moved / self.objective.l2
-        p = a if name == "squared_error" else y * a
-        if name == "log_loss":
-            p, tiny = np.clip(p, 0.0, 1.0), np.finfo(np.float64).tiny  # 0 log 0 is 0
-            conjugate = p * np.log(np.maximum(p, tiny)) + (1 - p) * np.log(np.maximum(1 - p, tiny))
-        elif name == "squared_error":
-            conjugate = p * p / 2 - p * y
-        else:
-            conjugate = (p * p / 4 if name == "squared_hinge" else 0.0) - p
-        return float(-np.mean(s * conjugate)) - 0.5 * self.objective.l2 * size * size
+        total, moved = dual.bound(self._kernel, self.objective.fit_intercept)
+        size = norm(self.w[:-1]) + moved * self.unit  # w moves by no more than the changed rows' lengths
+        return -total / self.objective.n_samples - 0.5 * self.objective.l2 * size * size
 
 
 class SoftmaxEpochs(Epochs):
@@ -295,11 +267,9 @@ class SoftmaxEpochs(Epochs):
         b, best = self._table[-1].copy(), np.inf
         new = b
         for _ in range(30):
-            slope, curve = -self.masses, np.zeros((K, K))
-            for piece, s in self._pieces():
-                p = _softmax(np.add(z[piece].T, new[:, None], order="C"))
-                slope = slope + p @ s
-                curve -= (p * s) @ p.T
+            held, products = np.zeros(K), np.zeros((K, K))
+            dual.at_intercepts(self._kernel, z, new, held, products)
+            slope = held - self.masses
             size = norm(slope) / n
             if not size < best:  # halfway
                 new = 0.5 * (b + new)
@@ -307,7 +277,8 @@ class SoftmaxEpochs(Epochs):
             b, best = new, size
             if size <= max(1e-3 * self.tol, 1e-2 * self.estimate):
                 break
-            np.fill_diagonal(curve, curve.diagonal() + slope + self.masses)
+            curve = -products - np.tril(products, -1).T
+            np.fill_diagonal(curve, curve.diagonal() + held)
             # 1 1' may be added, since the slope's sum is zero: the Hessian is singular along 1.
             step = np.linalg.lstsq(curve + curve.trace() / K**2, -slope, rcond=1e-12)[0]
             new = b + step - step.mean()
@@ -341,36 +312,17 @@ class SoftmaxEpochs(Epochs):
         The weighted sum of the p_i is to be each class's weight. A class that has more gives up a part of each p_i, the
         same for all rows, and each row shares out what it freed among those that have less.
         """
-        n, total, moved = self.objective.n_samples, 0.0, 0.0
-        keep, share = None, None
+        keep = share = np.empty(0)
         if self.objective.fit_intercept:
             held = np.zeros(len(self.masses))
-            for piece, s in self._pieces():
-                held += s @ _probabilities(self.state[piece])
+            dual.masses(self._kernel, held)
             lack = np.maximum(self.masses - held, 0.0)
             if lack.sum() > 0:
                 keep = np.minimum(self.masses / np.maximum(held, 1e-300), 1.0)
                 share = lack / lack.sum()
-        for piece, s in self._pieces():
-            p = _probabilities(self.state[piece])
-            if keep is not None:
-                gone = p * (1 - keep)
-                change = gone.sum(axis=1)[:, None] * share - gone
-                p += change
-                moved += float(s @ (np.sqrt(self.squares[piece]) * np.sqrt((change * change).sum(axis=1))))
-                total += float(s @ (p * np.log(np.maximum(p, 1e-300))).sum(axis=1))
-            else:
-                total += float(s @ (p * self.state[piece]).sum(axis=1))
+        total, moved = dual.bound_softmax(self._kernel, keep, share)
         size = norm(self._table[:-1]) + moved * self.unit  # W moves by no more than the changed rows' lengths
-        return -total / n - 0.5 * self.objective.l2 * size * size
-
-
-def _softmax(z: Float64) -> Float64:
-    """Probabilities of the classes, a row for each: (K, rows); z is written."""
-    z -= z.max(axis=0)
-    np.exp(z, out=z)
-    z /= z.sum(axis=0)
-    return z
+        return -total / self.objective.n_samples - 0.5 * self.objective.l2 * size * size
 
 
 def _probabilities(logs: Float64) -> Float64:
@@ -431,7 +383,7 @@ def sdca(
                 w[-1] = 0
                 raw = objective.raw_prediction(w)
                 with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is no step
-                    b = epochs.best_intercept(raw if softmax else raw[:, 0])
+                    b = epochs.best_intercept(raw)
             w[-1] = b
             if raw is not None:
                 raw += w[-1].astype(np.float64)
