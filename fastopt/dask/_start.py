@@ -55,7 +55,9 @@ class Merged(Distributed):
         super().__init__(objective.cluster, objective.shares, objective.outline, objective.task, size / n)
         self._H = H
 
-    def hessian(self, w: NDArray[Any], dtype: DTypeLike | None = None) -> Float64:
+    def hessian(
+        self, w: NDArray[Any], dtype: DTypeLike | None = None, kept: Float64 | None = None
+    ) -> Float64:  # fmt: skip
         """The mean of the partitions' Hessians, each at its own minimum."""
         return self._H.copy()
 

@@ -69,7 +69,11 @@ class ChunkedObjective(Objective):
         weights = objective.sample_weight
         return (float(weights.sum()) if len(weights) else objective.n_samples) / self.total
 
-    def smooth_value_and_gradient(self, w: NDArray[Any]) -> tuple[float, Float64]:
+    def room_for_raw(self) -> Float64 | None:
+        """None: no pass keeps raw predictions."""
+        return None
+
+    def smooth_value_and_gradient(self, w: NDArray[Any], kept: Float64 | None = None) -> tuple[float, Float64]:
         value, g, penalised = 0.0, np.zeros(self.shape[0] * self.shape[1]), self._penalised(w)
         half, slope = 0.5 * self.l2 * float(penalised @ penalised), self.penalty.gradient(penalised)
         for _, objective in self.chunks():

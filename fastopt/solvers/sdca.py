@@ -145,7 +145,7 @@ class Epochs:
         if name == "squared_error":
             return z - y
         if name == "log_loss":
-            return -y / (1 + np.exp(np.clip(y * z, -700, 700)))
+            return np.asarray(-y / (1 + np.exp(np.clip(y * z, -700, 700))))
         inside = y * z < 1
         return -y * inside if name == "hinge" else -2.0 * (y - z) * inside
 
