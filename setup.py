@@ -39,6 +39,7 @@ DIRECTIVES = {
     "binding": True,
     "embedsignature": True,
     "freethreading_compatible": True,
+    "show_performance_hints": not DEBUG,  # which would be to check nothing
 }
 MACROS = [("Py_LIMITED_API", "0x030B0000")] if ABI3 else []
 if FREE_THREADED and sys.platform == "win32":

@@ -1,5 +1,6 @@
 """What all estimators share: callbacks, progress, frames; LogisticRegression with L1 and along a path of C."""
 
+import pickle
 import sys
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.preprocessing import scale
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fastopt import LogisticRegression, LogisticRegressionCV, SGDClassifier, SGDRegressor, plot
+from fastopt.linear_model._base import generator
 from fastopt.solvers import monitor
 
 IGNORE = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -25,6 +27,17 @@ ESTIMATORS = [
     LogisticRegression(max_iter=4), LogisticRegression(solver="adam", max_iter=4, random_state=0),
     SGDClassifier(max_iter=4, random_state=0), SGDRegressor(max_iter=4, random_state=0),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [0, 1, np.int64(42), 2**32 - 1])
+def test_an_integer_seeds_what_numpy_seeds_by_it(seed):
+    """Whatever quicker way there is: the same numbers, from a copy through pickle, too."""
+    rng, expected = generator(seed), np.random.RandomState(seed)
+    for got, wanted in zip(rng.get_state(), expected.get_state(), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    rng = pickle.loads(pickle.dumps(rng))
+    np.testing.assert_array_equal(rng.permutation(100), expected.permutation(100))
+    assert rng.standard_normal() == expected.standard_normal()
 
 
 def iris():

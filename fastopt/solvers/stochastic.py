@@ -276,11 +276,11 @@ class Epochs:
         return -(-self.objective.n_samples // self.batch_size)
 
     def run(self, order: NDArray[np.intp] | None = None, learning_rates: NDArray[np.float64] | None = None) -> None:
-        """One pass over the rows.
+        """One pass over the rows, or over those of the order.
 
         Parameters
         ----------
-        order : ndarray of intp, (n_samples,), or None for 0 .. n_samples - 1
+        order : ndarray of intp, or None for 0 .. n_samples - 1
             Consecutive slices are the batches. No row twice, where the entries of X are still to be checked.
         learning_rates : ndarray of float64, (n_steps,), or None for the optimizer's own
         """
