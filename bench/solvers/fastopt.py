@@ -9,7 +9,6 @@ import numpy as np
 from bench.solvers import EPOCH_BATCHES, Contestant, base_step, rates, rule_knobs, some
 from bench.solvers.scikit_learn import SGD
 
-
 #: Rows that one call goes through at most, if they are of several epochs.
 TOGETHER = 65_536
 

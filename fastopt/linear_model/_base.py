@@ -145,7 +145,7 @@ def generator(random_state: Any) -> np.random.RandomState | np.random.Generator:
         return random_state
     if random_state is None or isinstance(random_state, np.random.SeedSequence):
         return np.random.default_rng(random_state)
-    rng = np.random.RandomState(np.random.MT19937(Unseeded()))
+    rng = np.random.RandomState(np.random.MT19937(Unseeded()))  # type: ignore[arg-type]  # its stub has no interface
     rng.seed(int(random_state))
     return rng
 
