@@ -292,6 +292,16 @@ class Design:
             return Design(part.toarray(), None, None, part.shape)
         return Design(values, indices, indptr, (n, len(columns)), self._distinct or None)
 
+    def by_columns(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """A copy of X for what goes through columns: values, rows and starts of CSC; all values if X is dense."""
+        if self.indices is None or self.indptr is None:
+            none = np.empty(0, np.int32)
+            return np.ascontiguousarray(self.values.T).reshape(-1), none, none
+        entries = slice(self.n_stored)
+        X = csr_array((self.values[entries], self.indices[entries], self.indptr), shape=self.shape).tocsc()
+        X.sum_duplicates()
+        return (X.data, X.indices, X.indptr) if X.nnz else (np.zeros(1, self.dtype), np.zeros(1, np.int32), X.indptr)
+
     def pieces(self, n_outputs: int = 1, rows: tuple[int, int] | None = None) -> list[tuple[int, int]]:
         """Ranges of rows (of all, or of ``rows``), each some 10 ms of work."""
         start, stop = rows or (0, self.shape[0])

@@ -238,6 +238,12 @@ class Objective:
         """
         return self._smooth(w, *self._value(w, kept=kept))
 
+    def measured(self, w: NDArray[Any]) -> tuple[float, Float64, Float64, Float64 | None]:
+        """F, its gradient, that of its smooth part, and what the pass kept of raw predictions."""
+        kept = self.room_for_raw()
+        value, slope = self.smooth_value_and_gradient(w, kept)
+        return *self.with_l1(w, value, slope), slope, kept
+
     def room_for_raw(self) -> Float64 | None:
         """Room for the raw predictions of all rows; None where rows are elsewhere."""
         return np.empty((self.n_samples, self._terms.width))
@@ -299,8 +305,7 @@ class Objective:
         float64. A pass may have `kept` the raw predictions of w.
         """
         width, K = self.shape
-        z = self._raw_of(w, kept)
-        curvature.curvatures(self._terms, z, 0, self.n_samples)
+        z = self.curvatures(w, kept)
         kind = np.dtype(dtype or self.design.dtype)
         if K == 1 and width <= FEW and not self.design.sparse and kind == self.design.dtype:
             H = self._gram(np.sqrt(z[:, 0]))
@@ -310,13 +315,18 @@ class Objective:
         H.reshape(-1)[: self.n_features * K * len(H) : len(H) + 1] += self.l2
         return H
 
+    def curvatures(self, w: NDArray[Any], kept: Float64 | None = None) -> Float64:
+        """The losses' second derivatives at w, weighted, (n_samples, n_outputs); with softmax the probabilities."""
+        z = self._raw_of(w, kept)
+        curvature.curvatures(self._terms, z, 0, self.n_samples)
+        return z
+
     def hessian_of(
         self, some: NDArray[np.intp], w: NDArray[Any], dtype: DTypeLike | None = None, kept: Float64 | None = None
     ) -> Float64:  # fmt: skip
         """The rows and columns of `hessian` that are of some parameters, numbers in ascending order: O(n size^2)."""
         width, K = self.shape
-        z = self._raw_of(w, kept)
-        curvature.curvatures(self._terms, z, 0, self.n_samples)
+        z = self.curvatures(w, kept)
         kind = np.dtype(dtype or self.design.dtype)
         softmax, factors = self.loss.targets == "multiclass", np.sqrt(z).astype(kind, copy=False)
         roots = np.sqrt(self.weights) if softmax and len(self.weights) else np.ones(self.n_samples)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastopt.objective import Objective
+from fastopt.solvers.columns import ColumnDescent
 from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
 from fastopt.solvers.quadratic import factor, minimiser
 from fastopt.solvers.resume import Course
@@ -35,8 +36,10 @@ ROUNDING = 1e-13
 #: Parameters beyond which L1 is met in rounds of those that it does not keep at zero; the first round's, for each of 16
 #: outputs at most.
 MANY, FIRST = 128, 16
-#: Multiplications of a round's Hessian and its factors at most: where L1 keeps more, others are faster.
-MOST = 6_000_000_000
+#: Multiplications of a round's Hessian and its factors for each entry and output beyond which sweeps over the columns
+#: are faster.
+ENTRY = 1000
+GROW = 4
 #: The distance from 1 to the next number of a type.
 EPSILON: dict[np.dtype[Any], float] = {np.dtype(name): float(np.finfo(name).eps) for name in ("float32", "float64")}
 
@@ -150,7 +153,7 @@ class Descent:
         self.objective, self.sample_of = objective, sample_of
         self.rounds = rounds and objective.design.dtype != np.float64
         self.w = self._rounded(w)
-        self.value, self.gradient, self.slope, self.raw = measured(objective, self.w)
+        self.value, self.gradient, self.slope, self.raw = objective.measured(self.w)
         self._curvature = curvature
         self._direction: Float64 | None = None
 
@@ -213,7 +216,7 @@ class Descent:
             tries = 30 if self.curvature.point is self.w else 2
             while decrement > 0 and tries and self.value < math.inf:
                 w = self._next(t, decrement)
-                value, gradient, slope, raw = measured(self.objective, w)
+                value, gradient, slope, raw = self.objective.measured(w)
                 noise = ROUNDING * abs(self.value)
                 if value <= self.value - 1e-4 * t * decrement + noise:
                     if self.objective.l1 and decrement > FAR * abs(self.value):  # where new curvature is always better
@@ -262,13 +265,6 @@ class Descent:
         return w.astype(self.objective.design.dtype).astype(np.float64) if self.rounds else w
 
 
-def measured(objective: Objective, w: Float64) -> tuple[float, Float64, Float64, Float64 | None]:
-    """F, its gradient, and that of its smooth part; the raw predictions, if they are at hand."""
-    raw = objective.room_for_raw()
-    value, slope = objective.smooth_value_and_gradient(w, raw)
-    return *objective.with_l1(w, value, slope), slope, raw
-
-
 def by_rounds(objective: Objective) -> bool:
     """Whether L1 leaves so many columns out that Hessians of the others alone are worth copying them."""
     return bool(objective.l1) and (objective.design.sparse or objective.shape[0] * objective.n_outputs > MANY)
@@ -308,34 +304,46 @@ class Rounds:
         F, d, K = self.objective, self.objective.n_features, self.objective.n_outputs
         sizes, kept = self.gradient[:d].ravel() ** 2, self.w[:d].ravel() != 0
         sizes[kept] = np.inf
-        most = max(2 * int(kept.sum()), FIRST * min(K, 16))
+        most = max(GROW * int(kept.sum()), FIRST * min(K, 16))
         chosen = np.sort(np.argpartition(-sizes, most - 1)[:most]) if most < d * K else np.arange(d * K)
         # One at least, if it is the intercept alone that moves: no kernel is made for rows of nothing.
         chosen = chosen[sizes[chosen] > 0] if sizes.any() else chosen[:1]
         size = len(chosen) + K
-        if (F.n_samples + size) * size**2 > MOST:
-            return False
         columns, column = np.unique(chosen // K, return_inverse=True)
         rows = np.append(columns, np.arange(d, F.shape[0]))
         some = np.append(column * K + chosen % K, np.arange(len(columns) * K, len(rows) * K))
         part, start = F.columns(columns), self.w[rows]
-        curvature = Curvature(part, start, F.n_samples, self.dtype, some=some if K > 1 else None)
-        descent = Descent(part, start, curvature, rounds=self.rounds)
+        by_columns = (F.n_samples + size) * size**2 > ENTRY * part.design.n_stored * K
+        descent: Descent | ColumnDescent
+        if by_columns:
+            descent = ColumnDescent(part, start, some)
+        else:
+            curvature = Curvature(part, start, F.n_samples, self.dtype, some=some if K > 1 else None)
+            descent = Descent(part, start, curvature, rounds=self.rounds)
         # Where many more would move as far as these do, theirs may be less than a tenth of the gradient.
         goal = min(max(0.1 * norm(self.gradient), 0.3 * tol), 0.5 * norm(descent.gradient.ravel()[some]))
         for _ in range(50):
             if norm(descent.gradient.ravel()[some]) <= goal or not descent.step():
                 break
-            if K > 1 and descent.curvature is not curvature:
+            if isinstance(descent, Descent) and K > 1 and descent.curvature is not curvature:
                 break
         w = np.zeros(self.w.shape)
         w[rows] = descent.w
-        value, gradient = F.value_and_gradient(w)
+        if isinstance(descent, Descent):
+            self.rounds, self.dtype = descent.rounds, descent.curvature.dtype
+        elif self.rounds:
+            if self._go_to(w.astype(F.design.dtype).astype(np.float64)):
+                return True
+            self.rounds = False
+        return self._go_to(w)
+
+    def _go_to(self, w: Float64) -> bool:
+        """To another point if F is lower there, or as low with a smaller gradient; False if not."""
+        value, gradient = self.objective.value_and_gradient(w)
         noise = ROUNDING * abs(self.value)
         if not value <= self.value + noise or (value >= self.value - noise and norm(gradient) >= norm(self.gradient)):
             return False
-        self.w, self.value, self.gradient, self.rounds = w, value, gradient, descent.rounds
-        self.dtype = descent.curvature.dtype
+        self.w, self.value, self.gradient = w, value, gradient
         return True
 
 
