@@ -10,6 +10,7 @@ from fastopt import LogisticRegression, reference
 from fastopt._design import Design
 from fastopt.losses import LOSSES
 from fastopt.objective import RUN, Objective
+from fastopt.solvers.columns import ColumnDescent
 from fastopt.solvers.lbfgs import Scaled, lbfgs
 from fastopt.solvers.newton import Curvature, Descent, Rounds, newton
 from fastopt.solvers.quadratic import minimiser
@@ -397,8 +398,12 @@ def sparse_truth(n, d, dtype=np.float64, layout=np.asarray, n_outputs=1, seed=0,
 @pytest.mark.parametrize("n_outputs", [1, 4])
 @pytest.mark.parametrize("l1_ratio", [0.5, 1.0])
 @pytest.mark.parametrize("fit_intercept", [False, True])
-def test_rounds_of_the_columns_that_l1_leaves(layout, n_outputs, l1_ratio, fit_intercept, dtype):
+@pytest.mark.parametrize("entry", [0, 1e30], ids=["columns", "hessians"])
+def test_rounds_of_the_columns_that_l1_leaves(
+    layout, n_outputs, l1_ratio, fit_intercept, entry, dtype, monkeypatch
+):  # fmt: skip
     """Many more columns than have coefficients: L-BFGS's minimum, exact zeros, F falling from round to round."""
+    monkeypatch.setattr("fastopt.solvers.newton.ENTRY", entry)
     F = sparse_truth(300, 400, dtype, layout, n_outputs, l1_ratio=l1_ratio, fit_intercept=fit_intercept)
     result = newton(F, F.zeros(), tol=1e-6, max_iter=50)
     assert result.stop_reason == "tol"
@@ -477,15 +482,65 @@ def test_rounds_start_from_coefficients():
     assert_close(far.w, best, 1e-5)
 
 
-def test_rounds_end_where_too_many_columns_would_be_kept(monkeypatch):
-    """F is not lower than where it says that it is, and lower than at the start."""
-    F = sparse_truth(300, 400, alpha=1e-4)
-    monkeypatch.setattr("fastopt.solvers.newton.MOST", 300 * 40**2)
-    result = newton(F, F.zeros(), tol=1e-8, max_iter=50)
-    assert result.stop_reason == "stalled"
-    assert 0 < (result.w[:-1] != 0).sum() < 40
-    assert result.objective == pytest.approx(F.value(result.w), rel=1e-12)
-    assert result.objective < np.log(2)
+def column_problem(loss, layout, dtype, *, outputs=1, weighted=False, fit_intercept=True):
+    """F with both penalties of 40 rows and 12 columns, and parameters of all columns but two."""
+    p = problem(loss, layout, dtype, outputs=outputs, weighted=weighted, fit_intercept=fit_intercept)
+    F = p.objective(alpha=0.05, l1_ratio=0.4)
+    w = np.random.default_rng(0).standard_normal(p.shape) * (np.arange(p.shape[0]) % 3 > 0)[:, None]
+    some = np.arange(w.size)[2 * p.n_outputs :]
+    return F, w, some
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("loss", "outputs"), [("log_loss", 1), ("squared_error", 3), ("multinomial", 1)])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("fit_intercept", "at_once"), [(False, 10**9), (True, 100)])
+def test_sweeps_over_columns_minimise_the_quadratic(
+    layout, loss, outputs, weighted, fit_intercept, at_once, dtype, monkeypatch
+):  # fmt: skip
+    """Against its Hessian by itself: the minimum's conditions hold, and no other parameter has moved."""
+    monkeypatch.setattr("fastopt.solvers.columns.WORK", at_once)
+    monkeypatch.setattr("fastopt.solvers.columns.MOST", 400)
+    monkeypatch.setattr("fastopt.solvers.columns.ENOUGH", 0.0)
+    F, w, some = column_problem(
+        loss, layout, dtype, outputs=outputs, weighted=weighted, fit_intercept=fit_intercept
+    )  # fmt: skip
+    step = (ColumnDescent(F, w, some)._minimiser(bound=False) - w).reshape(-1)
+    assert not np.delete(step, some)[: 2 * F.n_outputs].any()
+    slope = (F.smooth_value_and_gradient(w)[1].reshape(-1) + F.hessian(w, np.float64) @ step)[some]
+    new, penalised = (w.reshape(-1) + step)[some], some < F.n_features * F.n_outputs
+    assert (new[penalised] == 0).any()
+    assert (new[penalised] != 0).any()
+    off = np.where(new != 0, slope + F.l1 * np.sign(new), np.maximum(np.abs(slope) - F.l1, 0.0))
+    assert np.abs(np.where(penalised, off, slope)).max() < 1e-9
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("loss", "outputs"), [("log_loss", 1), ("log_loss", 2), ("multinomial", 1)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sweeps_over_columns_under_the_largest_curvature(layout, loss, outputs, weighted, dtype):
+    """F falls by a whole step from anywhere: where margins are so wrong that there is no curvature, too."""
+    F, w, some = column_problem(loss, layout, dtype, outputs=outputs, weighted=weighted)
+    for scale in (1.0, 30.0, 1e4):
+        target = ColumnDescent(F, scale * w, some)._minimiser(bound=True)
+        assert F.value(target) < F.value(scale * w)
+        descent = ColumnDescent(F, scale * w, some)
+        assert descent.step()
+        assert descent.value < F.value(scale * w)
+        assert descent.value == pytest.approx(F.value(descent.w), rel=1e-13)
+
+
+@pytest.mark.parametrize("layout", [np.asarray, scipy.sparse.csr_array])
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_many_columns_that_l1_keeps(layout, n_outputs):
+    """Nearly separable rows, whose Hessians in very many parameters took minutes: not above where L-BFGS comes to."""
+    F = sparse_truth(300, 400, layout=layout, n_outputs=n_outputs, alpha=1e-4)
+    result = newton(F, F.zeros(), tol=1e-6, max_iter=50)
+    assert result.stop_reason == "tol"
+    assert (result.w[:-1] != 0).sum() > 60
+    assert np.linalg.norm(F.gradient(result.w)) <= 1e-6
+    other = lbfgs(F, F.zeros(), tol=1e-4, max_iter=500)
+    assert F.value(result.w) <= other.objective + 1e-9
 
 
 def test_where_l1_keeps_all_at_zero():

@@ -142,37 +142,72 @@ cdef inline double slope_of(Columns t, Py_ssize_t c, const real *x, const index 
                             const index *starts) noexcept nogil:
     """What the step so far adds to F's slope, but for L2's part."""
     cdef Entries e = entries_of(t, c, rows, starts)
-    cdef Py_ssize_t i, r, k = t.output[c]
+    cdef Py_ssize_t i = 0, k = t.output[c]
     cdef const double *q = &t.q[k, 0]
     cdef const double *h = &t.h[k, 0]
-    cdef double total = 0
+    cdef const double *mean
+    cdef double first = 0, second = 0
+    cdef index r, o
     x += max(e.first, <Py_ssize_t>0)
     if t.p.shape[0] == 0:
-        if e.first < 0:
-            for i in range(e.count):
-                total += q[i]
-            return total
-        return sparse_dot(x, rows + e.first, e.count, q) if rows != NULL else dot(x, q, e.count)
-    for i in range(e.count):
-        r = rows[e.first + i] if rows != NULL and e.first >= 0 else i
-        total += (x[i] if e.first >= 0 else 1) * (q[r] - h[r] * t.mean[r])
-    return total
+        if e.first >= 0:
+            return sparse_dot(x, rows + e.first, e.count, q) if rows != NULL else dot(x, q, e.count)
+        for i in range(e.count):
+            first += q[i]
+        return first
+    mean = &t.mean[0]
+    if e.first < 0:
+        for i in range(e.count):
+            first += q[i] - h[i] * mean[i]
+        return first
+    if rows == NULL:
+        while i + 2 <= e.count:
+            first += x[i] * (q[i] - h[i] * mean[i])
+            second += x[i + 1] * (q[i + 1] - h[i + 1] * mean[i + 1])
+            i += 2
+        if i < e.count:
+            first += x[i] * (q[i] - h[i] * mean[i])
+        return first + second
+    rows += e.first
+    while i + 2 <= e.count:
+        r, o = rows[i], rows[i + 1]
+        first += x[i] * (q[r] - h[r] * mean[r])
+        second += x[i + 1] * (q[o] - h[o] * mean[o])
+        i += 2
+    if i < e.count:
+        r = rows[i]
+        first += x[i] * (q[r] - h[r] * mean[r])
+    return first + second
 
 
 cdef inline void move(Columns t, Py_ssize_t c, double by, const real *x, const index *rows,
                       const index *starts) noexcept nogil:
     """The step becomes longer by this in coordinate c."""
     cdef Entries e = entries_of(t, c, rows, starts)
-    cdef Py_ssize_t i, r, k = t.output[c]
-    cdef double *q = &t.q[k, 0]
-    cdef const double *h = &t.h[k, 0]
-    cdef double change
-    for i in range(e.count):
-        r = rows[e.first + i] if rows != NULL and e.first >= 0 else i
-        change = by * x[e.first + i] if e.first >= 0 else by
-        q[r] += change * h[r]
-        if t.p.shape[0] > 0:
-            t.mean[r] += change * t.p[k, r]
+    cdef Py_ssize_t k = t.output[c]
+    add(by, x, rows, e, &t.h[k, 0], &t.q[k, 0])
+    if t.p.shape[0] > 0:
+        add(by, x, rows, e, &t.p[k, 0], &t.mean[0])
+
+
+cdef inline void add(double by, const real *x, const index *rows, Entries e, const double *factors,
+                     double *sums) noexcept nogil:
+    """A column, its entries times their rows' factors and `by`, is added to the sums of its rows."""
+    cdef Py_ssize_t i
+    cdef index r
+    if e.first < 0:
+        for i in range(e.count):
+            sums[i] += by * factors[i]
+    elif rows == NULL:
+        x += e.first
+        for i in range(e.count):
+            sums[i] += by * x[i] * factors[i]
+    else:
+        x += e.first
+        rows += e.first
+        for i in range(e.count):
+            r = rows[i]
+            sums[r] += by * x[i] * factors[r]
 
 
 cdef double sweep_columns(Columns t, const real *x, const index *rows, const index *starts, const double *slope,

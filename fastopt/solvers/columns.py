@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,39 +16,55 @@ __all__ = ["ColumnDescent"]
 
 Float64 = NDArray[np.float64]
 
-#: Sweeps over the coordinates that are not zero before each over all, and of these at most.
+#: Sweeps over the coordinates that are not zero after each over all, and of these at most.
 MANY, MOST = 4, 30
-#: Those end with one that lowers the quadratic by less than this part of what the sweep over all did; all with one over
-#: all that lowers it by less than `ENOUGH` of its whole fall: another quadratic follows.
-PART, ENOUGH = 0.1, 1e-2
+#: Those end with one that lowers the sum by less than this part of what the sweep over all did; all with one over all
+#: that lowers it by less than `ENOUGH` of its whole fall: another quadratic follows, which is a better model of F.
+PART, ENOUGH = 0.1, 0.1
+#: Part of a step below which it is not tried any more.
+SHORTEST = 1e-3
 #: Differences of F below this part of it are rounding.
 ROUNDING = 1e-13
 
 
 class ColumnDescent:
-    """Newton steps in some parameters: each to the minimum of F's quadratic plus L1, by sweeps of O(entries).
+    """Newton steps in some parameters (flat numbers): each to the minimum of F's quadratic plus L1, or about there.
+
+    A sweep over the coordinates takes O(entries) for each output, where a Hessian takes the square of their number.
 
     References
     ----------
-    Yuan, Ho, Lin, "An improved GLMNET for L1-regularized logistic regression", JMLR 13, 2012.
+    Yuan, Ho, Lin, "An improved GLMNET for L1-regularized logistic regression", JMLR 13, 2012. Böhning, "Multinomial
+    logistic regression algorithm", Annals of the Institute of Statistical Mathematics 44, 1992 (the bound).
     """
 
     def __init__(self, objective: Objective, w: Float64, some: NDArray[np.intp]) -> None:
-        self.objective, self.w, self.some = objective, w, some
+        self.objective, self.w = objective, w
         self.value, self.gradient, self.slope, self.raw = objective.measured(w)
         self._X = objective.design.by_columns()
-        entries = len(self._X[0]) / max(1, objective.n_features) + 1
-        self._at_once = max(1, int(WORK / entries))  # coordinates that one call goes through
+        # One output after the other, whose rows' numbers then stay in the cache; the intercepts at last.
+        K, size = objective.n_outputs, objective.n_features * objective.n_outputs
+        self._some, self._n_penalised = some[np.lexsort((some, some % K, some >= size))], int((some < size).sum())
+        at_once = max(1, int(WORK * max(1, objective.n_features) / (len(self._X[0]) + objective.n_samples)))
+        self._pieces = [(i, min(i + at_once, len(some))) for i in range(0, len(some), at_once)]
 
     def step(self) -> bool:
-        """One step down; False if there is none at this precision."""
-        target = self._minimiser()
-        direction = target - self.w
-        penalised = slice(self.objective.n_features)
+        """One step down; False if there is none at this precision.
+
+        Where rows that are far off have next to no curvature, the quadratic's minimum may be of no use: then that of
+        the one with the loss's largest curvature in every row, which is nowhere below F's smooth part.
+        """
+        if self._step_to(self._minimiser(bound=False)):
+            return True
+        return math.isfinite(self.objective.loss.max_curvature) and self._step_to(self._minimiser(bound=True))
+
+    def _step_to(self, target: Float64) -> bool:
+        """To the target, or as near to it as F falls enough (Armijo's rule)."""
+        direction, penalised = target - self.w, slice(self.objective.n_features)
         shorter = float((np.abs(self.w[penalised]) - np.abs(target[penalised])).sum())
         decrement = self.objective.l1 * shorter - float(np.vdot(self.slope, direction))
         noise, t = ROUNDING * abs(self.value), 1.0
-        while decrement > 0 and t > 1e-9:
+        while decrement > 0 and t > SHORTEST:
             w = target if t == 1 else self.w + t * direction
             found = self.objective.measured(w)
             if found[0] <= self.value - 1e-4 * t * decrement + noise:
@@ -59,37 +75,43 @@ class ColumnDescent:
             t /= 2
         return False
 
-    def _minimiser(self) -> Float64:
+    def _minimiser(self, *, bound: bool) -> Float64:
         """Where the quadratic plus L1 is least, all other parameters standing still."""
-        F, K, some = self.objective, self.objective.n_outputs, self.some
-        n, softmax = F.n_samples, F.loss.targets == "multiclass"
-        h = np.ascontiguousarray(F.curvatures(self.w, self.raw).T)
-        p = h if softmax else np.empty((0, n))
-        h = h * F.weights / n if softmax and len(F.weights) else h / n
+        F, some, n = self.objective, self._some, self.objective.n_samples
+        softmax = F.loss.targets == "multiclass"
+        p = np.empty((0, n))
+        if bound:
+            h = np.full((F.n_outputs, n), F.loss.max_curvature)
+        else:
+            h = np.ascontiguousarray(F.curvatures(self.w, self.raw).T)
+            p = h if softmax else p
+        if len(F.weights) and (bound or softmax):  # other curvatures have them
+            h = h * F.weights.reshape(n, -1).T
+        h = h / n
         columns = lasso.Columns(
-            some // K, some % K, h, p, np.zeros_like(h), np.zeros(n if softmax else 0), F.l1, F.l2, F.n_features,
-            int(np.searchsorted(some, F.n_features * K)),
+            some // F.n_outputs, some % F.n_outputs, h, p, np.zeros_like(h), np.zeros(n if len(p) else 0), F.l1, F.l2,
+            F.n_features, self._n_penalised,
         )  # fmt: skip
         slope, w, diagonal = self.slope.reshape(-1)[some], self.w.reshape(-1)[some], np.empty(len(some))
         v, total = w.copy(), 0.0
-        pieces = [(i, min(i + self._at_once, len(w))) for i in range(0, len(w), self._at_once)]
-        for piece in pieces:
+        for piece in self._pieces:
             lasso.column_bends(columns, *self._X, diagonal, *piece)
 
         def sweep(*, nonzero: bool) -> float:
             arrays = *self._X, slope, diagonal, w, v
-            return sum(lasso.column_sweep(columns, *arrays, nonzero, *piece) for piece in pieces)
+            return sum(lasso.column_sweep(columns, *arrays, nonzero, *piece) for piece in self._pieces)
 
-        for _ in range(MOST):
-            fell = sweep(nonzero=False)
-            total += fell
-            if not fell > ENOUGH * total:
-                break
-            for _ in range(MANY):
-                more = sweep(nonzero=True)
-                total += more
-                if not more > PART * fell:
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is no step
+            for _ in range(MOST):
+                fell = sweep(nonzero=False)
+                total += fell
+                if not fell > ENOUGH * total:
                     break
+                for _ in range(MANY):
+                    more = sweep(nonzero=True)
+                    total += more
+                    if not more > PART * fell:
+                        break
         target = self.w.copy()
         target.reshape(-1)[some] = v
         if softmax and F.fit_intercept:  # blind to equal changes

@@ -33,13 +33,12 @@ FAR = 0.02
 HOPELESS = 0.3
 #: Differences of F below this part of it are rounding.
 ROUNDING = 1e-13
-#: Parameters beyond which L1 is met in rounds of those that it does not keep at zero; the first round's, for each of 16
-#: outputs at most.
-MANY, FIRST = 128, 16
-#: Multiplications of a round's Hessian and its factors for each entry and output beyond which sweeps over the columns
-#: are faster.
-ENTRY = 1000
+#: Parameters beyond which L1 is met in rounds of those that it does not keep at zero; the first round's of one output.
+MANY, FIRST = 128, 64
+#: How many times those that are not zero a round takes.
 GROW = 4
+#: Multiplications of a round's Hessian and its factors for each entry and output beyond which it goes through columns.
+ENTRY = 3000
 #: The distance from 1 to the next number of a type.
 EPSILON: dict[np.dtype[Any], float] = {np.dtype(name): float(np.finfo(name).eps) for name in ("float32", "float64")}
 
@@ -273,10 +272,11 @@ def by_rounds(objective: Objective) -> bool:
 class Rounds:
     """Descents in the coefficients that L1 does not keep at zero: the point, F and its gradient there.
 
-    Each step takes those that are not zero, and those that F's gradient would move most, as many again: on a copy of
-    their columns it goes down until the gradient is a tenth of what it was in all; with several outputs, whose Hessian
-    costs far more than the copy, it ends where that is to be renewed. Hessians are of float32 products until these are
-    not good enough for a step that lowers the decrement.
+    Each step takes those that are not zero, and those that F's gradient would move most, three times as many: on a copy
+    of their columns it goes down until the gradient is a tenth of what it was in all, by Hessians; by sweeps over the
+    columns (`ColumnDescent`) where these are many, or Hessians lead nowhere. With several outputs, whose Hessian costs
+    far more than the copy, it ends where that is to be renewed. Hessians are of float32 products until these are not
+    good enough for a step that lowers the decrement.
 
     References
     ----------
@@ -300,11 +300,11 @@ class Rounds:
         return cls(objective, found["w"], rounds=found["rounds"], dtype=dtype)
 
     def step(self, tol: float) -> bool:
-        """One round down; False if there is none, at this precision or with so many coefficients."""
+        """One round down; False if there is none at this precision."""
         F, d, K = self.objective, self.objective.n_features, self.objective.n_outputs
         sizes, kept = self.gradient[:d].ravel() ** 2, self.w[:d].ravel() != 0
         sizes[kept] = np.inf
-        most = max(GROW * int(kept.sum()), FIRST * min(K, 16))
+        most = max(GROW * int(kept.sum()), FIRST, 16 * min(K, 16))
         chosen = np.sort(np.argpartition(-sizes, most - 1)[:most]) if most < d * K else np.arange(d * K)
         # One at least, if it is the intercept alone that moves: no kernel is made for rows of nothing.
         chosen = chosen[sizes[chosen] > 0] if sizes.any() else chosen[:1]
@@ -313,32 +313,37 @@ class Rounds:
         rows = np.append(columns, np.arange(d, F.shape[0]))
         some = np.append(column * K + chosen % K, np.arange(len(columns) * K, len(rows) * K))
         part, start = F.columns(columns), self.w[rows]
-        by_columns = (F.n_samples + size) * size**2 > ENTRY * part.design.n_stored * K
-        descent: Descent | ColumnDescent
-        if by_columns:
-            descent = ColumnDescent(part, start, some)
-        else:
+        if (F.n_samples + size) * size**2 <= ENTRY * part.design.n_stored * K:
             curvature = Curvature(part, start, F.n_samples, self.dtype, some=some if K > 1 else None)
             descent = Descent(part, start, curvature, rounds=self.rounds)
-        # Where many more would move as far as these do, theirs may be less than a tenth of the gradient.
-        goal = min(max(0.1 * norm(self.gradient), 0.3 * tol), 0.5 * norm(descent.gradient.ravel()[some]))
-        for _ in range(50):
-            if norm(descent.gradient.ravel()[some]) <= goal or not descent.step():
-                break
-            if isinstance(descent, Descent) and K > 1 and descent.curvature is not curvature:
-                break
-        w = np.zeros(self.w.shape)
-        w[rows] = descent.w
-        if isinstance(descent, Descent):
+            enough = self._enough(descent, some, tol)
+            for _ in range(50):
+                if norm(descent.gradient.ravel()[some]) <= enough or not descent.step():
+                    break
+                if K > 1 and descent.curvature is not curvature:
+                    break
             self.rounds, self.dtype = descent.rounds, descent.curvature.dtype
-        elif self.rounds:
-            if self._go_to(w.astype(F.design.dtype).astype(np.float64)):
+            if self._go_to(rows, descent.w):
                 return True
-            self.rounds = False
-        return self._go_to(w)
+        by_columns = ColumnDescent(part, start, some)
+        enough = self._enough(by_columns, some, tol)
+        for _ in range(50):
+            if norm(by_columns.gradient.ravel()[some]) <= enough or not by_columns.step():
+                break
+        if self.rounds and self._go_to(rows, by_columns.w.astype(F.design.dtype).astype(np.float64)):
+            return True
+        self.rounds = False
+        return self._go_to(rows, by_columns.w)
 
-    def _go_to(self, w: Float64) -> bool:
-        """To another point if F is lower there, or as low with a smaller gradient; False if not."""
+    def _enough(self, descent: Descent | ColumnDescent, some: NDArray[np.intp], tol: float) -> float:
+        """A gradient's norm in some parameters at which a descent in them may end."""
+        # Where many more would move as far as these do, theirs may be less than a tenth of the gradient.
+        return min(max(0.1 * norm(self.gradient), 0.3 * tol), 0.5 * norm(descent.gradient.ravel()[some]))
+
+    def _go_to(self, rows: NDArray[np.intp], values: Float64) -> bool:
+        """To the point of these parameters, if F is lower there, or as low with a smaller gradient; False if not."""
+        w = np.zeros(self.w.shape)
+        w[rows] = values
         value, gradient = self.objective.value_and_gradient(w)
         noise = ROUNDING * abs(self.value)
         if not value <= self.value + noise or (value >= self.value - noise and norm(gradient) >= norm(self.gradient)):
