@@ -33,12 +33,12 @@ FAR = 0.02
 HOPELESS = 0.3
 #: Differences of F below this part of it are rounding.
 ROUNDING = 1e-13
-#: Parameters beyond which L1 is met in rounds of those that it does not keep at zero; the first round's of one output.
-MANY, FIRST = 128, 64
-#: How many times those that are not zero a round takes.
-GROW = 4
-#: Multiplications of a round's Hessian and its factors for each entry and output beyond which it goes through columns.
-ENTRY = 3000
+#: Parameters beyond which L1 is met in rounds of those that it does not keep at zero; the first round's, for each of 16
+#: outputs at most.
+MANY, FIRST = 128, 16
+#: Multiplications of a round's Hessian and its factors for each entry and output beyond which it goes through columns:
+#: with one output, and with several, whose Hessian takes several products.
+ENTRY, ENTRY_OF_SEVERAL = 3000, 1000
 #: The distance from 1 to the next number of a type.
 EPSILON: dict[np.dtype[Any], float] = {np.dtype(name): float(np.finfo(name).eps) for name in ("float32", "float64")}
 
@@ -272,11 +272,11 @@ def by_rounds(objective: Objective) -> bool:
 class Rounds:
     """Descents in the coefficients that L1 does not keep at zero: the point, F and its gradient there.
 
-    Each step takes those that are not zero, and those that F's gradient would move most, three times as many: on a copy
-    of their columns it goes down until the gradient is a tenth of what it was in all, by Hessians; by sweeps over the
-    columns (`ColumnDescent`) where these are many, or Hessians lead nowhere. With several outputs, whose Hessian costs
-    far more than the copy, it ends where that is to be renewed. Hessians are of float32 products until these are not
-    good enough for a step that lowers the decrement.
+    Each step takes those that are not zero, and those that F's gradient would move most, as many again: on a copy of
+    their columns it goes down until the gradient is a tenth of what it was in all. With several outputs, whose Hessian
+    costs far more than the copy, it ends where that is to be renewed. Hessians are of float32 products until these are
+    not good enough for a step that lowers the decrement. Where they are too much, or lead nowhere, sweeps over the
+    columns take their place (`ColumnDescent`), of three times as many again.
 
     References
     ----------
@@ -302,18 +302,16 @@ class Rounds:
     def step(self, tol: float) -> bool:
         """One round down; False if there is none at this precision."""
         F, d, K = self.objective, self.objective.n_features, self.objective.n_outputs
-        sizes, kept = self.gradient[:d].ravel() ** 2, self.w[:d].ravel() != 0
-        sizes[kept] = np.inf
-        most = max(GROW * int(kept.sum()), FIRST, 16 * min(K, 16))
-        chosen = np.sort(np.argpartition(-sizes, most - 1)[:most]) if most < d * K else np.arange(d * K)
-        # One at least, if it is the intercept alone that moves: no kernel is made for rows of nothing.
-        chosen = chosen[sizes[chosen] > 0] if sizes.any() else chosen[:1]
-        size = len(chosen) + K
+        chosen = self._chosen(2, FIRST * min(K, 16))
+        size, entries = len(chosen) + K, K * int(F.design.column_counts[np.unique(chosen // K)].sum())
+        by_hessian = (F.n_samples + size) * size**2 <= (ENTRY if K == 1 else ENTRY_OF_SEVERAL) * entries
+        if not by_hessian:
+            chosen = self._chosen(4, 4 * FIRST)
         columns, column = np.unique(chosen // K, return_inverse=True)
         rows = np.append(columns, np.arange(d, F.shape[0]))
         some = np.append(column * K + chosen % K, np.arange(len(columns) * K, len(rows) * K))
         part, start = F.columns(columns), self.w[rows]
-        if (F.n_samples + size) * size**2 <= ENTRY * part.design.n_stored * K:
+        if by_hessian:
             curvature = Curvature(part, start, F.n_samples, self.dtype, some=some if K > 1 else None)
             descent = Descent(part, start, curvature, rounds=self.rounds)
             enough = self._enough(descent, some, tol)
@@ -334,6 +332,16 @@ class Rounds:
             return True
         self.rounds = False
         return self._go_to(rows, by_columns.w)
+
+    def _chosen(self, grow: int, first: int) -> NDArray[np.intp]:
+        """The parameters of a round, in ascending order: `grow` times those that are not zero, `first` at least."""
+        penalised = slice(self.objective.n_features)
+        sizes, kept = self.gradient[penalised].ravel() ** 2, self.w[penalised].ravel() != 0
+        sizes[kept] = np.inf
+        most = max(grow * int(kept.sum()), first)
+        chosen = np.sort(np.argpartition(-sizes, most - 1)[:most]) if most < sizes.size else np.arange(sizes.size)
+        # One at least, if it is the intercept alone that moves: no kernel is made for rows of nothing.
+        return chosen[sizes[chosen] > 0] if sizes.any() else chosen[:1]
 
     def _enough(self, descent: Descent | ColumnDescent, some: NDArray[np.intp], tol: float) -> float:
         """A gradient's norm in some parameters at which a descent in them may end."""
