@@ -403,7 +403,8 @@ def test_rounds_of_the_columns_that_l1_leaves(
     layout, n_outputs, l1_ratio, fit_intercept, entry, dtype, monkeypatch
 ):  # fmt: skip
     """Many more columns than have coefficients: L-BFGS's minimum, exact zeros, F falling from round to round."""
-    monkeypatch.setattr("fastopt.solvers.newton.ENTRY" if n_outputs == 1 else "fastopt.solvers.newton.ENTRY_OF_SEVERAL", entry)
+    for name in ("ENTRY", "ENTRY_OF_SEVERAL"):
+        monkeypatch.setattr(f"fastopt.solvers.newton.{name}", entry)
     F = sparse_truth(300, 400, dtype, layout, n_outputs, l1_ratio=l1_ratio, fit_intercept=fit_intercept)
     result = newton(F, F.zeros(), tol=1e-6, max_iter=50)
     assert result.stop_reason == "tol"

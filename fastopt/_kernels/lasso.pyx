@@ -1,4 +1,7 @@
-"""For Newton steps of F with L1: copies of the columns that count, and coordinate descent on the quadratic."""
+"""For Newton steps of F with L1: copies of the columns that count, and coordinate descent on the quadratic.
+
+The quadratic's Hessian is at hand, or (`Columns`) its products with X's columns are worked out as they are needed.
+"""
 from libc.math cimport fabs
 from libc.stdint cimport int32_t
 
@@ -125,7 +128,8 @@ cdef inline Entries entries_of(Columns t, Py_ssize_t c, const index *rows, const
     return e
 
 
-cdef inline double bend_of(Columns t, Py_ssize_t c, const real *x, const index *rows, const index *starts) noexcept nogil:
+cdef inline double bend_of(Columns t, Py_ssize_t c, const real *x, const index *rows,
+                           const index *starts) noexcept nogil:
     """H's diagonal."""
     cdef Entries e = entries_of(t, c, rows, starts)
     cdef Py_ssize_t i, r, k = t.output[c]
