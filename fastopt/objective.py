@@ -255,13 +255,17 @@ class Objective:
         g[: penalised.size] += self.penalty.gradient(penalised)
         return value, g.reshape(np.shape(w))
 
-    def step_length(self, w: NDArray[Any], v: NDArray[Any], slope: float, kept: Float64 | None = None) -> float:
+    def step_length(
+        self, w: NDArray[Any], v: NDArray[Any], slope: float, kept: Float64 | None = None, moved: Float64 | None = None
+    ) -> float:  # fmt: skip
         """About the t > 0 that minimises ``F(w + t v)``, F without its L1 part; `slope` is that of F along v at w.
 
         Newton's method in t, from t = 1 until the slope is a fifth of `slope` and one step more. It reads X for the raw
-        predictions of w, unless a pass has `kept` them, and of v, and for each trial these alone.
+        predictions of w, unless a pass has `kept` them, and of v, unless one has those of w + v (`moved`), and for each
+        trial these alone.
         """
-        z, dz = self._raw_of(w, kept), self.raw_prediction(v)
+        z = self._raw_of(w, kept)
+        dz = self.raw_prediction(v) if moved is None else moved[:, : self.n_outputs] - z
         start, by = self._penalised(w), self._penalised(v)
         slope_l2, bend_l2 = self.l2 * float(np.vdot(start, by)), self.l2 * float(np.vdot(by, by))
         t = 1.0
@@ -286,11 +290,22 @@ class Objective:
         firsts, seconds = zip(*in_order(add, len(shares), self.n_jobs), strict=True)
         return sum(firsts) / self.n_samples, sum(seconds) / self.n_samples
 
-    def hessian_product(self, w: NDArray[Any], v: NDArray[Any]) -> Float64:
-        """Hessian of F at w, times v."""
-        wv = self._packed(w), self._packed(v)
-        kernel: Callable[..., None] = passes.sparse_hessian if self.design.sparse else passes.dense_hessian
-        product = self._unpacked(self._sum(kernel, self.design.arrays, *wv)[1])
+    def bends(self, kept: Float64) -> Float64:
+        """The losses' second derivatives at w whose raw predictions a pass has `kept`, for `hessian_product` there."""
+        z, shares = kept.copy(), self.design.shares(self.n_outputs)
+        deque(in_order(lambda k: curvature.bends(self._terms, z, *shares[k]), len(shares), self.n_jobs), maxlen=0)
+        return z
+
+    def hessian_product(self, w: NDArray[Any], v: NDArray[Any], bends: Float64 | None = None) -> Float64:
+        """Hessian of F at w, times v. With the `bends` of w it is half the work, and takes none of the losses."""
+        kernel: Callable[..., None]
+        if bends is None:
+            kernel = passes.sparse_hessian if self.design.sparse else passes.dense_hessian
+            product = self._sum(kernel, self.design.arrays, self._packed(w), self._packed(v))[1]
+        else:
+            kernel = curvature.sparse_products if self.design.sparse else curvature.dense_products
+            product = self._sum(kernel, self.design.arrays, self._packed(v), bends)[1]
+        product = self._unpacked(product)
         product /= self.n_samples
         penalised = self._penalised(v)
         product[: penalised.size] += self.penalty.gradient(penalised)

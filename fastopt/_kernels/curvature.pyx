@@ -1,8 +1,12 @@
-"""Second derivatives for Newton's method: of the losses, along a line, and X' D X for few columns."""
+"""Second derivatives for Newton's method: of the losses, along a line, products with them, X' D X for few columns.
+
+Products with kept curvature are not in passes.pyx because the compiler would inline less of its loops there.
+"""
 from fastopt._kernels.block cimport ROWS
 from fastopt._kernels.loss cimport MULTINOMIAL, curvatures_of, softmax
-from fastopt._kernels.portable cimport real
-from fastopt._kernels.terms cimport MOST, Terms, curve, slopes, sum_of, weigh, weighted_sum
+from fastopt._kernels.portable cimport index, real
+from fastopt._kernels.terms cimport (MOST, Terms, curve, dense_add, dense_scores, height, slopes, sparse_add,
+                                     sparse_scores, sum_of, weigh, weighted_sum)
 from fastopt._kernels.vector cimport VECTOR
 
 cdef extern from *:
@@ -101,6 +105,66 @@ def curvatures(Terms t, double[:, ::1] z, Py_ssize_t start, Py_ssize_t stop):
         elif start < stop:
             curvatures_of(t.loss, t.loss_parameter, (stop - start) * K, &t.y[start * K], &z[start, 0])
             weigh(t, start, stop - start, &z[start, 0], K)
+
+
+def bends(Terms t, double[:, ::1] z, Py_ssize_t start, Py_ssize_t stop):
+    """Raw predictions, `width` numbers a row, become the losses' second derivatives without weights; with softmax, the
+    probabilities."""
+    cdef Py_ssize_t row, K = t.n_outputs
+    with nogil:
+        if t.loss == MULTINOMIAL:
+            for row in range(start, stop):
+                softmax(&z[row, 0], K, 0)
+                z[row, 0] += 1
+        elif K == 1 and start < stop:
+            curvatures_of(t.loss, t.loss_parameter, stop - start, &t.y[start], &z[start, 0])
+        elif K > 1:
+            for row in range(start, stop):
+                curvatures_of(t.loss, t.loss_parameter, K, &t.y[row * K], &z[row, 0])
+
+
+def dense_products(Terms t, const real[:, :] X, const double[::1] v, const double[:, ::1] bends, double[::1] product,
+                   double[:, ::1] work, Py_ssize_t start, Py_ssize_t stop):
+    """The weighted sum of loss Hessians, of which `bends` are all rows', times v, is added to `product`."""
+    cdef Py_ssize_t row = start, b, stride = X.strides[0] // <Py_ssize_t>sizeof(real)
+    cdef const real *x = &X[0, 0]
+    cdef Py_ssize_t block = height(t.n_features * sizeof(real))
+    with nogil:
+        while row < stop:
+            b = min(block, stop - row)
+            dense_scores(t, x + row * stride, stride, b, &v[0], &work[0, 0])
+            bent(t, row, b, &bends[row, 0], &work[0, 0])
+            dense_add(t, x + row * stride, stride, b, &work[0, 0], &product[0])
+            row += b
+
+
+def sparse_products(Terms t, const real[::1] values, const index[::1] columns, const index[::1] indptr,
+                    const double[::1] v, const double[:, ::1] bends, double[::1] product, double[:, ::1] work,
+                    Py_ssize_t start, Py_ssize_t stop):
+    """`dense_products` on CSR rows."""
+    cdef Py_ssize_t row = start, b
+    with nogil:
+        while row < stop:
+            b = min(MOST, stop - row)
+            sparse_scores(t, &values[0], &columns[0], &indptr[row], b, &v[0], &work[0, 0])
+            bent(t, row, b, &bends[row, 0], &work[0, 0])
+            sparse_add(t, &values[0], &columns[0], &indptr[row], b, &work[0, 0], &product[0])
+            row += b
+
+
+cdef inline void bent(Terms t, Py_ssize_t start, Py_ssize_t b, const double *h, double *u) noexcept nogil:
+    """Each row's u = x.V becomes its weighted loss Hessian, of which h is what `bends` left, times u."""
+    cdef Py_ssize_t i, c, K = t.n_outputs
+    cdef double mean
+    if t.loss != MULTINOMIAL:
+        for i in range(b * t.width):
+            u[i] *= h[i]
+    else:                               # (diag(p) - p p') u
+        for i in range(b):
+            mean = weighted_sum(h + i * t.width, u + i * t.width, K)
+            for c in range(i * t.width, i * t.width + K):
+                u[c] = h[c] * (u[c] - mean)
+    weigh(t, start, b, u, t.width)
 
 
 def along(Terms t, const double[:, ::1] z, const double[:, ::1] dz, double step, double[:, ::1] work,

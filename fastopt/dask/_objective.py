@@ -104,7 +104,7 @@ class Distributed(Objective):
         value, g = self._with_l2(w, *sums)
         return value, g.reshape(np.shape(w))
 
-    def hessian_product(self, w: NDArray[Any], v: NDArray[Any]) -> Float64:
+    def hessian_product(self, w: NDArray[Any], v: NDArray[Any], bends: Float64 | None = None) -> Float64:
         """Hessian of F at w, times v, in one round."""
         product = self.sum("hessian-product", hessian_product, w=self._flat(w), v=self._flat(v)) / self.weight
         penalised = self._penalised(v)
@@ -120,7 +120,9 @@ class Distributed(Objective):
         H[penalised, penalised] += self.l2
         return np.asarray(H)
 
-    def step_length(self, w: NDArray[Any], v: NDArray[Any], slope: float, kept: Float64 | None = None) -> float:
+    def step_length(
+        self, w: NDArray[Any], v: NDArray[Any], slope: float, kept: Float64 | None = None, moved: Float64 | None = None
+    ) -> float:  # fmt: skip
         """1: each trial would be a round."""
         return 1.0
 
