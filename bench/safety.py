@@ -38,7 +38,7 @@ def timed(call):
 
 
 def a_pass(design, y, order):
-    """What begins a fit by an update rule with one constant rate, "lbfgs" or "newton": F and its gradient at zero."""
+    """What begins a fit by a rule with one constant rate, by "lbfgs" or both Newtons: F and its gradient at zero."""
     F = objective(design, y)
     w = np.zeros(F.shape)
     return lambda: F.value_and_gradient(w)
@@ -116,7 +116,7 @@ def progress(seconds=0.25):
     p = problems.get("ill_conditioned")
     X, y = p.X[:200_000], p.y[:200_000]
     threading.Thread(target=work, daemon=True).start()
-    for solver in ("lbfgs", "newton", "sdca", "saga", "adam", "gd"):
+    for solver in ("lbfgs", "newton", "newton-cg", "sdca", "saga", "adam", "gd"):
         model, shares = LogisticRegression(solver=solver, max_iter=1000, tol=0.0, n_jobs=1), []
         for _ in range(ROUNDS):
             beside, start = count[0], time.perf_counter()

@@ -166,7 +166,7 @@ def test_chunks_that_change(X):
         LogisticRegression().fit(Chunks(shrinks))
 
 
-@pytest.mark.parametrize("solver", ["sdca", "saga", "newton"])
+@pytest.mark.parametrize("solver", ["sdca", "saga", "newton", "newton-cg"])
 def test_solvers_that_need_all_rows(X, solver):
     with pytest.raises(ValueError, match="an update rule, 'lbfgs' or 'auto' for data in chunks"):
         LogisticRegression(solver=solver).fit(cut(X, targets(X, 2)))

@@ -135,7 +135,7 @@ def test_no_epochs(files, capsys):
     assert " 0 epochs" in entry(out, "solver")
 
 
-@pytest.mark.parametrize("solver", ["sgd", "lion", "lbfgs", "newton", "sdca", "saga"])
+@pytest.mark.parametrize("solver", ["sgd", "lion", "lbfgs", "newton", "newton-cg", "sdca", "saga"])
 def test_any_solver(solver, files, capsys):
     code, out, _ = run(capsys, "train", "train.svm", "m", "--solver", solver, "--seed", 0, "-q", "--epochs", 3)
     assert code == 0

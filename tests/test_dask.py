@@ -661,6 +661,7 @@ def test_bad_parameters_are_refused(client):
     X, y = problem("dense")
     for model, text in (
         (on_dask.LogisticRegression(solver="saga"), "works on partitions"),
+        (on_dask.LogisticRegression(solver="newton-cg"), "works on partitions"),
         (on_dask.LogisticRegression(C=0), "C must be"),
         (on_dask.SGDClassifier(early_stopping=True), "early_stopping must be False on Dask"),
         (on_dask.SGDClassifier(solver="sdca"), "solver must be one of 'rounds'"),

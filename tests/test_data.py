@@ -469,7 +469,7 @@ def small_windows(monkeypatch):
     monkeypatch.setattr(_order, "WINDOW_BYTES", 1 << 13)
 
 
-SOLVERS = ["sgd", "adam", "gd", "sdca", "saga", "lbfgs", "newton", "auto"]
+SOLVERS = ["sgd", "adam", "gd", "sdca", "saga", "lbfgs", "newton", "newton-cg", "auto"]
 
 
 def fitted(solver, X, y, **how):

@@ -20,7 +20,7 @@ FLOORS = [
     ["_order", "_chunks"],
     ["objective"],
     ["solvers.monitor", "solvers.one_hot", "solvers.quadratic", "solvers.resume"],
-    ["solvers.columns", "solvers.row_space"],  # in terms of what solvers return; of their norm
+    ["solvers.columns", "solvers.row_space", "solvers.scaled"],  # in terms of what solvers return; of their norm
     ["solvers.stochastic"],  # its epochs are driven by another loop, sgd's
     ["solvers", "_minimize"],
     ["solvers.table"],

@@ -57,7 +57,7 @@ y = rng.integers(0, 2, n)
 columns = rng.integers(0, 50_000, 10 * n)
 S = scipy.sparse.csr_array((X[:, :10].ravel(), columns, np.arange(0, 10 * n + 1, 10)), (n, 50_000))
 C = S[: n // 4].tocsc()
-for solver in ("sgd", "adam", "gd", "lbfgs", "newton", "sdca", "saga", "auto"):
+for solver in ("sgd", "adam", "gd", "lbfgs", "newton", "newton-cg", "sdca", "saga", "auto"):
     model = LogisticRegression(solver=solver, max_iter=2, tol=0.0)
     measure(f"fit dense {solver}", lambda: model.fit(X, y))
     if solver != "newton":  # 50,000 columns
@@ -122,7 +122,7 @@ rng = np.random.default_rng(0)
 X = rng.standard_normal((200_000, 20), dtype=np.float32)
 y = rng.integers(0, 2, len(X))
 small, labels = X[:2000], y[:2000]
-solvers = ("lbfgs", "newton", "sdca", "saga", "adam", "gd")
+solvers = ("lbfgs", "newton", "newton-cg", "sdca", "saga", "adam", "gd")
 alone = {s: LogisticRegression(solver=s, max_iter=3, random_state=0).fit(small, labels).coef_ for s in solvers}
 model = LogisticRegression(max_iter=100_000, tol=0.0, random_state=0)
 
@@ -168,7 +168,7 @@ def test_ctrl_c_at_random_moments():
     """
     rng, delays = random.Random(0), {}
     rounds = int(os.environ.get("FASTOPT_INTERRUPT_ROUNDS", "2"))
-    kinds = ["lbfgs", "newton", "sdca", "saga", "adam", "gd", "predict", "minimize"] * rounds
+    kinds = ["lbfgs", "newton", "newton-cg", "sdca", "saga", "adam", "gd", "predict", "minimize"] * rounds
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         [sys.executable, "-u", "-c", PROGRAM, *kinds], stdout=subprocess.PIPE, text=True, env=env

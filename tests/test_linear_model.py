@@ -302,7 +302,7 @@ def test_warning_names_the_parameter_to_change(solver):
 
 
 @pytest.mark.parametrize(("name", "binary", "several"), [
-    ("lbfgs", "lbfgs", "lbfgs"), ("newton-cg", "newton", "newton"), ("newton-cholesky", "newton", "newton"),
+    ("lbfgs", "lbfgs", "lbfgs"), ("newton-cg", "newton-cg", "newton-cg"), ("newton-cholesky", "newton", "newton"),
     ("sag", "saga", "saga"), ("saga", "saga", "saga"), ("liblinear", "newton", None),
 ])  # fmt: skip
 def test_scikit_learns_solvers(name, binary, several):
@@ -322,7 +322,7 @@ def test_scikit_learns_solvers(name, binary, several):
         np.testing.assert_allclose(model.intercept_, peer.intercept_, atol=1e-5)
 
 
-def test_newton_cg_with_many_columns_is_lbfgs():
+def test_a_name_of_two_solvers_means_the_one_that_can():
     X, y = breast_cancer()
     assert LogisticRegression(solver="newton-cg", l1_ratio=0.5, C=0.1, max_iter=500).fit(X, y).solver_ == "newton"
     wide = scipy.sparse.random_array((30, 6000), density=0.01, rng=0, format="csr")

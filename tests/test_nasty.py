@@ -124,7 +124,7 @@ def test_auto_converges_nearly_always():
 
 
 @settings(max_examples=25)
-@given(NASTY, st.sampled_from(["lbfgs", "newton", *OPTIMIZERS]))
+@given(NASTY, st.sampled_from(["lbfgs", "newton", "newton-cg", *OPTIMIZERS]))
 def test_every_solver_tells_the_truth(case, solver):
     check(case, solver=solver, max_iter=10)
 

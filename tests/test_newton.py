@@ -11,9 +11,10 @@ from fastopt._design import Design
 from fastopt.losses import LOSSES
 from fastopt.objective import RUN, Objective
 from fastopt.solvers.columns import ColumnDescent
-from fastopt.solvers.lbfgs import Scaled, lbfgs
+from fastopt.solvers.lbfgs import lbfgs
 from fastopt.solvers.newton import Curvature, Descent, Rounds, newton
 from fastopt.solvers.quadratic import minimiser
+from fastopt.solvers.scaled import Scaled
 
 SMOOTH = [name for name, loss in LOSSES.items() if np.isfinite(loss.max_curvature)]
 SOLVERS = pytest.mark.parametrize("solver", [newton, lbfgs])

@@ -99,7 +99,7 @@ def test_margins_up_to_1e300(loss, layout):
         np.testing.assert_allclose(np.ravel(gradient), np.ravel(slope), rtol=1e-10)
 
 
-@pytest.mark.parametrize("solver", ["lbfgs", "newton", "sdca", "saga"])
+@pytest.mark.parametrize("solver", ["lbfgs", "newton", "newton-cg", "sdca", "saga"])
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_weights_over_24_powers_of_ten(solver, n_classes):
     """Those of 1e-12 count for next to nothing beside those of 1e12: F without them has the same minimiser."""
@@ -129,7 +129,7 @@ def test_columns_over_300_powers_of_ten(layout):
     np.testing.assert_allclose(scaled.coef_ * scale, plain.coef_, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["lbfgs", "newton", "sdca", "saga", "adam", "classifier", "regressor"])
+@pytest.mark.parametrize("name", ["lbfgs", "newton", "newton-cg", "sdca", "saga", "adam", "classifier", "regressor"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_float32_is_float64_to_its_precision(name, layout):
     """On numbers that float32 holds exactly, at the same steps; sums over rows are of float64 in both."""

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 MODELS = {
     **{f"{solver}, {n_jobs}": LogisticRegression(solver=solver, n_jobs=n_jobs, max_iter=3, random_state=0)
-       for solver in ("auto", "lbfgs", "newton", "sdca", "saga", "adam", "gd") for n_jobs in (None, 2)},
+       for solver in ("auto", "lbfgs", "newton", "newton-cg", "sdca", "saga", "adam", "gd") for n_jobs in (None, 2)},
     "cv, 2": LogisticRegressionCV(
         Cs=[0.1, 1.0], cv=2, max_iter=3, n_jobs=2, random_state=0, l1_ratios=(0,), scoring="accuracy",
         use_legacy_attributes=False
@@ -206,7 +206,7 @@ def test_one_model_predicts_in_many_threads():
 # --- the same bits ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("solver", ["auto", "lbfgs", "newton", "adam", "gd"])
+@pytest.mark.parametrize("solver", ["auto", "lbfgs", "newton", "newton-cg", "adam", "gd"])
 def test_threads_change_no_bit_where_no_epoch_is_sharded(solver):
     X, y = data()
     models = [

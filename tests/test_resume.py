@@ -183,7 +183,7 @@ def test_many_breaks_of_all_kinds(tmp_path):
 
 # --- solvers that are no update rules ---------------------------------------------------------------------------------
 
-SOLVERS = pytest.mark.parametrize("solver", ["sdca", "saga", "lbfgs", "newton", "auto"])
+SOLVERS = pytest.mark.parametrize("solver", ["sdca", "saga", "lbfgs", "newton", "newton-cg", "auto"])
 
 
 @SOLVERS
@@ -234,7 +234,7 @@ def test_several_breaks_of_a_solver(solver, tmp_path):
 
 def test_solvers_of_a_model_that_is_not_to_go_on_leave_nothing():
     X, y = data("csr")
-    for solver in ("sdca", "saga", "lbfgs", "newton", "auto"):
+    for solver in ("sdca", "saga", "lbfgs", "newton", "newton-cg", "auto"):
         assert LogisticRegression(solver=solver, random_state=0).fit(X, y).optimizer_state_ == {}
 
 
@@ -264,7 +264,7 @@ GARBAGE = [None, -1, 10**400, 2**60, float("nan"), "x", [1], {}, np.zeros(3), np
 
 @pytest.mark.parametrize(
     ("solver", "n_classes"),
-    [("sdca", 2), ("sdca", 3), ("saga", 2), ("saga", 3), ("lbfgs", 2), ("newton", 2), ("auto", 2)],
+    [("sdca", 2), ("sdca", 3), ("saga", 2), ("saga", 3), ("lbfgs", 2), ("newton", 2), ("newton-cg", 2), ("auto", 2)],
 )
 def test_a_solvers_state_that_makes_no_sense(solver, n_classes):
     X, y = data("dense", n_classes)

@@ -34,7 +34,7 @@ __all__ = ["LogisticRegression"]
 Array = NDArray[Any]
 
 #: Solvers that need all rows on one machine.
-ALONE = ("saga",)
+ALONE = ("newton-cg", "saga")
 #: Parameters up to which "auto" takes Newton's method: a Hessian is then what a worker sends in no time (2 MB).
 FEW = 500
 

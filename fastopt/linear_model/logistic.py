@@ -52,7 +52,7 @@ PENALTIES = ("l2", "l1", "elasticnet")
 #: of these that can minimise F.
 SCIKIT_LEARNS = {
     "liblinear": ("auto",),
-    "newton-cg": ("newton", "lbfgs"),
+    "newton-cg": ("newton-cg", "newton"),
     "newton-cholesky": ("newton", "lbfgs"),
     "sag": ("saga",),
 }
@@ -152,15 +152,16 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     solver : str or Optimizer, default "auto"
         "auto" takes the fastest of the following for the data, see `fastopt.solvers.auto.choose`, and the next where
         that gets stuck: "newton" (Cholesky factors, for few columns of any scale; 5,000 parameters at most,
-        but with L1 for any number of which L1 keeps few), "lbfgs"
+        but with L1 for any number of which L1 keeps few), "newton-cg" (Newton's steps by conjugate gradients, for any
+        number of columns, without L1), "lbfgs"
         (scipy's L-BFGS-B on the compiled objective, in variables that centre and scale the columns), "sdca" (dual
         coordinate descent with L2, the fastest on text and other rows with ``||x||^2 C`` up to some units),
         "saga" (sparse SAGA, for longer rows, weaker penalties, and L1); an update rule's name, a key of
         `fastopt.optimizers.OPTIMIZERS`: "gd", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw",
         "nadam", "adamax", "adadelta", "ftrl", "lion", "schedule_free_sgd", "schedule_free_adamw"; or an instance such
-        as ``Adam(learning_rate=0.01)``. scikit-learn's other names run the nearest: "newton-cg" and "newton-cholesky"
-        "newton", or "lbfgs" if there are more parameters than it takes; "sag" "saga"; "liblinear", for two classes
-        alone, what "auto" takes.
+        as ``Adam(learning_rate=0.01)``. scikit-learn's other names run the nearest: "newton-cholesky" "newton", or
+        "lbfgs" if there are more parameters than it takes; "sag" "saga"; "liblinear", for two classes alone, what
+        "auto" takes. With L1 "newton-cg" runs "newton".
     learning_rate : float, Schedule, callable or "auto", default "auto"
         Per step, for update rules given by name. "auto" starts from the data, falls in cycles that grow longer,
         and is cut when a cycle no longer pays; "gd" takes each rate from the last two points (Barzilai and Borwein).
@@ -171,7 +172,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         does not pay: steps on few rows would come to rest away from the minimum, as they would with a number of rows
         given here. "gd" always takes all rows.
     max_iter : int >= 0, default 100
-        Epochs, or iterations of "lbfgs" and "newton".
+        Epochs, or iterations of "lbfgs", "newton" and "newton-cg".
     verbose : int, default 0
         1 prints a line per epoch; 2 shows a progress bar, if tqdm is installed.
     warm_start : bool, default False
@@ -214,7 +215,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         parameters there, the learning rate's course, the best parameters so far and the state of the random numbers.
         Plain arrays, numbers and strings. Of the other solvers, with ``warm_start=True`` only, "run" has what they go
         on from: the dual variables of "sdca", the slopes of all rows of "saga", up to 256 MB of gradients of "lbfgs",
-        the points of "newton".
+        the points of "newton" and "newton-cg".
 
     Raises
     ------

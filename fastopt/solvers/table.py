@@ -9,6 +9,7 @@ from fastopt.objective import Objective
 from fastopt.solvers.lbfgs import lbfgs
 from fastopt.solvers.monitor import Result
 from fastopt.solvers.newton import newton
+from fastopt.solvers.newton_cg import newton_cg
 from fastopt.solvers.saga import saga
 from fastopt.solvers.sdca import LOSSES as DUAL_LOSSES
 from fastopt.solvers.sdca import sdca
@@ -73,6 +74,7 @@ class Solver:
 SOLVERS: dict[str, Solver] = {
     "lbfgs": Solver(lbfgs, softmax=True, outputs=True, l1=True, kinks=True),
     "newton": Solver(newton, softmax=True, outputs=True, l1=True, most=5000),
+    "newton-cg": Solver(newton_cg, softmax=True, outputs=True),
     "sdca": Solver(sdca, shuffles=True, softmax=True, needs_l2=True, losses=DUAL_LOSSES),
     "saga": Solver(saga, shuffles=True, softmax=True, l1=True),
 }
