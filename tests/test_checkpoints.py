@@ -129,7 +129,7 @@ def binary(layout="dense"):
 
 SOLVERS = {
     "sdca": {"C": 0.01}, "saga": {}, "saga ": {"l1_ratio": 0.5, "C": 0.1}, "lbfgs": {},
-    "lbfgs ": {"l1_ratio": 0.5, "C": 0.1}, "newton": {}, "auto": {}, "liblinear": {"C": 1e-3},
+    "lbfgs ": {"l1_ratio": 0.5, "C": 0.1}, "newton": {}, "newton-cg": {}, "auto": {}, "liblinear": {"C": 1e-3},
 }  # fmt: skip
 
 
@@ -154,8 +154,8 @@ def test_solvers_go_on(solver, layout, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("solver", "layout", "shape", "n_classes"),
     [
-        ("newton", "dense", (40, 200), 2), ("newton", "float32", (40, 200), 2), ("lbfgs", "dense", (120, 300), 4),
-        ("newton", "csr", (40, 200), 2), ("sdca+lbfgs", "csr", (160, 320), 2),
+        ("newton", "dense", (40, 200), 2), ("newton", "float32", (40, 200), 2), ("newton-cg", "dense", (120, 300), 4),
+        ("newton", "csr", (40, 200), 2), ("sdca+newton-cg", "csr", (160, 320), 2),
     ],
 )  # fmt: skip
 def test_few_rows_of_many_columns_go_on(solver, layout, shape, n_classes, tmp_path, monkeypatch):
@@ -195,7 +195,7 @@ def test_one_solver_after_another_goes_on(tmp_path, monkeypatch):
 def test_several_classes_and_weights_go_on(tmp_path, monkeypatch):
     X, y = data(None)
     s = np.random.default_rng(0).integers(0, 3, len(y)).astype(float)
-    for solver in ("lbfgs", "newton"):
+    for solver in ("lbfgs", "newton", "newton-cg"):
         model, path = LogisticRegression(solver=solver, class_weight="balanced", tol=1e-7), tmp_path / solver
         whole = clone(model).fit(X, y, s)
         parted, kills = fit_with_kills(model, X, y, path, monkeypatch, every=1, epochs=1, sample_weight=s)
@@ -204,7 +204,7 @@ def test_several_classes_and_weights_go_on(tmp_path, monkeypatch):
 
 
 @IGNORE
-@pytest.mark.parametrize("solver", ["sdca", "saga", "lbfgs", "newton"])
+@pytest.mark.parametrize("solver", ["sdca", "saga", "lbfgs", "newton", "newton-cg"])
 def test_a_solvers_file_is_a_model_at_any_time(solver, tmp_path, monkeypatch):
     """F and its gradient's norm are those of the coefficients."""
     X, y = binary("float32")
@@ -225,7 +225,7 @@ def test_a_solvers_file_is_a_model_at_any_time(solver, tmp_path, monkeypatch):
 
 
 @IGNORE
-@pytest.mark.parametrize("solver", ["sdca", "saga", "lbfgs", "newton"])
+@pytest.mark.parametrize("solver", ["sdca", "saga", "lbfgs", "newton", "newton-cg"])
 def test_ctrl_c_writes_where_a_solver_was(solver, tmp_path, monkeypatch):
     X, y = binary()
     path, model = tmp_path / "file", LogisticRegression(solver=solver, C=0.01, tol=1e-9, max_iter=30, random_state=0)

@@ -23,8 +23,10 @@ __all__ = ["attempts", "auto", "choose"]
 FEW, FEW_SPARSE = 300, 150
 #: Epochs in which "sdca" has to show that rows are nearly orthogonal.
 SOON = 32
-#: Iterations of "lbfgs" after which "newton" goes on where its steps cost fewer passes than this.
-TIRED, CHEAP = 80, 40
+#: Iterations of "lbfgs", and epochs of "sdca", after which "newton-cg" goes on.
+TIRED = 64
+#: Rows from which these are tried first on dense data too, and `even` is not asked.
+LARGE = 20_000
 #: Squared lengths of rows below which no product of two of them is infinite, though entries were given in parts.
 LONGEST = 1e290
 #: Multiplications of a Hessian that takes a millisecond: then "newton" is at home everywhere.
@@ -40,11 +42,16 @@ def choose(objective: Objective) -> list[str]:
 
     "newton" where the Hessian on all the rows costs less than 14 passes: a step of either is a pass, and Newton needs
     4 to 8 of both where L-BFGS needs 20 to 200; and on small data, where it is the most robust, CSR with L2 and more
-    than 128 parameters excepted: there the others take a tenth of its time. "sdca" on short rows,
-    ``mean ||x||^2 / (n l2) <= 2``, where the dual's steps hardly disturb each other, and on longer ones, up to 200,
-    if they are few (with softmax on CSR alone); "saga" where that is up to 200, with softmax from 5,000 rows on; with
-    L1 by `with_l1`. "lbfgs", which minds no column's scale, for the rest: unscaled data and few dense rows with
-    softmax above all; where F curves `even`ly, in place of "sdca" and "saga"; and behind the others.
+    than 128 parameters excepted: there the others take a tenth of its time. With L1 by `with_l1`.
+
+    Else, on dense data of fewer than 20,000 rows, "lbfgs" where F curves `even`ly, and "newton-cg" where it does not,
+    or where that is not asked: its products cost a pass each, as a step of "lbfgs" does, and it needs fewer of them
+    where those are many.
+
+    Else "sdca" on short rows, ``mean ||x||^2 / (n l2) <= 2``, where the dual's steps hardly disturb each other, and on
+    longer ones of CSR, up to 200, if they are few; "saga" where that is up to 200, with softmax from 5,000 rows on;
+    "lbfgs" in place of both where F curves `even`ly, and for the rest of many rows; "newton-cg" for the rest of few
+    rows, and behind the others.
 
     Milliseconds to a relative gap of 1e-4 / 1e-6 at alpha = 1/n, one thread of a 2.6 GHz EPYC, problems of
     `bench.problems` (in brackets ``mean ||x||^2 / (n l2)``; ">": not within the 1.5 to 2 s of its search; empty: not
@@ -99,6 +106,13 @@ def choose(objective: Objective) -> list[str]:
     text_topics, softmax, L1 (1)   2,000 x 20,000, CSR    130 / 149                 350 / 645      6,734 / 11,117
     -> its 5,000 rows                                     289 / 393                 597 / 1,067    8,414 / 14,084
     =============================  =====================  =========  =============  =============  ================
+
+    Milliseconds to tol=1e-4 without "newton-cg" and with it, whole fits of random data and C beside other work (">":
+    not within 100 iterations): dense 2,357 x 137, 10 classes > 648 / 330; 317 x 141, 10 classes 111 / 48; 117 x 2,735,
+    10 classes > 66 / 46; 3,576 x 279, 3 classes 658 / 297; 906 x 1,103 37 / 21; 492 x 338 40 / 26; CSR 2,626 x 1,835,
+    10 classes > 138 / 106; 1,868 x 8,242 93 / 47; 245 x 249 15 / 8. At worst 5,610 x 335 CSR 31 / 50; dense 576 x 1,467
+    19 / 30; 1,813 x 551 19 / 26. Of 157 problems 49 took another way, 0.83 of the time in the mean, and all converged,
+    where 11 had not.
     """
     usable, n = able(objective), objective.n_samples
     softmax = objective.n_outputs > 1
@@ -109,13 +123,15 @@ def choose(objective: Objective) -> list[str]:
         order.append("newton")
     elif objective.l1:
         order += with_l1(objective)
+    elif "newton-cg" in usable and not objective.design.sparse and n < LARGE:
+        order += ["lbfgs", "newton-cg"] if even(objective) else ["newton-cg"]
     else:
-        ratio = row_length(objective) / max(n * objective.l2, 1e-300)
-        few = n < 20_000 and (not softmax or objective.design.sparse)
-        sdca = "sdca" in usable and ratio <= (200 if few else 2)
-        saga = "saga" in usable and ratio <= 200 and (not softmax or n >= 5_000)
-        if (sdca or saga) and not ("lbfgs" in usable and even(objective)):
+        sdca = "sdca" in usable and short(objective)
+        saga = "saga" in usable and disturbance(objective) <= 200 and (not softmax or n >= 5_000)
+        quick = "lbfgs" in usable and even(objective)
+        if (sdca or saga) and not quick:
             order.append("sdca" if sdca else "saga")
+        order += ["lbfgs", "newton-cg"] if quick or n >= LARGE else ["newton-cg"]
     order = [name for name in order if name in usable]
     if "lbfgs" in usable and "lbfgs" not in order:
         order.append("lbfgs")
@@ -150,7 +166,7 @@ def even(objective: Objective) -> bool:
     Of 208 random problems it changed 66, which took 0.3 to 0.5 times as long in the mean (0.06 to 1.5).
     """
     n, d = objective.design.shape
-    if n >= 20_000 or 5 * d > n:
+    if n >= LARGE or 5 * d > n:
         return False
     some = objective.sample(max(1024, 8 * d, n // 8))
     # A loss of curvature 1 in place of F's, so that the penalty is larger by as much.
@@ -208,6 +224,17 @@ def with_l1(objective: Objective) -> list[str]:
     return ["saga", "newton"] if n >= least else ["newton", "saga"]
 
 
+def short(objective: Objective) -> bool:
+    """Whether rows are so short, beside the penalty, that the dual's steps hardly disturb each other."""
+    few = objective.n_samples < LARGE and (objective.n_outputs == 1 or objective.design.sparse)
+    return disturbance(objective) <= (200 if few else 2)
+
+
+def disturbance(objective: Objective) -> float:
+    """``mean ||x||^2 / (n l2)``."""
+    return row_length(objective) / max(objective.n_samples * objective.l2, 1e-300)
+
+
 def row_length(objective: Objective) -> float:
     """The mean of ``||x||^2``, on a sample of many rows."""
     if objective.design.n_stored < 1_000_000:
@@ -238,11 +265,12 @@ class Attempt:
 def attempts(objective: Objective) -> list[Attempt]:
     """The solvers of `choose`, and what comes before them where there are few rows of many columns and L2.
 
-    "lbfgs" leaves the last of the default's 100 iterations to "newton" where a Hessian is cheap, which then needs few.
+    "lbfgs" and "sdca" leave the last of the default's 100 iterations to "newton-cg", where that is the next: it needs
+    few. On 2,626 x 1,835 CSR with 10 classes they took 138 ms without converging, and 106 so.
 
     Of CSR rows "sdca" then needs 3 to 40 epochs however long they are, since in so many dimensions they are nearly
     orthogonal; if they are not, it is seen soon. In the span of the rows "newton" takes some milliseconds for up to
-    some hundred parameters, and "lbfgs" is the fastest for more. The way there costs n / 15 passes over dense rows.
+    some hundred parameters, and "newton-cg" is the fastest for more. The way there costs n / 15 passes over dense rows.
 
     Milliseconds to tol=1e-4 for random data and C, one thread beside other work, by `choose` alone and so: 281 x 8,220
     float32, 10 classes 261 / 38; 77 x 1,046 11 / 2; 27 x 1,327 CSR 101 / 1; 744 x 17,838 CSR 47 / 1.3; 807 x 69,300
@@ -253,15 +281,16 @@ def attempts(objective: Objective) -> list[Attempt]:
     K, sparse = objective.n_outputs, objective.design.sparse
     first: list[Attempt] = []
     if order and not objective.l1 and objective.l2 > 0 and d >= 2 * n:
-        few, dual = n * K <= (FEW_SPARSE if sparse else FEW), order[0] == "sdca"
+        few = n * K <= (FEW_SPARSE if sparse else FEW)
+        dual = order[0] == "sdca" if sparse else short(objective)
         near = few or (not sparse and n <= min(500 * K, 1000) and n * n <= 125 * K * d)
         span = near and 0 < float(np.max(objective.design.row_norms_squared)) < LONGEST
         if "sdca" in able(objective) and (span if dual else sparse and not few):
             first.append(Attempt("sdca", SOON))
         if span:
-            first.append(Attempt("newton" if few else "lbfgs", in_span=True))
-    tired = not objective.l1 and order[-2:] == ["lbfgs", "newton"] and hessian_passes(objective) < CHEAP
-    return first + [Attempt(name, TIRED) if name == "lbfgs" and tired else Attempt(name) for name in order]
+            first.append(Attempt("newton" if few else "newton-cg", in_span=True))
+    most = [TIRED if following == "newton-cg" else sys.maxsize for following in [*order[1:], ""]]
+    return first + [Attempt(*attempt) for attempt in zip(order, most, strict=True)]
 
 
 def auto(
