@@ -30,7 +30,8 @@ ROUNDING = 1e-13
 class ColumnDescent:
     """Newton steps in some parameters (flat numbers): each to the minimum of F's quadratic plus L1, or about there.
 
-    A sweep over the coordinates takes O(entries) for each output, where a Hessian takes the square of their number.
+    A sweep over the coordinates takes O(entries) for each output, where a Hessian takes the square of their number;
+    `n_sweeps` were made so far.
 
     References
     ----------
@@ -39,7 +40,7 @@ class ColumnDescent:
     """
 
     def __init__(self, objective: Objective, w: Float64, some: NDArray[np.intp]) -> None:
-        self.objective, self.w = objective, w
+        self.objective, self.w, self.n_sweeps = objective, w, 0
         self.value, self.gradient, self.slope, self.raw = objective.measured(w)
         self._X = objective.design.by_columns()
         # One output after the other, whose rows' numbers then stay in the cache; the intercepts at last.
@@ -98,6 +99,7 @@ class ColumnDescent:
             lasso.column_bends(columns, *self._X, diagonal, *piece)
 
         def sweep(*, nonzero: bool) -> float:
+            self.n_sweeps += 1
             arrays = *self._X, slope, diagonal, w, v
             return sum(lasso.column_sweep(columns, *arrays, nonzero, *piece) for piece in self._pieces)
 

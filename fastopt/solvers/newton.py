@@ -38,7 +38,10 @@ ROUNDING = 1e-13
 MANY, FIRST = 128, 16
 #: Multiplications of a round's Hessian and its factors for each entry and output beyond which it goes through columns:
 #: with one output, and with several, whose Hessian takes several products.
-ENTRY, ENTRY_OF_SEVERAL = 3000, 1000
+ENTRY, ENTRY_OF_SEVERAL = 3000, 2000
+#: So many of them for each entry cost what a sweep does: a round of sweeps that costs more than a Hessian is the last
+#: one, unless that takes more than so many. Of dense rows, which are more than columns, L-BFGS goes on then.
+SWEEP, MOST = 30, 6_000_000_000
 #: The distance from 1 to the next number of a type.
 EPSILON: dict[np.dtype[Any], float] = {np.dtype(name): float(np.finfo(name).eps) for name in ("float32", "float64")}
 
@@ -276,35 +279,45 @@ class Rounds:
     their columns it goes down until the gradient is a tenth of what it was in all. With several outputs, whose Hessian
     costs far more than the copy, it ends where that is to be renewed. Hessians are of float32 products until these are
     not good enough for a step that lowers the decrement. Where they are too much, or lead nowhere, sweeps over the
-    columns take their place (`ColumnDescent`), of three times as many again.
+    columns take their place (`ColumnDescent`), of three times as many again; until a round of these takes as long.
 
     References
     ----------
     Massias, Gramfort, Salmon, "Celer: a fast solver for the lasso with dual extrapolation", ICML 2018 (working sets).
     """
 
-    def __init__(self, objective: Objective, w: Float64, *, rounds: bool = True, dtype: DTypeLike = np.float32) -> None:
-        self.objective, self.rounds, self.w, self.dtype = objective, rounds, w, np.dtype(dtype)
+    def __init__(
+        self, objective: Objective, w: Float64, *, rounds: bool = True, dtype: DTypeLike = np.float32,
+        sweeps: bool = True,
+    ) -> None:  # fmt: skip
+        self.objective, self.rounds, self.w, self.dtype, self.sweeps = objective, rounds, w, np.dtype(dtype), sweeps
         self.value, self.gradient = objective.value_and_gradient(w)
 
     def as_dict(self) -> dict[str, Any]:
         """All that `from_dict` needs, by the names of `Descent`."""
         rows_of, dtype = [self.objective.n_samples], self.dtype.name
-        return {"w": self.w, "rounds": self.rounds, "point": self.w, "at_w": True, "rows_of": rows_of, "dtype": dtype}
+        return {
+            "w": self.w, "rounds": self.rounds, "point": self.w, "at_w": True, "rows_of": rows_of, "dtype": dtype,
+            "sweeps": self.sweeps,
+        }  # fmt: skip
 
     @classmethod
     def from_dict(cls, objective: Objective, found: dict[str, Any]) -> Rounds | None:
         """The rounds as they were, or None if their Hessian's type is none."""
         if (dtype := str(found.get("dtype"))) not in ("float32", "float64"):
             return None
-        return cls(objective, found["w"], rounds=found["rounds"], dtype=dtype)
+        sweeps = found.get("sweeps") is not False  # of older versions there are none
+        return cls(objective, found["w"], rounds=found["rounds"], dtype=dtype, sweeps=sweeps)
 
     def step(self, tol: float) -> bool:
-        """One round down; False if there is none at this precision."""
+        """One round down; False if there is none, at this precision or with so many coefficients of dense rows."""
         F, d, K = self.objective, self.objective.n_features, self.objective.n_outputs
         chosen = self._chosen(2, FIRST * min(K, 16))
         size, entries = len(chosen) + K, K * int(F.design.column_counts[np.unique(chosen // K)].sum())
-        by_hessian = (F.n_samples + size) * size**2 <= (ENTRY if K == 1 else ENTRY_OF_SEVERAL) * entries
+        work = (F.n_samples + size) * size**2
+        by_hessian = work <= (ENTRY if K == 1 else ENTRY_OF_SEVERAL) * entries or (work <= MOST and not self.sweeps)
+        if work > MOST and not F.design.sparse and F.n_samples > d:
+            return False
         if not by_hessian:
             chosen = self._chosen(4, 4 * FIRST)
         columns, column = np.unique(chosen // K, return_inverse=True)
@@ -327,6 +340,9 @@ class Rounds:
         enough = self._enough(by_columns, some, tol)
         for _ in range(50):
             if norm(by_columns.gradient.ravel()[some]) <= enough or not by_columns.step():
+                break
+            if work <= MOST and by_columns.n_sweeps * SWEEP * entries > work:
+                self.sweeps = False
                 break
         if self.rounds and self._go_to(rows, by_columns.w.astype(F.design.dtype).astype(np.float64)):
             return True
