@@ -217,7 +217,7 @@ class Objective:
 
     def value_and_gradient_of(self, raw: Float64, w: NDArray[Any]) -> tuple[float, Float64]:
         """`value_and_gradient` at w whose raw predictions are known, (n_samples, n_outputs)."""
-        raw, shape = np.ascontiguousarray(raw, dtype=np.float64), (self.n_samples, self.n_outputs)
+        raw, shape = np.require(raw, np.float64, ["C", "W"]), (self.n_samples, self.n_outputs)
         if raw.shape != shape:
             raise ValueError(f"raw must have shape {shape}; got {raw.shape}.")
         return self.with_l1(w, *self._smooth(w, *self._value(w, raw=raw)))
@@ -450,17 +450,19 @@ class Objective:
         """F without its L1 part, and if `wanted` the sum of the losses' gradients, flat."""
         kernel: Callable[..., float] = passes.sparse_loss if self.design.sparse else passes.dense_loss
         width = self._terms.width
-        known = np.empty((0, width))
+        known = raw is not None
         if raw is not None:
-            known = raw if width == self.n_outputs else _packed(raw.reshape(-1), self.n_outputs, width)
-            known = known.reshape(-1, width)
+            raw = raw if width == self.n_outputs else _packed(raw.reshape(-1), self.n_outputs, width)
+            raw = raw.reshape(-1, width)
         elif self.design.sparse and not np.any(w):  # whose entries are finite: no product need be worked out
-            known = np.zeros((self.n_samples, width))
+            known, raw = True, np.empty((self.n_samples, width)) if kept is None else kept
+            raw[:] = 0
+        else:
+            raw = np.empty((0, width)) if kept is None else kept
         design, refused = self.design, None
         told = (design.sound,) if design.sparse else ()
         try:
-            room = np.empty((0, width)) if kept is None else kept
-            total, sums = self._sum(kernel, design.unchecked, self._packed(w), known, room, wanted=wanted, told=told)
+            total, sums = self._sum(kernel, design.unchecked, self._packed(w), raw, known, wanted=wanted, told=told)
         except ValueError as error:  # from a row that the kernel was to check
             refused = error
         if refused is not None:
@@ -476,7 +478,7 @@ class Objective:
         return total / self.n_samples + 0.5 * self.l2 * float(np.vdot(penalised, penalised)), self._unpacked(sums)
 
     def _sum(
-        self, kernel: Callable[..., Any], arrays: tuple[NDArray[Any], ...], *w: Float64, wanted: bool = True,
+        self, kernel: Callable[..., Any], arrays: tuple[NDArray[Any], ...], *w: Any, wanted: bool = True,
         told: tuple[bool, ...] = (),
     ) -> tuple[float, Float64]:  # fmt: skip
         """What a kernel adds up over all rows: a number, and if `wanted` an array like w; share by share, in order.

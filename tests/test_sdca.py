@@ -317,7 +317,8 @@ def test_what_it_cannot_do(options):
 
 def test_the_estimators_errors_name_who_can():
     X, y = load_iris(return_X_y=True)
-    with pytest.raises(ValueError, match=r"F without an L2 penalty; got 'sdca'\. Use 'lbfgs' or 'newton' or 'saga'\.$"):
+    others = "Use 'lbfgs' or 'newton' or 'newton-cg' or 'saga'"
+    with pytest.raises(ValueError, match=rf"F without an L2 penalty; got 'sdca'\. {others}\.$"):
         LogisticRegression(solver="sdca", C=np.inf).fit(X[:100], y[:100])
     with pytest.raises(ValueError, match=r"F without an L2 penalty; got 'sdca'\. .*Use 'lbfgs' or 'newton'"):
         LogisticRegression(solver="sdca", C=np.inf).fit(X, y)

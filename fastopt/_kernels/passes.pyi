@@ -6,12 +6,12 @@ from numpy.typing import NDArray
 from fastopt._kernels.terms import Terms
 
 def dense_loss(
-    t: Terms, X: NDArray[Any], w: NDArray[np.float64], known: NDArray[np.float64], kept: NDArray[np.float64],
+    t: Terms, X: NDArray[Any], w: NDArray[np.float64], raw: NDArray[np.float64], known: bool,
     g: NDArray[np.float64], work: NDArray[np.float64], start: int, stop: int,
 ) -> float: ...  # fmt: skip
 def sparse_loss(
     t: Terms, values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any],
-    w: NDArray[np.float64], known: NDArray[np.float64], kept: NDArray[np.float64], g: NDArray[np.float64],
+    w: NDArray[np.float64], raw: NDArray[np.float64], known: bool, g: NDArray[np.float64],
     work: NDArray[np.float64], start: int, stop: int, sound: bool,
 ) -> float: ...  # fmt: skip
 def dense_hessian(

@@ -22,25 +22,25 @@ cdef enum:
     LONG = 32
 
 
-def dense_loss(Terms t, const real[:, :] X, const double[::1] w, const double[:, ::1] known, double[:, ::1] kept,
-               double[::1] g, double[:, ::1] work, Py_ssize_t start, Py_ssize_t stop):
+def dense_loss(Terms t, const real[:, :] X, const double[::1] w, double[:, ::1] raw, bint known, double[::1] g,
+               double[:, ::1] work, Py_ssize_t start, Py_ssize_t stop):
     """Weighted sum of losses; the weighted sum of gradients is added to g unless g is empty.
 
-    `known` has all rows' raw predictions at w, or is empty; so has `kept` afterwards, unless it is empty.
+    `raw` has all rows' raw predictions at w, if they are `known`; else it takes them, unless it is empty.
     """
     cdef Py_ssize_t row = start, b, stride = X.strides[0] // <Py_ssize_t>sizeof(real)
     cdef double total = 0
+    cdef double *z
     cdef const real *x = &X[0, 0]
     cdef Py_ssize_t block = height(t.n_features * sizeof(real))
     with nogil:
         while row < stop:
             b = min(block, stop - row)
-            if known.shape[0] > 0:
-                memcpy(&work[0, 0], &known[row, 0], b * t.width * sizeof(double))
-            else:
-                dense_scores(t, x + row * stride, stride, b, &w[0], &work[0, 0])
-            if kept.shape[0] > 0:
-                memcpy(&kept[row, 0], &work[0, 0], b * t.width * sizeof(double))
+            z = &raw[row, 0] if raw.shape[0] > 0 else &work[0, 0]
+            if not known:
+                dense_scores(t, x + row * stride, stride, b, &w[0], z)
+            if raw.shape[0] > 0:
+                memcpy(&work[0, 0], z, b * t.width * sizeof(double))
             total += losses(t, row, b, &work[0, 0], &work[1, 0], g.shape[0] > 0)
             if g.shape[0] > 0:
                 dense_add(t, x + row * stride, stride, b, &work[0, 0], &g[0])
@@ -49,8 +49,8 @@ def dense_loss(Terms t, const real[:, :] X, const double[::1] w, const double[:,
 
 
 def sparse_loss(Terms t, const real[::1] values, const index[::1] columns, const index[::1] indptr,
-                const double[::1] w, const double[:, ::1] known, double[:, ::1] kept, double[::1] g,
-                double[:, ::1] work, Py_ssize_t start, Py_ssize_t stop, bint sound):
+                const double[::1] w, double[:, ::1] raw, bint known, double[::1] g, double[:, ::1] work,
+                Py_ssize_t start, Py_ssize_t stop, bint sound):
     """`dense_loss` on CSR rows.
 
     Unless their entries are known to be `sound`, rows are checked, some at a time, just before they are followed, and
@@ -59,23 +59,23 @@ def sparse_loss(Terms t, const real[::1] values, const index[::1] columns, const
     """
     cdef Py_ssize_t row = start, b
     cdef double total = 0
+    cdef double *z
     cdef bint slopes = g.shape[0] > 0, bad = False
     with nogil:
         while row < stop:
             b = min(MOST, stop - row)
-            if known.shape[0] == 0:
-                bad = checked_scores(t, &values[0], &columns[0], &indptr[row], b, &w[0], &work[0, 0], sound, not slopes)
-            else:
-                memcpy(&work[0, 0], &known[row, 0], b * t.width * sizeof(double))
-                if not slopes and not sound:
-                    bad = bad_rows(&values[0], &columns[0], &indptr[row], b, t.n_features, True)
+            z = &raw[row, 0] if raw.shape[0] > 0 else &work[0, 0]
+            if not known:
+                bad = checked_scores(t, &values[0], &columns[0], &indptr[row], b, &w[0], z, sound, not slopes)
+            elif not slopes and not sound:
+                bad = bad_rows(&values[0], &columns[0], &indptr[row], b, t.n_features, True)
             if bad:
                 break
-            if kept.shape[0] > 0:
-                memcpy(&kept[row, 0], &work[0, 0], b * t.width * sizeof(double))
+            if raw.shape[0] > 0:
+                memcpy(&work[0, 0], z, b * t.width * sizeof(double))
             total += losses(t, row, b, &work[0, 0], &work[1, 0], slopes)
             if slopes and checked_add(t, &values[0], &columns[0], &indptr[row], b, &work[0, 0], &g[0],
-                                      sound or known.shape[0] == 0):
+                                      sound or not known):
                 break
             row += b
     if row < stop:
