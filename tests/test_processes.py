@@ -113,7 +113,8 @@ def test_pools_of_processes(tmp_path):
         from sklearn.base import clone
         from sklearn.model_selection import GridSearchCV
 
-        NAMES = [*here.MODELS][::3]
+        # Of rows in a file, which loky maps, the trial of rates takes a sample alone: other bits, by the docs.
+        NAMES = [name for name in here.MODELS if not name.startswith("adam")][::3]
 
         def job(name):
             return here.result(name, *here.data())
