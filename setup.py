@@ -104,6 +104,8 @@ class BuildExt(build_ext):
             if extension.level is not None:
                 extension.extra_compile_args += LEVELS[extension.level][compiler]
                 extension.sources = [at_level(extension.level, extension.sources[0])]
+        # The longest first: at last no processor is to wait for one that has just begun.
+        self.extensions.sort(key=lambda extension: translated_size(extension.name), reverse=True)
         self.parallel = self.parallel or os.cpu_count()
         super().build_extensions()
         flavour.write_text(wanted)
@@ -141,6 +143,12 @@ class SDist(sdist):
                     with open(name, "rb") as content:
                         archive.addfile(info, content)
         return str(path)
+
+
+def translated_size(name):
+    """Bytes of the C that a module is compiled from, at whatever level."""
+    path = pathlib.Path("build", "cython", KERNELS, name.rpartition(".")[2] + ".c")
+    return path.stat().st_size if path.exists() else 0
 
 
 def at_level(level, source):
