@@ -290,8 +290,9 @@ class Objective:
         firsts, seconds = zip(*in_order(add, len(shares), self.n_jobs), strict=True)
         return sum(firsts) / self.n_samples, sum(seconds) / self.n_samples
 
-    def bends(self, kept: Float64) -> Float64:
+    def bends(self, kept: Float64 | None) -> Float64:
         """The losses' second derivatives at w whose raw predictions a pass has `kept`, for `hessian_product` there."""
+        assert kept is not None  # not of rows that are elsewhere
         z, shares = kept.copy(), self.design.shares(self.n_outputs)
         deque(in_order(lambda k: curvature.bends(self._terms, z, *shares[k]), len(shares), self.n_jobs), maxlen=0)
         return z

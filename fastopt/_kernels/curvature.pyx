@@ -96,31 +96,31 @@ def symmetric(const double[:, ::1] sums, double[:, ::1] H):
 
 def curvatures(Terms t, double[:, ::1] z, Py_ssize_t start, Py_ssize_t stop):
     """Raw predictions become the weighted second derivatives of the losses; with softmax, the probabilities."""
-    cdef Py_ssize_t row, K = t.n_outputs
     with nogil:
-        if t.loss == MULTINOMIAL:
-            for row in range(start, stop):
-                softmax(&z[row, 0], K, 0)
-                z[row, 0] += 1
-        elif start < stop:
-            curvatures_of(t.loss, t.loss_parameter, (stop - start) * K, &t.y[start * K], &z[start, 0])
-            weigh(t, start, stop - start, &z[start, 0], K)
+        bend(t, z, start, stop)
+        if t.loss != MULTINOMIAL and start < stop:
+            weigh(t, start, stop - start, &z[start, 0], t.n_outputs)
 
 
 def bends(Terms t, double[:, ::1] z, Py_ssize_t start, Py_ssize_t stop):
     """Raw predictions, `width` numbers a row, become the losses' second derivatives without weights; with softmax, the
     probabilities."""
-    cdef Py_ssize_t row, K = t.n_outputs
     with nogil:
-        if t.loss == MULTINOMIAL:
-            for row in range(start, stop):
-                softmax(&z[row, 0], K, 0)
-                z[row, 0] += 1
-        elif K == 1 and start < stop:
-            curvatures_of(t.loss, t.loss_parameter, stop - start, &t.y[start], &z[start, 0])
-        elif K > 1:
-            for row in range(start, stop):
-                curvatures_of(t.loss, t.loss_parameter, K, &t.y[row * K], &z[row, 0])
+        bend(t, z, start, stop)
+
+
+cdef void bend(Terms t, double[:, ::1] z, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    """`bends` of rows that have room between them, or not."""
+    cdef Py_ssize_t row, K = t.n_outputs
+    if t.loss == MULTINOMIAL:
+        for row in range(start, stop):
+            softmax(&z[row, 0], K, 0)
+            z[row, 0] += 1
+    elif z.shape[1] > K:
+        for row in range(start, stop):
+            curvatures_of(t.loss, t.loss_parameter, K, &t.y[row * K], &z[row, 0])
+    elif start < stop:
+        curvatures_of(t.loss, t.loss_parameter, (stop - start) * K, &t.y[start * K], &z[start, 0])
 
 
 def dense_products(Terms t, const real[:, :] X, const double[::1] v, const double[:, ::1] bends, double[::1] product,

@@ -200,22 +200,23 @@ def even(objective: Objective) -> bool:
 def with_l1(objective: Objective) -> list[str]:
     """Where a Hessian of all columns is too much: "saga" on short or many rows, "newton" on others, whichever first.
 
-    Milliseconds to tol=1e-4 on random data, one thread ("-": not in 1.5 s; the ratio is ``mean ||x||^2 / (n alpha)``):
+    Milliseconds to tol=1e-4 on random data, one thread ("-": not in 100 epochs). The ratio is
+    ``mean ||x||^2 / (n alpha)``:
 
     ===============================  ======  ======  ====
     rows                              ratio  newton  saga
     ===============================  ======  ======  ====
-    2,858 x 346 CSR                   5,700     204     -
-    15,203 x 40 CSR                   3,000      69    94
-    15,956 x 19,505 CSR                 109     679   263
-    8,977 x 5 CSR, 3 classes             26      35    45
-    3,702 x 7,349 CSR                    16      35    74
-    15,484 x 1,887 CSR, 3 classes        14   1,502   891
-    4,440 x 18,613 CSR                   10     252   237
-    5,964 x 167, 3 classes                8     216  1280
-    11,523 x 111 one-hot, 3 classes       4     586   305
-    8,658 x 47,733 CSR, 3 classes         2     386   426
-    10,452 x 26 CSR                     0.3      28    26
+    2,858 x 346 CSR                   5,700     159     -
+    15,203 x 40 CSR                   3,000      44    59
+    15,956 x 19,505 CSR                 109     384   146
+    8,977 x 5 CSR, 3 classes             26      24    30
+    3,702 x 7,349 CSR                    16      20    33
+    15,484 x 1,887 CSR, 3 classes        14     998   431
+    4,440 x 18,613 CSR                   10     190   135
+    5,964 x 167, 3 classes                8     108   713
+    11,523 x 111 one-hot, 3 classes       4     221   157
+    8,658 x 47,733 CSR, 3 classes         2     130   156
+    10,452 x 26 CSR                     0.3      17    17
     ===============================  ======  ======  ====
     """
     n, least = objective.n_samples, 2_000 if objective.n_outputs == 1 else 5_000

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastopt._design import WORK
 from fastopt._kernels import lasso
 from fastopt.objective import Objective
-from fastopt.solvers.monitor import norm
+from fastopt.solvers.monitor import ROUNDING, norm
 
 __all__ = ["ColumnDescent"]
 
@@ -23,8 +23,6 @@ MANY, MOST = 4, 30
 PART, ENOUGH = 0.1, 0.1
 #: Part of a step below which it is not tried any more.
 SHORTEST = 1e-3
-#: Differences of F below this part of it are rounding.
-ROUNDING = 1e-13
 
 
 class ColumnDescent:

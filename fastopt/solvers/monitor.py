@@ -27,6 +27,8 @@ STOP_REASONS = {
 
 #: Rows of the sample that stands for all in an estimate.
 SAMPLE = 1024
+#: Differences of F below this part of it are rounding.
+ROUNDING = 1e-13
 
 
 @dataclass

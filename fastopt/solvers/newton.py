@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastopt.objective import Objective
 from fastopt.solvers.columns import ColumnDescent
-from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
+from fastopt.solvers.monitor import ROUNDING, Monitor, Reporter, Result, norm
 from fastopt.solvers.quadratic import factor, minimiser
 from fastopt.solvers.resume import Course
 
@@ -31,8 +31,6 @@ FAR = 0.02
 #: A step of length 0.5 to 1.5 with the Hessian of its start that leaves more than this is due to rounding (far away a
 #: whole one leaves 1/e^2).
 HOPELESS = 0.3
-#: Differences of F below this part of it are rounding.
-ROUNDING = 1e-13
 #: Parameters beyond which L1 is met in rounds of those that it does not keep at zero; the first round's, for each of 16
 #: outputs at most.
 MANY, FIRST = 128, 16

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastopt.objective import Objective
-from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
+from fastopt.solvers.monitor import ROUNDING, Monitor, Reporter, Result, norm
 from fastopt.solvers.quadratic import factor
 from fastopt.solvers.resume import Course
 from fastopt.solvers.scaled import Scaled
@@ -25,8 +25,6 @@ MOST, LONG = 200, 8
 ROWS = 16
 #: A step along which the slope is still more than this part of what it was at its start was too short.
 SHORT = 0.5
-#: Differences of F below this part of it are rounding.
-ROUNDING = 1e-13
 
 
 def newton_cg(
@@ -97,13 +95,13 @@ class Descent:
     def __init__(self, objective: Objective, w: Float64, first: float | None = None) -> None:
         self.objective, self.w = objective, w
         self.spent = self.last = 0
-        self.value, self.gradient, self.kept = measured(objective, w)
+        self.value, self.gradient, _, self.kept = objective.measured(self.w)
         self.first = norm(self.gradient) if first is None else first
         self.scaled = Scaled(objective)
         if first is None and self.scaled.groups is not None and w.any():
             self.w = w.copy()
             self.scaled.groups.center(self.w)
-            self.value, self.gradient, self.kept = measured(objective, self.w)
+            self.value, self.gradient, _, self.kept = objective.measured(self.w)
         self.point: Float64 | None = None
         self.inverse: Callable[[Float64], Float64] = self.scaled_inverse
         self.due = steps_of_factors(objective)
@@ -142,13 +140,13 @@ class Descent:
             return value <= self.value + 1e-4 * t * slope + noise
 
         w = self.w + d
-        value, gradient, kept = measured(F, w)
+        value, gradient, _, kept = F.measured(w)
         if not falls() or np.vdot(gradient, d) < SHORT * slope:
             t = 2 * F.step_length(self.w, d, slope, self.kept, kept)
             for _ in range(30):
                 t /= 2
                 w = self.w + t * d
-                value, gradient, kept = measured(F, w)
+                value, gradient, _, kept = F.measured(w)
                 if falls():
                     break
         if not falls() or (value > self.value - noise and not norm(gradient) < size):
@@ -186,7 +184,7 @@ class Descent:
         """Conjugate gradients go on with factors of one output's Hessian, of the outputs' mean at this point."""
         self.point, self.spent = point, 0
         part = sample(self.objective)
-        weights = part.bends(measured(part, point)[2])[:, : part.n_outputs]
+        weights = part.bends(part.measured(point)[-1])[:, : part.n_outputs]
         if part.loss.targets == "multiclass":
             weights = weights * (1 - weights)
         if len(part.weights):
@@ -202,13 +200,6 @@ class Descent:
         H = one.hessian(one.zeros())
         if np.isfinite(H).all():
             self.inverse = factor(H, float(np.finfo(part.design.dtype).eps))
-
-
-def measured(objective: Objective, w: Float64) -> tuple[float, Float64, Float64]:
-    """F, its gradient and the raw predictions."""
-    kept = objective.room_for_raw()
-    assert kept is not None  # rows that are elsewhere are not for this solver
-    return *objective.smooth_value_and_gradient(w, kept), kept
 
 
 def sample(objective: Objective) -> Objective:
