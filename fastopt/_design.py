@@ -74,11 +74,6 @@ def _check_layout(values: Any, indices: Any, indptr: Any, shape: tuple[int, int]
         raise ValueError(f"X.indptr must have one element more than X has {names}s ({shape[0]}); got {len(indptr)}.")
 
 
-def _starts_sound(indptr: NDArray[Any], length: int) -> bool:
-    """Whether rows begin and end within `length` entries."""
-    return bool(indptr[0] == 0 and (indptr[:-1] <= indptr[1:]).all() and indptr[-1] <= length)
-
-
 def mapping(a: Any) -> mmap.mmap | None:
     """The mapped file that an array lies in, or None."""
     while isinstance(a, np.ndarray):
@@ -200,7 +195,7 @@ class Design:
         distinct = None
         if later:
             _check_layout(values, indices, indptr, X.shape, "row")
-            later = _starts_sound(indptr, min(len(values), len(indices)))
+            later = check.within(indptr, min(len(values), len(indices)))
         if not later:
             distinct = check_csr(values, indices, indptr, X.shape)
         if indptr.dtype != indices.dtype:

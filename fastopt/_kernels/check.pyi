@@ -3,6 +3,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+def within(indptr: NDArray[Any], length: int) -> bool: ...
 def csr(
     values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any], n_columns: int, begin: int, end: int,
 ) -> tuple[int, int, int, bool]: ...  # fmt: skip

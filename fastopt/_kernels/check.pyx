@@ -13,6 +13,16 @@ cdef enum:
     BLOCK = 512
 
 
+def within(const offset[::1] indptr, Py_ssize_t length):
+    """Whether rows begin at 0, never fall, and end within `length` entries; nothing else of them is looked at."""
+    cdef Py_ssize_t row, n_rows = indptr.shape[0] - 1
+    cdef bint falls = False
+    with nogil:
+        for row in range(n_rows):       # without branches, so that it vectorises
+            falls |= indptr[row] > indptr[row + 1]
+    return indptr[0] == 0 and not falls and indptr[n_rows] <= length
+
+
 def csr(const word[::1] values, const index[::1] columns, const offset[::1] indptr, Py_ssize_t n_columns,
         Py_ssize_t begin, Py_ssize_t end):
     """(fault, row, entry, distinct): the first fault of rows begin .. end - 1, 0 if none, and where.

@@ -9,7 +9,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastopt._kernels.exponential cimport exp, log1p
-from fastopt._kernels.portable cimport index, real
+from fastopt._kernels.portable cimport index, prefetch, real
 from fastopt._kernels.sound cimport highest_of, unsound, unsound_columns
 from fastopt._kernels.terms cimport (MOST, Terms, curve, dense_add, dense_scores, height, losses, sparse_add,
                                      sparse_scores)
@@ -99,14 +99,25 @@ cdef inline Py_ssize_t few_rows(const index *indptr, Py_ssize_t b) noexcept nogi
     return 4 * FEW if indptr[b] - indptr[0] > LONG * b else FEW
 
 
+cdef inline void coming(const index *columns, Py_ssize_t n) noexcept nogil:
+    """Asks for what is checked next: a check runs through entries faster than memory streams on its own."""
+    cdef Py_ssize_t k = 0
+    while k < n:
+        prefetch(columns + k)
+        k += 64 // <Py_ssize_t>sizeof(index)
+
+
 cdef inline bint checked_scores(Terms t, const real *x, const index *columns, const index *indptr, Py_ssize_t b,
                                 const double *w, double *z, bint sound, bint values) noexcept nogil:
     """`sparse_scores` of rows that are checked first unless they are `sound`; whether one is not."""
     cdef Py_ssize_t i = 0, n = b if sound else few_rows(indptr, b)
     while i < b:
         n = min(n, b - i)
-        if not sound and bad_rows(x, columns, indptr + i, n, t.n_features, values):
-            return True
+        if not sound:
+            if bad_rows(x, columns, indptr + i, n, t.n_features, values):
+                return True
+            if i + n < b:
+                coming(columns + indptr[i + n], <Py_ssize_t>indptr[min(i + 2 * n, b)] - <Py_ssize_t>indptr[i + n])
         sparse_scores(t, x, columns, indptr + i, n, w, z + i * t.width)
         i += n
     return False
