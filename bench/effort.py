@@ -6,8 +6,8 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from bench import ROOT
 from bench.judge import Verdict, judge
@@ -42,6 +42,7 @@ LADDER = (
     8192,
     16384,
 )
+SEEDS = (0, 1, 2)  # orders of the rows, of which the median must reach a gap; the search is made with the first
 PREPARATION = [0.0]  # seconds of this search that went into imports, conversion and compilers
 TUNED = ROOT / "bench" / "tuned.json"  # the best settings found by `python -m bench --tune`; part of the repository
 
@@ -54,6 +55,7 @@ class Point:
     seconds: float
     verdict: Verdict
     knobs: dict
+    settled: bool = False  # the verdict is the median one over `SEEDS`
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,22 @@ class Plan:
             if reached is not None:
                 ways.append(Aim(runs[reached], crossing(runs[reached - 1] if reached else None, runs[reached], gap)))
         return min(ways, key=lambda way: way.seconds, default=None)
+
+    def settle(self, gap: float, verdict_of: Callable[[Point, int], Verdict]) -> Aim | None:
+        """`aim`, of runs that reach `gap` with the median of `SEEDS`: with one of them luck would do.
+
+        `verdict_of` runs a point once more with another seed. Who draws nothing at random ends the same with the second
+        seed, and is not asked for the third.
+        """
+        while (aim := self.aim(gap)) is not None and not aim.point.settled:
+            verdicts = [aim.point.verdict]
+            for seed in SEEDS[1:]:
+                verdicts.append(verdict_of(aim.point, seed))
+                if verdicts[0].gap == verdicts[-1].gap:
+                    break
+            middle = sorted(verdicts, key=lambda verdict: verdict.gap)[len(verdicts) // 2]
+            self.points[self.points.index(aim.point)] = replace(aim.point, verdict=middle, settled=True)
+        return aim
 
     def best(self) -> Point | None:
         return min(self.points, key=lambda p: p.verdict.gap, default=None)

@@ -211,6 +211,38 @@ def test_the_soonest_setting_is_aimed_with():
     assert plan.aim(1e-2).point.knobs == fast
 
 
+def test_a_gap_counts_if_the_median_of_three_seeds_reaches_it():
+    plan = effort.Plan([point(1, 1.0, 1e-1), point(2, 2.0, 1e-3), point(4, 4.0, 1e-3)])
+    asked = []
+
+    def verdict_of(run, seed):
+        asked.append((run.budget, seed))
+        gaps = {(2, 1): 2e-2, (2, 2): 1e-4, (4, 1): 3e-3, (4, 2): 0.5}
+        return point(run.budget, 0.0, gaps[run.budget, seed]).verdict
+
+    assert plan.settle(5e-4, verdict_of) is None
+    assert plan.settle(2e-3, verdict_of).point.budget == 2  # 1e-4, 1e-3, 2e-2
+    aim = plan.settle(2e-3, verdict_of)
+    assert asked == [(2, 1), (2, 2)]  # once
+    assert aim.point.verdict.gap == 1e-3
+    plan.points[1] = point(2, 2.0, 1e-5)
+    assert plan.settle(5e-5, verdict_of) is None  # 1e-5 by luck: 1e-4 is the median
+    assert plan.settle(4e-3, verdict_of).point.budget == 2
+    plan.points[1] = point(2, 2.0, 5e-2)
+    assert plan.settle(4e-3, verdict_of).point.budget == 4
+
+
+def test_who_draws_nothing_is_run_once_more_only():
+    plan, asked = effort.Plan([point(1, 1.0, 1e-3)]), []
+
+    def verdict_of(run, seed):
+        asked.append(seed)
+        return run.verdict
+
+    assert plan.settle(1e-2, verdict_of).point.settled
+    assert asked == [1]
+
+
 # ---- processes -----------------------------------------------------------------------------------
 
 

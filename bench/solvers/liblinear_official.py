@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 from scipy import sparse
 
 from bench.solvers import Contestant, binary_only
+
+
+def shuffle_by(seed: int) -> None:
+    """LIBLINEAR takes its orders from C's `rand`, which goes on from wherever the process has left it."""
+    ctypes.CDLL(None).srand(1 + seed)
 
 
 class Liblinear(Contestant):
@@ -33,6 +40,7 @@ class Liblinear(Contestant):
         C, d = 1 / (problem.alpha * X.shape[0]), X.shape[1]
 
         def run(budget):
+            shuffle_by(self.seed)
             # It has a tolerance and no number of iterations: the budget is the tolerance's inverse.
             model = train(data, parameter(f"-s {self.number} -c {C!r} -e {0.5 / budget**1.5:g} -B {bias:g} -q"))
 
