@@ -42,7 +42,7 @@ def check_csr(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], na
     """
     _check_layout(values, indices, indptr, shape, names)
     n_rows, n_columns = shape
-    values, indices, indptr = (np.require(a, requirements=["C", "A"]) for a in (values, indices, indptr))
+    values, indices, indptr = contiguous(values), contiguous(indices), contiguous(indptr)
     bits = values.view(f"u{values.itemsize}")
     distinct, n_pieces = True, 1 + len(values) // (8 * WORK)
     for piece in range(n_pieces):
@@ -65,13 +65,19 @@ def _check_layout(values: Any, indices: Any, indptr: Any, shape: tuple[int, int]
         if not isinstance(a, np.ndarray) or a.ndim != 1:
             raise ValueError(f"X.{name} must be a one-dimensional array; got {getattr(a, 'shape', type(a).__name__)}.")
     for name, a in (("indices", indices), ("indptr", indptr)):
-        if a.dtype not in (np.int32, np.int64):
+        if a.dtype != np.int32 and a.dtype != np.int64:
             raise ValueError(f"X.{name} must be int32 or int64; got {a.dtype}.")
     if values.dtype not in (np.float32, np.float64):
         raise ValueError(f"X.data must be float32 or float64; got {values.dtype}.")
     _check_shape(shape)
     if len(indptr) != shape[0] + 1:
         raise ValueError(f"X.indptr must have one element more than X has {names}s ({shape[0]}); got {len(indptr)}.")
+
+
+def contiguous(a: Any) -> NDArray[Any]:
+    """An array that is contiguous and aligned: this one if it is, or else a copy."""
+    fits = isinstance(a, np.ndarray) and a.flags.c_contiguous and a.flags.aligned
+    return a if fits else np.require(a, requirements=["C", "A"])
 
 
 def mapping(a: Any) -> mmap.mmap | None:
@@ -191,7 +197,7 @@ class Design:
         values, indices, indptr = X.data, X.indices, X.indptr
         if values.dtype.char not in "fd" or not values.dtype.isnative:
             values = values.astype(np.float64)
-        values, indices, indptr = (np.require(a, requirements=["C", "A"]) for a in (values, indices, indptr))
+        values, indices, indptr = contiguous(values), contiguous(indices), contiguous(indptr)
         distinct = None
         if later:
             _check_layout(values, indices, indptr, X.shape, "row")
