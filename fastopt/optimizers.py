@@ -1221,6 +1221,11 @@ class _ScheduleFree(Optimizer):
         check_real("r", self.r, low=0)
         check_real("weight_lr_power", self.weight_lr_power, low=0)
 
+    @property
+    def _weights(self) -> tuple[float, ...]:
+        """What a single step's scalars take."""
+        return self.r, self.weight_lr_power, self.warmup_steps
+
     def averaged(self, w: Array, state: State) -> Array:
         """x, the parameters to use: ``(y - (1 - beta) z) / beta``."""
         if self.ema_momentum is not None:
@@ -1318,7 +1323,7 @@ class ScheduleFreeSGD(_ScheduleFree):
         return ("z",)
 
     def _hyper(self) -> tuple[float, ...]:
-        return (self.momentum, self.weight_decay or 0.0)
+        return (self.momentum, self.weight_decay or 0.0, 0, 0, *self._weights)
 
 
 @dataclass(frozen=True, repr=False)
@@ -1380,7 +1385,7 @@ class ScheduleFreeAdamW(_ScheduleFree):
         return ("z", "v")
 
     def _hyper(self) -> tuple[float, ...]:
-        return (self.beta_1, self.weight_decay or 0.0, self.beta_2, self.epsilon)
+        return (self.beta_1, self.weight_decay or 0.0, self.beta_2, self.epsilon, *self._weights)
 
     def _v_gain(self, t: Any) -> Any:
         return 1 / (1 - power(self.beta_2, t))

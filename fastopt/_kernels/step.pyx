@@ -1,6 +1,6 @@
 """One update of an array by any rule: what `Optimizer.step` and `Optimizer.catch_up` call."""
 from cpython.buffer cimport PyBUF_ND, PyBUF_WRITABLE, PyBuffer_Release
-from libc.math cimport pow
+from libc.math cimport INFINITY, pow
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, memset
 
@@ -83,6 +83,22 @@ cdef double nadam_row(const double *hyper, double lr, double t, double product, 
     return product
 
 
+cdef (double, double) schedule_free_row(int kind, const double *hyper, double lr, double t, double total, double most,
+                                        double *row) noexcept:
+    """Writes the scalars of step t, weight_sum and lr_max before it known; returns these two after it."""
+    cdef double weight
+    if hyper[6] > 0:
+        lr *= min(t / hyper[6], 1.0)
+    most = max(lr, most)
+    weight = pow(t, hyper[4]) * pow(most, hyper[5])
+    total += weight
+    row[1] = lr
+    row[2] = weight / total if total > 0 else 0
+    row[3] = 1 / (1 - pow(hyper[2], t)) if kind == SCHEDULE_FREE_ADAMW else 1
+    row[4] = total
+    return total, most
+
+
 cdef void step_all(int kind, const double *hyper, const double *row, real **p, const real *g, double l1,
                    Py_ssize_t n) noexcept:
     """The arrays p = w, a, b, c of n elements take one step with gradient g and its L1 part."""
@@ -155,6 +171,7 @@ cdef class Stepper:
         """w and the state take one step of `rule` with gradient g. False, and nothing done, if anything is unusual."""
         cdef Py_buffer views[ARRAYS]
         cdef double row[WIDTH]
+        cdef double total, most
         cdef dict known, moved = None
         cdef bint done
         cdef long long t
@@ -179,6 +196,13 @@ cdef class Stepper:
             row[1] = adamax_gain(self.rate, pow(self.hyper[0], <double>t))
         elif self.constant and self.kind == NADAM and type(known.get("u_product")) is float:
             moved = {"u_product": nadam_row(self.hyper, self.rate, t, known["u_product"], row)}
+        elif (self.constant and (self.kind == SCHEDULE_FREE_SGD or self.kind == SCHEDULE_FREE_ADAMW)
+                and type(known.get("weight_sum")) is float and type(known.get("lr_max")) is float):
+            total, most = schedule_free_row(self.kind, self.hyper, self.rate, t, known["weight_sum"], known["lr_max"],
+                                            row)
+            if not total < INFINITY:    # Python's numbers raise an error
+                return False
+            moved = {"weight_sum": total, "lr_max": most}
         else:
             try:
                 moved = {key: known[key] for key in self.scalars}
