@@ -24,9 +24,8 @@ def load(path: Path) -> dict:
             continue
         name = benchmark["name"].partition("-round")[0].rstrip("]") + "]"
         info.pop("again", None), info.pop("line", None)
-        case = merged.setdefault(name, info | {"name": name, "data": [], "gaps": []})
+        case = merged.setdefault(name, info | {"name": name, "data": []})
         case["data"] += benchmark["stats"]["data"]
-        case["gaps"] += [info["gap"]] if "gap" in info else []
     results["cases"] = [_summarised(case) for case in merged.values()]
     return {"facts": {}, "problems": {}, "curves": [], "skipped": [], "seconds": 0.0} | results
 
@@ -39,8 +38,7 @@ def _summarised(case: dict) -> dict:
     )
     low, middle, high = quantiles(data, n=4, method="inclusive") if len(data) > 1 else data * 3
     summary = {"median": middle, "q1": low, "q3": high, "n": len(data), "rerun": _rerun(case)}
-    gaps = case.pop("gaps")  # rounds differ in the order of the rows
-    return case | summary | {"data": data} | ({"gap": median(gaps)} if gaps else {})
+    return case | summary | {"data": data}
 
 
 def _rerun(case: dict) -> str:
