@@ -275,7 +275,7 @@ class Optimizer:
         """For a rule whose steps forget w: makes its state such that w stays, at `scale` times the learning rate."""
 
     def _hyper(self) -> tuple[float, ...]:
-        """Hyperparameters in the order in which `read` and `idle` of the kernel take them, nine at the most."""
+        """Hyperparameters in the order in which `read`, `idle` and `Stepper` take them, nine at the most."""
         return ()
 
     @cached_property
@@ -1223,7 +1223,7 @@ class _ScheduleFree(Optimizer):
 
     @property
     def _weights(self) -> tuple[float, ...]:
-        """What a single step's scalars take."""
+        """What `Stepper` takes beside for the scalars of `_columns`: hyperparameters 4 to 6."""
         return self.r, self.weight_lr_power, self.warmup_steps
 
     def averaged(self, w: Array, state: State) -> Array:
