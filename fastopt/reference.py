@@ -1214,6 +1214,7 @@ def sgd_epoch(
     passive: str | None = None,
     bound: float = 1.0,
     guarded: bool = False,
+    calm: bool = False,
     t0: int = 0,
     on_step: Callable[[int, Any, State], object] | None = None,
 ) -> tuple[Value, State, Value]:
@@ -1227,7 +1228,7 @@ def sgd_epoch(
     y : (n,) or (n, n_outputs) array
     w : (d + fit_intercept, n_outputs) array
     state : dict or None
-        "average"; "l1_paid" and "l1_owed" of the truncated gradient. None: zeros.
+        "average"; "l1_paid" and "l1_owed" of the truncated gradient; "intercept_curvature". None: zeros.
     learning_rates : (n_steps,) array
     loss, alpha, l1_ratio, fit_intercept, order, t0, on_step
         As in `epoch` and `objective`.
@@ -1242,6 +1243,8 @@ def sgd_epoch(
         "pa1" or "pa2": step sizes ``min(bound, loss / ||x||^2)`` and ``loss / (||x||^2 + 1 / (2 bound))``.
     guarded : bool
         Slopes cut to [-1e12, 1e12]; the factor of L2 never below 0.
+    calm : bool
+        The intercept's rate in a step of b rows is ``min(lr, 2 b / h)``, h the sum over rows so far of `bend`.
 
     Returns
     -------
@@ -1258,6 +1261,7 @@ def sgd_epoch(
     order = np.arange(n) if order is None else order
     weights = np.ones((n, 1)) if step_weight is None else np.asarray(step_weight).reshape(n, -1)
     state = {"average": _zeros(w), "l1_paid": _zeros(w), "l1_owed": 0.0} if state is None else dict(state)
+    state.setdefault("intercept_curvature", np.zeros((1, k)))
     sums, l2, strength = np.zeros((2, k)), alpha * (1.0 - l1_ratio), alpha * l1_ratio
     for s, start in enumerate(range(0, len(order), batch_size)):
         rows, lr, t = order[start : start + batch_size], learning_rates[s], t0 + s + 1
@@ -1275,12 +1279,16 @@ def sgd_epoch(
             sizes = np.where((passive == "pa1") & (norms == 0), 0.0, sizes)
             targets = y[rows].reshape(len(rows), -1)
             moves = sizes * (targets if loss in ("hinge", "perceptron") else np.where(targets < z, -1.0, 1.0))
-        moves = weights[rows] * moves / len(rows)
+        moves, share = weights[rows] * moves / len(rows), np.ones(k)
+        if calm and passive is None:
+            bends = weights[rows] * bend(loss, y[rows].reshape(len(rows), -1), z, slopes)
+            h = state["intercept_curvature"] = state["intercept_curvature"] + bends.sum(axis=0)
+            share = 2 * len(rows) / np.maximum(2 * len(rows), lr * h[0])
         factor = 1.0 - lr * l2
         w = w.copy()
         w[:d] = (max(factor, 0.0) if guarded else factor) * w[:d] + X[rows].T @ moves
         if fit_intercept:
-            w[d] += moves.sum(axis=0)
+            w[d] += share * moves.sum(axis=0)
         if l1 == "proximal":
             w[:d] = soft_threshold(w[:d], lr * strength)
         elif strength:
@@ -1295,6 +1303,14 @@ def sgd_epoch(
         if on_step is not None:
             on_step(t, w, dict(state))
     return w, state, sums
+
+
+def bend(loss: Loss, y: Value, z: Value, slopes: Value) -> Value:
+    """Each row's curvature in the intercept: the second derivative, or squared slopes; 0 if it is not bounded."""
+    if loss in ("log_loss", "multinomial", "hinge", "perceptron"):
+        return slopes**2
+    curvature = CURVATURES.get(loss) if isinstance(loss, str) else None
+    return np.vectorize(curvature, otypes=[float])(y, z) if curvature else 0.0 * slopes
 
 
 def soft_threshold(w: Value, by: Value) -> Value:

@@ -35,7 +35,7 @@ def run_both(p, around, *, alpha, l1_ratio, batch_size=1, epochs=2, rate=0.05, l
     """Compares after every step: of steps taken one by one, and of epochs taken at once."""
     rng = np.random.default_rng(1)
     order = np.concatenate([rng.permutation(N) for _ in range(epochs)])
-    n_steps = -(-len(order) // batch_size)
+    n_steps = epochs * -(-N // batch_size)
     rates = rate / (1 + 0.01 * np.arange(n_steps))
     ws, states = [], []
     w, state, t, sums = start(p.shape), None, 0, []
@@ -63,6 +63,8 @@ def run_both(p, around, *, alpha, l1_ratio, batch_size=1, epochs=2, rate=0.05, l
         if average:
             assert_close(fast.state["average"], states[k]["average"], layout_tolerance)
         assert_close(fast.solution, states[k]["average"] if 0 < average <= k + 1 else ws[k], layout_tolerance)
+        if around.get("calm"):
+            assert_close(fast.state["intercept_curvature"], states[k]["intercept_curvature"], layout_tolerance)
         if around.get("l1") == "truncated" and l1_ratio:
             assert_close(fast.state["l1_paid"], states[k]["l1_paid"], layout_tolerance)
             assert fast.state["l1_owed"] == pytest.approx(states[k]["l1_owed"])
@@ -129,6 +131,54 @@ def test_guarded_slopes_are_bounded(layout, outputs):
     far = dataclasses.replace(p, y=1e14 * p.y)
     bounded = run_both(far, {"guarded": True}, alpha=0.1, l1_ratio=0.0)
     assert np.abs(bounded.w).max() < 1e-1 * np.abs(run_both(far, {}, alpha=0.1, l1_ratio=0.0).w).max()
+
+
+CURVED = [loss for loss in LOSSES if loss not in ("epsilon_insensitive", "quantile", "poisson", "gamma")]
+
+
+@pytest.mark.parametrize("layout", ["csr32", "csr64", "distinct"])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("batch_size", [1, 7])
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.15])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_calm_intercepts(layout, loss, outputs, batch_size, l1_ratio, weighted):
+    weighted = weighted and loss != "multinomial"  # whose outputs share a row's weight
+    p = problem(loss, "csr32" if layout == "distinct" else layout, outputs=outputs, weighted=weighted)
+    if layout == "distinct":
+        p = dataclasses.replace(p, X=without_duplicates(p.dense))
+    options = {"alpha": 0.01, "l1_ratio": l1_ratio, "batch_size": batch_size}
+    options["weights"] = p.sample_weight
+    # Such that steps are long enough for the curvature, and errors of rounding do not grow.
+    rates = {"poisson": 0.02, "gamma": 0.02, "huber": 1.5, "squared_hinge": 0.1, "squared_epsilon_insensitive": 0.1}
+    options["rate"] = rates.get(loss, 0.3)
+    if batch_size > 1:
+        options |= {"rate": 3 * options["rate"], "epochs": 6}
+    around = {"guarded": True, "l1": "truncated", "average": 20 if l1_ratio else 0}
+    calm, plain = (run_both(p, around | {"calm": calm}, **options) for calm in (True, False))
+    assert "intercept_curvature" not in plain.state
+    assert (np.abs(calm.w[-1] - plain.w[-1]).max() > 1e-5) == (loss in CURVED)
+
+
+def test_calm_intercepts_are_for_csr_alone():
+    p = problem("log_loss", "dense")
+    calm, plain = (Epochs(p.objective(), SGD(0.5), around=Around(measures=True, calm=calm)) for calm in (True, False))
+    for epochs in (calm, plain):
+        epochs.run(np.arange(N))
+    np.testing.assert_array_equal(calm.w, plain.w)
+    assert calm.state.keys() == plain.state.keys()
+
+
+def test_a_calm_intercept_comes_to_the_mean():
+    """Of the squared error without columns: a rate of 2 / t makes it a mean of the targets with weights 1 to t, from
+    where the first steps at full rate have left it."""
+    n = 1000
+    X, y = csr(np.empty(0), np.empty(0, np.int32), np.zeros(n + 1, np.int32), (n, 1)), np.random.default_rng(0).random(n)
+    F = Objective(Design.from_array(X), y, loss="squared_error")
+    epochs = Epochs(F, SGD(1.0), around=Around(calm=True))
+    epochs.run(np.arange(n))
+    t = np.arange(2, n + 1)  # at t = 2 the rate is 1: nothing is left of what was before
+    assert epochs.w[-1, 0] == pytest.approx(np.average(y[1:], weights=t - 1), rel=1e-12)
 
 
 @LAYOUT
@@ -220,9 +270,10 @@ def test_one_output_equals_one_of_two(sparse, weighted, loss, alpha, l1_ratio, a
     passive=st.sampled_from([None, None, "pa1", "pa2"]),
     l1=st.sampled_from(["truncated", "truncated", "proximal"]),
     batch_size=st.sampled_from([1, 1, 2, 7]),
+    calm=st.booleans(),
 )
 def test_l1_of_columns_that_wait(
-    seed, loss, shape, l1_ratio, decay, rate, guarded, weighted, index, outputs, average, passive, l1, batch_size
+    seed, loss, shape, l1_ratio, decay, rate, guarded, weighted, index, outputs, average, passive, l1, batch_size, calm
 ):
     """Rows longer than what is worked on at once; from no decay at all to factors of L2 below zero in every step."""
     n, d, density = shape
@@ -240,6 +291,7 @@ def test_l1_of_columns_that_wait(
         n_outputs=outputs, sample_weight=weights,
     )  # fmt: skip
     more = {"average": average, "passive": passive if loss in ("hinge", "perceptron") else None, "bound": 0.3}
+    more["calm"] = calm and loss != "squared_hinge"  # its second row may end at margin 1: rounding tells its curvature
     around = Around(l1=l1, guarded=guarded, measures=True, raw_weights=True, **more)
     fast, w = Epochs(F, SGD(), batch_size, w=w0, around=around), w0
     for e, (rows, lr) in enumerate(zip(np.split(order, 3), np.split(rates, 3), strict=True)):

@@ -11,17 +11,23 @@ Without a gradient both take lr l1 from |w_j| in each step, so that on CSR a col
 alone that sum when it was last touched is all that a column needs (`seen`). For averages alone a step adds to the sum
 of iterates only what it takes from those before it (Xu 2011; Bottou 2012). Truncated steps, and averages with L1, are
 further below.
+
+Where rows are sparse, an intercept sees each row and a coefficient few: at one learning rate for all, what a step adds
+to the intercept by chance is most of F's distance from its minimum. `calm` is its own rate, of a Newton step on the sum
+of the losses so far.
 """
 from libc.math cimport copysign, fabs
 from libc.stdint cimport int64_t
 
-from fastopt._kernels.loss cimport HINGE, MULTINOMIAL, PERCEPTRON, softmax, value_of, values_of
+from fastopt._kernels.loss cimport (GAMMA, HINGE, LOG_LOSS, MULTINOMIAL, PERCEPTRON, POISSON, curvature_of, softmax,
+                                    value_of, values_of)
 from fastopt._kernels.plan cimport Plan, begin_scores, bare_slope, scalars, shrink
 from fastopt._kernels.portable cimport index, real, wide
 from fastopt._kernels.row cimport dot
 from fastopt._kernels.rule cimport towards_zero
 
 cdef enum:
+    CURVED = 5                          # the row of `sums` with the losses' curvature in each intercept so far
     # Columns of `history`: sums of lr l1 / scale, of scale and of their product over the averaged steps, and values.
     ASKED, SUM, SUM_ASKED, SCALE, OWED, COLUMNS
     PA1 = 1                             # `passive`
@@ -36,7 +42,7 @@ cdef enum:
 cdef class Extras:
     cdef public double l1, owed, bound
     cdef public int passive
-    cdef public bint truncated, guarded, measures, keeps_norms
+    cdef public bint truncated, guarded, measures, keeps_norms, calms
     cdef public Py_ssize_t average_row, paid_row, first_averaged
     cdef Py_ssize_t settled             # the step at which all columns were settled
     cdef const double[::1] norms
@@ -55,6 +61,29 @@ cdef inline double bounded_slope(Plan plan, Extras e, double y, double z) noexce
     return slope
 
 
+cdef inline void bend(Plan plan, Extras e, Py_ssize_t c, double weight, double y, double z,
+                      double slope) noexcept nogil:
+    """A row's curvature in the intercept, for `calm`; of bounded losses, so that no row says too much.
+
+    Squared slopes of the logistic loss have its curvature as their mean, and also see a row far on the wrong side;
+    those of linear pieces are what tells of their kinks.
+    """
+    if plan.loss == LOG_LOSS or plan.loss == MULTINOMIAL or plan.loss == HINGE or plan.loss == PERCEPTRON:
+        e.sums[CURVED, c] += weight * slope * slope
+    elif plan.loss != POISSON and plan.loss != GAMMA:
+        e.sums[CURVED, c] += weight * curvature_of(plan.loss, plan.loss_parameter, y, z)
+
+
+cdef inline double calm(Extras e, Py_ssize_t c, Py_ssize_t b, double lr) noexcept nogil:
+    """What the intercept's part of a step of b rows is multiplied by: its rate is min(lr, 2 b / curvature so far).
+
+    A rate of b / curvature would weigh all rows alike, 2 b gives the t-th a weight of t: the first ones met other
+    coefficients.
+    """
+    cdef double steep = lr * e.sums[CURVED, c]
+    return 2 * b / steep if steep > 2 * b else 1.0
+
+
 cdef inline double contraction(Plan plan, Extras e, Py_ssize_t step, double lr) noexcept nogil:
     """What the L2 part of a step multiplies w by."""
     cdef double factor = scalars(plan, step)[0] - lr * plan.alpha
@@ -64,7 +93,7 @@ cdef inline double contraction(Plan plan, Extras e, Py_ssize_t step, double lr) 
 cdef inline void coefficients(Plan plan, Extras e, Py_ssize_t lo, Py_ssize_t b, double lr, real *z) noexcept nogil:
     """Raw predictions become what each row is multiplied by in the step."""
     cdef Py_ssize_t i, c, row, K = plan.n_outputs
-    cdef double share, loss
+    cdef double share, loss, slope
     for i in range(b):
         row = plan.order[lo + i]
         share = 1.0 / b
@@ -74,6 +103,8 @@ cdef inline void coefficients(Plan plan, Extras e, Py_ssize_t lo, Py_ssize_t b, 
             loss = softmax(z, K, <Py_ssize_t>plan.y[row])
             e.sums[0, 0] += loss
             for c in range(K):
+                if e.calms:
+                    bend(plan, e, c, share * b, 0, 0, z[c])
                 z[c] *= <real>(-lr * share)
         else:
             for c in range(K):
@@ -84,7 +115,10 @@ cdef inline void coefficients(Plan plan, Extras e, Py_ssize_t lo, Py_ssize_t b, 
                 if e.passive:
                     z[c] = <real>(share * aggression(plan, e, row, plan.y[row * K + c], z[c]))
                 else:
-                    z[c] = <real>(-lr * share * bounded_slope(plan, e, plan.y[row * K + c], z[c]))
+                    slope = bounded_slope(plan, e, plan.y[row * K + c], z[c])
+                    if e.calms:
+                        bend(plan, e, c, share * b, plan.y[row * K + c], z[c], slope)
+                    z[c] = <real>(-lr * share * slope)
         z += K
 
 
@@ -121,11 +155,13 @@ cdef inline void contract(Plan plan, Extras e, Py_ssize_t step, double lr, real[
 cdef inline void move_intercept(Plan plan, Extras e, Py_ssize_t step, Py_ssize_t b, const real *z,
                                 real[:, ::1] params) noexcept nogil:
     cdef Py_ssize_t i, c, first = plan.n_features * plan.n_outputs
+    cdef double share
     if not plan.intercept:
         return
     for c in range(plan.n_outputs):
+        share = calm(e, c, b, scalars(plan, step)[1])
         for i in range(b):
-            params[0, first + c] += z[i * plan.n_outputs + c]
+            params[0, first + c] += <real>(share * z[i * plan.n_outputs + c])
         if e.average_row > 0 and step >= e.first_averaged:
             params[e.average_row, first + c] += params[0, first + c]
 
@@ -177,14 +213,17 @@ cdef inline void add_losses(Plan plan, Extras e, Lone *s) noexcept nogil:
 cdef inline real lone_step(Plan plan, Extras e, Lone *s, Py_ssize_t step, real *product, real *w) noexcept nogil:
     """A step but for the row's axpy, whose factor is returned. `product`, the row's with v, stays that if v changes."""
     cdef Py_ssize_t row = plan.order[step], d = plan.n_features
-    cdef double lr = scalars(plan, step)[1], before = plan.scale, share = 1.0, y = plan.y[row]
+    cdef double lr = scalars(plan, step)[1], before = plan.scale, share = 1.0, y = plan.y[row], slope
     cdef double factor = contraction(plan, e, step, lr)
     cdef real z, a
     begin_scores(plan, w, &z)
     z += <real>before * product[0]
     if plan.n_weights > 0:
         share = plan.weights[row]
-    a = <real>(-lr * share * bounded_slope(plan, e, y, z))
+    slope = bounded_slope(plan, e, y, z)
+    a = <real>(-lr * share * slope)
+    if e.calms:
+        bend(plan, e, 0, share, y, z, slope)
     if e.measures:
         s.penalties += before * (0.5 * plan.alpha * before * s.squares + e.l1 * s.sizes)
         keep_loss(plan, e, s, z, y)
@@ -194,7 +233,7 @@ cdef inline real lone_step(Plan plan, Extras e, Lone *s, Py_ssize_t step, real *
         s.squares *= before * before * factor * factor
         s.sizes *= before * fabs(factor)
     if plan.intercept:
-        w[d] += a
+        w[d] += <real>(calm(e, 0, 1, lr) * a)
     return <real>(a / plan.scale)
 
 
@@ -523,7 +562,7 @@ cdef inline real output_move(Plan plan, Extras e, Lone *s, Py_ssize_t step, Py_s
                              real[:, ::1] params) noexcept nogil:
     """What output c's row is multiplied by in a step, the scale having been `before`; its intercept moves by that."""
     cdef Py_ssize_t row = plan.order[step], K = plan.n_outputs, first = plan.n_features * K + c
-    cdef double share = 1.0, y = plan.y[row * K + c]
+    cdef double share = 1.0, y = plan.y[row * K + c], lr = scalars(plan, step)[1], slope
     cdef real a, z = params[0, first] if plan.intercept else <real>0
     z += <real>before * product
     if plan.n_weights > 0:
@@ -534,9 +573,12 @@ cdef inline real output_move(Plan plan, Extras e, Lone *s, Py_ssize_t step, Py_s
     if e.passive:
         a = <real>(share * aggression(plan, e, row, y, z))
     else:
-        a = <real>(-scalars(plan, step)[1] * share * bounded_slope(plan, e, y, z))
+        slope = bounded_slope(plan, e, y, z)
+        if e.calms:
+            bend(plan, e, c, share, y, z, slope)
+        a = <real>(-lr * share * slope)
     if plan.intercept:
-        params[0, first] += a
+        params[0, first] += <real>(calm(e, c, 1, lr) * a)
         if e.average_row > 0 and step >= e.first_averaged:
             params[e.average_row, first] += params[0, first]
     return a

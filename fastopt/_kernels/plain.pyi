@@ -18,12 +18,13 @@ class Extras:
     guarded: bool
     measures: bool
     keeps_norms: bool
+    calms: bool
     average_row: int
     paid_row: int
     first_averaged: int
 
     def __init__(
-        self, l1: float, truncated: bool, passive: int, bound: float, guarded: bool, measures: bool,
+        self, l1: float, truncated: bool, passive: int, bound: float, guarded: bool, measures: bool, calms: bool,
         average_row: int, paid_row: int, norms: NDArray[np.float64], sums: NDArray[np.float64],
         seen: NDArray[np.float64], joined: NDArray[np.float64], mark: NDArray[np.int64],
         touched: NDArray[np.int64], moves: NDArray[np.float64],

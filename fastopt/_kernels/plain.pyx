@@ -21,9 +21,9 @@ cdef enum:
 cdef class Extras:
     """What goes around the plain steps. Rows of params: `average_row` sums of iterates, `paid_row`; 0 where off."""
 
-    def __init__(self, double l1, bint truncated, int passive, double bound, bint guarded, bint measures,
+    def __init__(self, double l1, bint truncated, int passive, double bound, bint guarded, bint measures, bint calms,
                  average_row, paid_row, const double[::1] norms, sums, seen, joined, mark, touched, moves):
-        self.l1, self.truncated, self.guarded, self.measures = l1, truncated, guarded, measures
+        self.l1, self.truncated, self.guarded, self.measures, self.calms = l1, truncated, guarded, measures, calms
         self.passive, self.bound, self.norms = passive, bound, norms
         self.average_row, self.paid_row = average_row, paid_row
         self.sums, self.seen, self.joined = sums, seen, joined

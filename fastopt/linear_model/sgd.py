@@ -197,7 +197,7 @@ class _SGD(LinearModel):
         passive = self.learning_rate if self.learning_rate in ("pa1", "pa2") else None
         return Around(
             average=int(self.average), l1="truncated", passive=passive, bound=float(self.eta0), guarded=True,
-            raw_weights=not auto, measures=not auto,
+            raw_weights=not auto, measures=not auto, calm=not own and not auto,
         )  # fmt: skip
 
     def _rows_per_step(self, n_samples: int) -> int:

@@ -522,7 +522,8 @@ def _course(active: list[_Group], result: Descent, objective: Array, best: Array
 def _taken_up(outputs: Outputs, settings: Settings, result: Descent, course: dict[str, Any]) -> list[_Group]:
     """The groups that go on, and `result` as it was."""
     active = [_Group.from_dict(outputs, settings, found) for found in course["groups"]]
-    result.w[...], result.state = course["w"], _copied(course["state"])
+    result.w[...] = course["w"]
+    result.state = (result.state or {}) | _copied(course["state"])  # files of before may lack what is new
     if course["solution"] is not None:
         result.solution[...] = course["solution"]
     result.rows = [(int(row[0]), *row[1:]) for row in course["rows"].tolist()]

@@ -65,6 +65,14 @@ class Around:
     measures : bool, default False
         `Epochs.sums` holds the last epoch's sums of losses and of penalties, each at the w of its step, for every
         output, without another pass. Losses are not weighted. On CSR, penalties do not see L1 that still waits.
+    calm : bool, default False
+        On CSR an output's intercept moves at the rate ``min(lr, 2 / h)``, in batches of b rows ``min(lr, 2 b / h)``; h,
+        ``state["intercept_curvature"]``, is the sum of the rows' curvatures so far: s_i times the loss's second
+        derivative, or its squared slope ("log_loss", "multinomial", "hinge", "perceptron"). An intercept sees every
+        row, a coefficient few: at one rate for all, what chance adds to the intercept is most of F's distance from its
+        minimum. With ``1 / h`` it would be an online Newton step, which weighs all rows alike; 2 weighs the t-th by t,
+        as the coefficients change. Losses without either ("epsilon_insensitive", "quantile"), or with unbounded
+        curvature ("poisson", "gamma"), keep lr, as do passive-aggressive steps.
 
     References
     ----------
@@ -72,6 +80,9 @@ class Around:
     cumulative penalty", ACL 2009, section 3.2. Xu, "Towards optimal one pass large scale learning with averaged
     stochastic gradient descent", 2011. Crammer et al., "Online passive-aggressive algorithms", JMLR 7, 2006, eq. (15).
     Duchi, Singer, "Efficient online and batch learning using forward backward splitting", JMLR 10, 2009, section 5.
+    Amari, "Natural gradient works efficiently in learning", Neural Computation 10(2), 1998 (1 / h). Lacoste-Julien,
+    Schmidt, Bach, "A simpler approach to obtaining an O(1/t) convergence rate for the projected stochastic subgradient
+    method", 2012 (weights of t).
     """
 
     average: int = 0
@@ -81,6 +92,7 @@ class Around:
     guarded: bool = False
     raw_weights: bool = False
     measures: bool = False
+    calm: bool = False
 
     def __post_init__(self) -> None:
         check_integer("average", self.average, low=0)
@@ -212,7 +224,7 @@ class Epochs:
         )  # fmt: skip
         self._plan.shrink_by(0.0 if self._ftrl else objective.l1, inverse_shares, weighs_l2, weighs_l1)
         if around is not None:
-            self._prepare(around, (state or {}).get("norms"))
+            self._prepare(around, state or {})
 
     def _check_around(self, around: Around, plain_sgd: bool) -> None:
         if not plain_sgd:
@@ -220,8 +232,8 @@ class Epochs:
         if around.passive is not None and self.objective.loss.targets == "multiclass":
             raise ValueError(f"passive must be None for the loss 'multinomial'; got {around.passive!r}.")
 
-    def _prepare(self, around: Around, norms: NDArray[np.float64] | None) -> None:
-        """The kernels' view of what goes around the steps; `norms` are those that an earlier state has."""
+    def _prepare(self, around: Around, state: dict[str, Any]) -> None:
+        """The kernels' view of what goes around the steps, which goes on from an earlier state."""
         design, l1 = self.objective.design, self.objective.l1
         rows = {name: 1 + self._arrays.index(name) for name in ("average", "l1_paid") if name in self._arrays}
         truncated = around.l1 == "truncated" and l1 > 0
@@ -232,11 +244,13 @@ class Epochs:
         self._seen = np.zeros(d * (self.objective.n_outputs if several else waits))
         joined = np.zeros(len(self._seen) if several and around.average else 0)
         most = (d if several else 0) + 1  # columns that a batch touches; one more: what the kernel does not keep
-        self._sums = np.zeros((5, self.objective.n_outputs))  # losses, penalties, v's squares and sizes, a row's x'v
+        # Losses, penalties, v's squares and sizes, a row's x'v, curvature in the intercept.
+        self._sums = np.zeros((6, self.objective.n_outputs))
+        calms = around.calm and design.sparse and self.objective.fit_intercept and around.passive is None
         squares = design.row_norms_squared if around.passive is not None else np.empty(0)
         self._extras = plain.Extras(
             l1, truncated, PASSIVE.get(around.passive or "", 0), float(around.bound), around.guarded, around.measures,
-            rows.get("average", 0), rows.get("l1_paid", 0), np.asarray(squares, dtype=np.float64), self._sums,
+            calms, rows.get("average", 0), rows.get("l1_paid", 0), np.asarray(squares, dtype=np.float64), self._sums,
             self._seen, joined, np.zeros(d if several else 0, np.int64), np.empty(most, np.int64),
             np.empty(most + 8),
         )  # fmt: skip
@@ -244,10 +258,13 @@ class Epochs:
             # scikit-learn's norms know nothing of what L1 took since an output last moved, also over epochs.
             self._extras.keeps_norms = True
             self.state["norms"] = self._sums[2:4]
-            if norms is None:
-                self._measure_anew()
+            if "norms" in state:
+                self.state["norms"][...] = state["norms"]
             else:
-                self.state["norms"][...] = norms
+                self._measure_anew()
+        if calms:
+            self.state["intercept_curvature"] = self._sums[5:]
+            self._sums[5:] = state.get("intercept_curvature", 0.0)
 
     @property
     def sums(self) -> NDArray[np.float64]:
@@ -527,6 +544,8 @@ class Epochs:
         self.state |= {"t": 0} | self.optimizer._scalars()
         if "l1_paid" in self.state:
             self.state["l1_owed"] = 0.0
+        if "intercept_curvature" in self.state:
+            self.state["intercept_curvature"][...] = 0.0
 
     def _restore_state(self, state: dict[str, Any]) -> None:
         for key, value in self.state.items():
