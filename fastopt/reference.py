@@ -1244,7 +1244,8 @@ def sgd_epoch(
     guarded : bool
         Slopes cut to [-1e12, 1e12]; the factor of L2 never below 0.
     calm : bool
-        The intercept's rate in a step of b rows is ``min(lr, 2 b / h)``, h the sum over rows so far of `bend`.
+        The intercept's rate in a step of b rows is ``min(lr, 4 b / h)``, h three times the loss's largest curvature (1
+        of linear pieces) and the sum over rows so far of `bend`.
 
     Returns
     -------
@@ -1261,7 +1262,8 @@ def sgd_epoch(
     order = np.arange(n) if order is None else order
     weights = np.ones((n, 1)) if step_weight is None else np.asarray(step_weight).reshape(n, -1)
     state = {"average": _zeros(w), "l1_paid": _zeros(w), "l1_owed": 0.0} if state is None else dict(state)
-    state.setdefault("intercept_curvature", np.zeros((1, k)))
+    most = MOST_BENT.get(loss, 0.0) if isinstance(loss, str) else 0.0
+    state.setdefault("intercept_curvature", np.full((1, k), 3.0 * most * np.mean(weights)))
     sums, l2, strength = np.zeros((2, k)), alpha * (1.0 - l1_ratio), alpha * l1_ratio
     for s, start in enumerate(range(0, len(order), batch_size)):
         rows, lr, t = order[start : start + batch_size], learning_rates[s], t0 + s + 1
@@ -1283,7 +1285,7 @@ def sgd_epoch(
         if calm and passive is None:
             bends = weights[rows] * bend(loss, y[rows].reshape(len(rows), -1), z, slopes)
             h = state["intercept_curvature"] = state["intercept_curvature"] + bends.sum(axis=0)
-            share = 2 * len(rows) / np.maximum(2 * len(rows), lr * h[0])
+            share = 4 * len(rows) / np.maximum(4 * len(rows), lr * h[0])
         factor = 1.0 - lr * l2
         w = w.copy()
         w[:d] = (max(factor, 0.0) if guarded else factor) * w[:d] + X[rows].T @ moves
@@ -1305,12 +1307,26 @@ def sgd_epoch(
     return w, state, sums
 
 
+#: Losses that have a `bend`, and the largest second derivative: of linear pieces the largest square of a slope.
+MOST_BENT = {
+    "log_loss": 0.25, "multinomial": 0.5, "squared_error": 1.0, "huber": 1.0, "hinge": 1.0, "perceptron": 1.0,
+    "squared_hinge": 2.0, "modified_huber": 2.0, "squared_epsilon_insensitive": 2.0,
+}  # fmt: skip
+
+
 def bend(loss: Loss, y: Value, z: Value, slopes: Value) -> Value:
-    """Each row's curvature in the intercept: the second derivative, or squared slopes; 0 if it is not bounded."""
+    """Each row's curvature in the intercept: the squared slope, or of squares the slope over the distance from their
+    minimum."""
     if loss in ("log_loss", "multinomial", "hinge", "perceptron"):
         return slopes**2
-    curvature = CURVATURES.get(loss) if isinstance(loss, str) else None
-    return np.vectorize(curvature, otypes=[float])(y, z) if curvature else 0.0 * slopes
+    if loss == "squared_error":
+        return np.ones_like(slopes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if loss == "huber":
+            return np.where(slopes == z - y, 1.0, slopes / (z - y))
+        if loss in ("squared_hinge", "modified_huber"):
+            return np.where(slopes == 0, 0.0, slopes / (z - y))  # y is 1 or -1: where y z = 1
+    return 2.0 * (slopes != 0) if loss == "squared_epsilon_insensitive" else 0.0 * slopes
 
 
 def soft_threshold(w: Value, by: Value) -> Value:

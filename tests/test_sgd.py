@@ -5,21 +5,27 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.sparse
 import sklearn.linear_model as peers
 from cases import assert_close
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import ElasticNet, Lasso, Ridge
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import StratifiedShuffleSplit
-from sklearn.preprocessing import scale
+from sklearn.preprocessing import normalize, scale
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import fastopt
 from fastopt import SGDClassifier, SGDRegressor, reference
-from fastopt.linear_model.sgd import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, SCHEDULES
+from fastopt._design import Design
+from fastopt.linear_model.sgd import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, SCHEDULES, bottou
+from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, SGD, Adam
+from fastopt.schedules import InverseScaling
 
 IGNORE = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 #: The checks that no random order of the rows can pass.
@@ -181,14 +187,74 @@ def test_constructor_is_scikit_learns(cls):
 @pytest.mark.parametrize("penalty", ["l2", "l1", "elasticnet"])
 @pytest.mark.parametrize("average", [False, 50])
 def test_csr_equals_dense(kind, penalty, average):
-    """scikit-learn's intercept moves at a hundredth of the rate on CSR."""
+    """But for the intercept's own rate, which an optimizer instance does not have."""
     X, y = problem(kind)
-    options = settings("invscaling", penalty=penalty, average=average, max_iter=5, tol=None)
-    dense, sparse = pairs(kind, **options)[0].fit(X, y), pairs(kind, **options)[0].fit(scipy.sparse.csr_array(X), y)
+    rule = SGD(learning_rate=InverseScaling(0.05, power_t=0.5))
+    options = settings("invscaling", penalty=penalty, average=average, max_iter=5, tol=None, optimizer=rule)
+    cls = SGDRegressor if kind == "regression" else SGDClassifier
+    dense, sparse = cls(**options).fit(X, y), cls(**options).fit(scipy.sparse.csr_array(X), y)
     assert_close(sparse.coef_, dense.coef_, 1e-10)
     assert_close(sparse.intercept_, dense.intercept_, 1e-10)
     np.testing.assert_array_equal(sparse.coef_ == 0, dense.coef_ == 0)
     assert sparse.n_iter_ == dense.n_iter_
+
+
+@IGNORE
+@KINDS
+@pytest.mark.parametrize("average", [False, 50])
+def test_intercepts_on_csr_have_a_rate_of_their_own(kind, average, tmp_path):
+    """The reference's; by `partial_fit` and from a file as in one fit; `test_plain.py` has every loss."""
+    X, y = problem(kind)
+    loss, cls = ("squared_error", SGDRegressor) if kind == "regression" else ("log_loss", SGDClassifier)
+    options = settings("constant", loss=loss, max_iter=4, tol=None, eta0=0.5, average=average)
+    model, chunks = cls(**options).fit(scipy.sparse.csr_array(X), y), cls(**options)
+    targets = y[:, None] if kind != "multiclass" else y[:, None] == np.arange(3)
+    targets = targets if kind == "regression" else np.where(targets, 1.0, -1.0)
+    w, state = np.zeros((X.shape[1] + 1, targets.shape[1])), None
+    for k in range(4):
+        w, state, _ = reference.sgd_epoch(
+            X, targets, w, state, learning_rates=np.full(len(y), 0.5), loss=loss, alpha=model.alpha, guarded=True,
+            average=int(average), calm=True, t0=k * len(y),
+        )  # fmt: skip
+        chunks.partial_fit(scipy.sparse.csr_array(X), y, **({} if kind == "regression" else {"classes": np.unique(y)}))
+        fastopt.save(chunks, tmp_path / "model")
+        chunks = fastopt.load(tmp_path / "model")
+    expected = state["average"] if average else w
+    assert_close(np.atleast_2d(model.coef_).T, expected[:-1], 1e-10)
+    assert_close(model.intercept_, expected[-1], 1e-10)
+    np.testing.assert_array_equal(chunks.coef_, model.coef_)
+    np.testing.assert_array_equal(chunks.intercept_, model.intercept_)
+    assert np.abs(cls(**options).fit(X, y).intercept_ - model.intercept_).min() > 1e-4
+
+
+@IGNORE
+@pytest.mark.parametrize("loss", ["log_loss", "modified_huber", "squared_hinge"])
+@pytest.mark.parametrize("positive", [0.5, 0.02])
+def test_fits_of_text_come_nearer_to_the_minimum(loss, positive):
+    """Than with an intercept at the rate of all; with rare classes, where scikit-learn's slow one does not arrive,
+    also than its own."""
+    n, d, rng = 3000, 2000, np.random.default_rng(0)
+    share = 1 / np.arange(1, d + 1)
+    X = scipy.sparse.csr_array(
+        (np.ones(20 * n), rng.choice(d, 20 * n, p=share / share.sum()), np.arange(0, 20 * n + 1, 20)), shape=(n, d)
+    )
+    X.sum_duplicates()
+    X = normalize(TfidfTransformer().fit_transform(X))
+    z = X @ rng.standard_normal(d)
+    y = (z > np.quantile(z, 1 - positive)).astype(int)
+    F = Objective(Design.from_array(X), np.where(y, 1.0, -1.0), loss=loss, alpha=0.01)
+    best = scipy.optimize.minimize(
+        lambda w: (lambda value, gradient: (value, gradient.ravel()))(*F.value_and_gradient(w.reshape(F.shape))),
+        np.zeros(d + 1), jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": 1e-10, "ftol": 0.0},
+    ).fun  # fmt: skip
+    options, gaps = {"loss": loss, "alpha": 0.01, "max_iter": 10, "tol": None, "random_state": 0}, []
+    ours, peer = pairs("binary", **options)
+    for model in (ours, SGDClassifier(optimizer=SGD(bottou(0.01)), **options), peer):
+        model.fit(X, y)
+        gaps.append(F.value(np.r_[model.coef_[0], model.intercept_][:, None]) / best - 1)
+    assert 0 < gaps[0] < 1e-3
+    assert gaps[0] < max(1e-6, 0.5 * gaps[1])
+    assert positive > 0.1 or gaps[0] < 0.2 * gaps[2]
 
 
 @IGNORE

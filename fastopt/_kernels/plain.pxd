@@ -19,8 +19,8 @@ of the losses so far.
 from libc.math cimport copysign, fabs
 from libc.stdint cimport int64_t
 
-from fastopt._kernels.loss cimport (GAMMA, HINGE, LOG_LOSS, MULTINOMIAL, PERCEPTRON, POISSON, curvature_of, softmax,
-                                    value_of, values_of)
+from fastopt._kernels.loss cimport (HINGE, HUBER, LOG_LOSS, MODIFIED_HUBER, MULTINOMIAL, PERCEPTRON, SQUARED_ERROR,
+                                    SQUARED_EPSILON_INSENSITIVE, SQUARED_HINGE, softmax, value_of, values_of)
 from fastopt._kernels.plan cimport Plan, begin_scores, bare_slope, scalars, shrink
 from fastopt._kernels.portable cimport index, real, wide
 from fastopt._kernels.row cimport dot
@@ -63,25 +63,36 @@ cdef inline double bounded_slope(Plan plan, Extras e, double y, double z) noexce
 
 cdef inline void bend(Plan plan, Extras e, Py_ssize_t c, double weight, double y, double z,
                       double slope) noexcept nogil:
-    """A row's curvature in the intercept, for `calm`; of bounded losses, so that no row says too much.
+    """A row's curvature in the intercept, for `calm`: of losses that have one, and it is bounded.
 
     Squared slopes of the logistic loss have its curvature as their mean, and also see a row far on the wrong side;
-    those of linear pieces are what tells of their kinks.
+    those of linear pieces are what tells of their kinks. Of squares it is the slope over the distance from the minimum,
+    which knows of linear tails, too.
     """
+    cdef double by = 0
     if plan.loss == LOG_LOSS or plan.loss == MULTINOMIAL or plan.loss == HINGE or plan.loss == PERCEPTRON:
-        e.sums[CURVED, c] += weight * slope * slope
-    elif plan.loss != POISSON and plan.loss != GAMMA:
-        e.sums[CURVED, c] += weight * curvature_of(plan.loss, plan.loss_parameter, y, z)
+        by = slope * slope
+    elif slope == 0 and plan.loss != SQUARED_ERROR and plan.loss != HUBER:
+        return
+    elif plan.loss == SQUARED_ERROR:
+        by = 1
+    elif plan.loss == SQUARED_HINGE or plan.loss == SQUARED_EPSILON_INSENSITIVE:
+        by = 2
+    elif plan.loss == HUBER:
+        by = 1 if slope == z - y else slope / (z - y)
+    elif plan.loss == MODIFIED_HUBER:
+        by = fabs(slope) / (1 - y * z)
+    e.sums[CURVED, c] += weight * by
 
 
 cdef inline double calm(Extras e, Py_ssize_t c, Py_ssize_t b, double lr) noexcept nogil:
-    """What the intercept's part of a step of b rows is multiplied by: its rate is min(lr, 2 b / curvature so far).
+    """What the intercept's part of a step of b rows is multiplied by: its rate is min(lr, 4 b / curvature so far).
 
-    A rate of b / curvature would weigh all rows alike, 2 b gives the t-th a weight of t: the first ones met other
+    A rate of b / curvature would weigh all rows alike; this weighs the t-th by t^3, for the first ones met other
     coefficients.
     """
     cdef double steep = lr * e.sums[CURVED, c]
-    return 2 * b / steep if steep > 2 * b else 1.0
+    return 4 * b / steep if steep > 4 * b else 1.0
 
 
 cdef inline double contraction(Plan plan, Extras e, Py_ssize_t step, double lr) noexcept nogil:

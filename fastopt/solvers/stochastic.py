@@ -66,13 +66,13 @@ class Around:
         `Epochs.sums` holds the last epoch's sums of losses and of penalties, each at the w of its step, for every
         output, without another pass. Losses are not weighted. On CSR, penalties do not see L1 that still waits.
     calm : bool, default False
-        On CSR an output's intercept moves at the rate ``min(lr, 2 / h)``, in batches of b rows ``min(lr, 2 b / h)``; h,
-        ``state["intercept_curvature"]``, is the sum of the rows' curvatures so far: s_i times the loss's second
-        derivative, or its squared slope ("log_loss", "multinomial", "hinge", "perceptron"). An intercept sees every
-        row, a coefficient few: at one rate for all, what chance adds to the intercept is most of F's distance from its
-        minimum. With ``1 / h`` it would be an online Newton step, which weighs all rows alike; 2 weighs the t-th by t,
-        as the coefficients change. Losses without either ("epsilon_insensitive", "quantile"), or with unbounded
-        curvature ("poisson", "gamma"), keep lr, as do passive-aggressive steps.
+        On CSR an output's intercept moves at the rate ``min(lr, 4 / h)``, in batches of b rows ``min(lr, 4 b / h)``; h,
+        ``state["intercept_curvature"]``, is three times the loss's largest curvature (1 where it has none) and the sum
+        of the rows' so far: s_i times the squared slope ("log_loss", "multinomial", "hinge", "perceptron"), or the
+        slope over the distance from the loss's minimum (losses made of squares). An intercept sees every row, a
+        coefficient few: at one rate for all, what chance adds to the intercept is most of F's distance from its
+        minimum. ``1 / h`` would be an online Newton step, which weighs all rows alike; this weighs the t-th by t^3, as
+        the coefficients change. Other losses keep lr, as do passive-aggressive steps.
 
     References
     ----------
@@ -80,9 +80,8 @@ class Around:
     cumulative penalty", ACL 2009, section 3.2. Xu, "Towards optimal one pass large scale learning with averaged
     stochastic gradient descent", 2011. Crammer et al., "Online passive-aggressive algorithms", JMLR 7, 2006, eq. (15).
     Duchi, Singer, "Efficient online and batch learning using forward backward splitting", JMLR 10, 2009, section 5.
-    Amari, "Natural gradient works efficiently in learning", Neural Computation 10(2), 1998 (1 / h). Lacoste-Julien,
-    Schmidt, Bach, "A simpler approach to obtaining an O(1/t) convergence rate for the projected stochastic subgradient
-    method", 2012 (weights of t).
+    Amari, "Natural gradient works efficiently in learning", Neural Computation 10(2), 1998 (1 / h). Shamir, Zhang,
+    "Stochastic gradient descent for non-smooth optimization", ICML 2013, section 4 (weights of t^3).
     """
 
     average: int = 0
@@ -224,7 +223,7 @@ class Epochs:
         )  # fmt: skip
         self._plan.shrink_by(0.0 if self._ftrl else objective.l1, inverse_shares, weighs_l2, weighs_l1)
         if around is not None:
-            self._prepare(around, state or {})
+            self._prepare(around, state)
 
     def _check_around(self, around: Around, plain_sgd: bool) -> None:
         if not plain_sgd:
@@ -232,8 +231,10 @@ class Epochs:
         if around.passive is not None and self.objective.loss.targets == "multiclass":
             raise ValueError(f"passive must be None for the loss 'multinomial'; got {around.passive!r}.")
 
-    def _prepare(self, around: Around, state: dict[str, Any]) -> None:
+    def _prepare(self, around: Around, state: dict[str, Any] | None) -> None:
         """The kernels' view of what goes around the steps, which goes on from an earlier state."""
+        first = state is None
+        state = state or {}
         design, l1 = self.objective.design, self.objective.l1
         rows = {name: 1 + self._arrays.index(name) for name in ("average", "l1_paid") if name in self._arrays}
         truncated = around.l1 == "truncated" and l1 > 0
@@ -247,6 +248,8 @@ class Epochs:
         # Losses, penalties, v's squares and sizes, a row's x'v, curvature in the intercept.
         self._sums = np.zeros((6, self.objective.n_outputs))
         calms = around.calm and design.sparse and self.objective.fit_intercept and around.passive is None
+        # What began without, on dense data or as this was not yet known, goes on without.
+        calms = calms and self._first_curvature(around) > 0 and (first or "intercept_curvature" in state)
         squares = design.row_norms_squared if around.passive is not None else np.empty(0)
         self._extras = plain.Extras(
             l1, truncated, PASSIVE.get(around.passive or "", 0), float(around.bound), around.guarded, around.measures,
@@ -264,7 +267,13 @@ class Epochs:
                 self._measure_anew()
         if calms:
             self.state["intercept_curvature"] = self._sums[5:]
-            self._sums[5:] = state.get("intercept_curvature", 0.0)
+            self._sums[5:] = state.get("intercept_curvature", self._first_curvature(around))
+
+    def _first_curvature(self, around: Around) -> float:
+        """Of each intercept, before the first step: that of three rows, at the most that the loss has."""
+        loss, weights = self.objective.loss, self.objective.sample_weight
+        most = {"hinge": 1.0, "perceptron": 1.0}.get(loss.name, loss.max_curvature)
+        return (3 * most if np.isfinite(most) else 0.0) * (weights.mean() if around.raw_weights and len(weights) else 1)
 
     @property
     def sums(self) -> NDArray[np.float64]:
@@ -545,7 +554,8 @@ class Epochs:
         if "l1_paid" in self.state:
             self.state["l1_owed"] = 0.0
         if "intercept_curvature" in self.state:
-            self.state["intercept_curvature"][...] = 0.0
+            assert self.around is not None
+            self.state["intercept_curvature"][...] = self._first_curvature(self.around)
 
     def _restore_state(self, state: dict[str, Any]) -> None:
         for key, value in self.state.items():
