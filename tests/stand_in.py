@@ -34,7 +34,6 @@ DIFFERENT = {
         "test_sgd_averaged_computed_correctly[Sparse": SLOWER_INTERCEPT,
         "test_sgd_averaged_partial_fit[Sparse": SLOWER_INTERCEPT,
         "test_average_sparse[Sparse": SLOWER_INTERCEPT,
-        "test_sgd_proba[Sparse": "expects a wrong order of the probabilities that comes from that rate",
         "test_sgd_predict_proba_method_access": "goes through all losses; ours has probabilities for multinomial too",
         "test_input_format[SGDRegressor]": "expects an error for y with two columns",
         "test_input_format[SparseSGDRegressor]": "expects an error for y with two columns",

@@ -173,7 +173,8 @@ def test_a_calm_intercept_comes_to_the_mean():
     """Of the squared error without columns: a rate of 4 / (t + 3) makes it the mean of the targets with weights
     t (t + 1) (t + 2)."""
     n = 1000
-    X, y = csr(np.empty(0), np.empty(0, np.int32), np.zeros(n + 1, np.int32), (n, 1)), np.random.default_rng(0).random(n)
+    X = csr(np.empty(0), np.empty(0, np.int32), np.zeros(n + 1, np.int32), (n, 1))
+    y = np.random.default_rng(0).random(n)
     F = Objective(Design.from_array(X), y, loss="squared_error")
     epochs = Epochs(F, SGD(1.0), around=Around(calm=True))
     epochs.run(np.arange(n))
