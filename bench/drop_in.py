@@ -1,11 +1,12 @@
 """What changing the import line brings: python -m bench.drop_in.
 
 SGDClassifier and SGDRegressor of both libraries with the same parameters and the same number of epochs, float64. Whole
-fits, checks and all, in turns, one thread. Both shuffle the rows by their own random numbers. Two fits more, which are
-not timed, show by their coefficients that the steps are the same: in the rows' own order, at a constant rate (the long
-first steps of "optimal" may amplify rounding), on CSR without an intercept (there scikit-learn's moves at another
-rate). On CSR scikit-learn's L1 takes nothing from columns that wait, so that the coefficients with L1 are others; so
-are averages with L1 everywhere, for scikit-learn's are not the means of the iterates.
+fits, checks and all, in turns, one thread. Both shuffle the rows by their own random numbers; where these fits came to
+is F, by how much ours is above scikit-learn's. Two fits more, which are not timed, show by their coefficients that the
+steps are the same: in the rows' own order, at a constant rate (the long first steps of "optimal" may amplify rounding),
+on CSR without an intercept (there both have a rate of their own for it). On CSR scikit-learn's L1 takes nothing from
+columns that wait, so that the coefficients with L1 are others; so are averages with L1 everywhere, for scikit-learn's
+are not the means of the iterates.
 """
 
 from bench.machine import pin_threads
@@ -63,19 +64,40 @@ def seconds(model, X, y):
     return time.perf_counter() - start
 
 
+LOSSES = {
+    "hinge": lambda y, z: np.maximum(0, 1 - y * z),
+    "log_loss": lambda y, z: np.logaddexp(0, -y * z),
+    "modified_huber": lambda y, z: np.where(y * z < -1, -4 * y * z, np.maximum(0, 1 - y * z) ** 2),
+    "squared_error": lambda y, z: (z - y) ** 2 / 2,
+}
+
+
+def value(model, X, y):
+    """F at the model's coefficients, summed over the outputs."""
+    coef, targets = np.atleast_2d(model.coef_), y[:, None]
+    if hasattr(model, "classes_"):
+        targets = np.where(targets == model.classes_[-len(coef) :], 1.0, -1.0)
+    ratio = {"l1": 1.0, "elasticnet": model.l1_ratio}.get(model.penalty, 0.0)
+    penalty = (1 - ratio) / 2 * np.sum(coef**2) + ratio * np.abs(coef).sum()
+    loss = LOSSES[model.loss](targets, X @ coef.T + model.intercept_).mean(axis=0).sum()
+    return loss + (model.alpha * penalty if model.penalty else 0.0)
+
+
 def compare(name, parameters, X, y):
-    """(fastopt's seconds, scikit-learn's, how far the coefficients are apart, relative to the largest)."""
+    """(fastopt's seconds, scikit-learn's, by how much F is above theirs as a part of it, how far the coefficients of
+    equal steps are apart, relative to the largest)."""
     fixed = {"max_iter": EPOCHS, "tol": None, "random_state": 0}
     ours, theirs = (
         getattr(importlib.import_module(module), name)(**fixed, **parameters)
         for module in ("fastopt", "sklearn.linear_model")
     )
     turns = [(seconds(ours, X, y), seconds(theirs, X, y)) for _ in range(ROUNDS + 1)][1:]
+    above = value(ours, X, y) / value(theirs, X, y) - 1
     for model in (ours, theirs):
         model.set_params(shuffle=False, learning_rate="constant", eta0=1e-3, fit_intercept=isinstance(X, np.ndarray))
         model.fit(X, y)
     apart = np.max(np.abs(ours.coef_ - theirs.coef_)) / np.max(np.abs(theirs.coef_))
-    return *(statistics.median(turn) for turn in zip(*turns, strict=True)), float(apart)
+    return *(statistics.median(turn) for turn in zip(*turns, strict=True)), float(above), float(apart)
 
 
 def main():
@@ -89,12 +111,14 @@ def main():
             y = numbers if name == "SGDRegressor" else labels
             if y is None:
                 continue
-            ours, theirs, apart = compare(name, parameters, X, y)
+            ours, theirs, above, apart = compare(name, parameters, X, y)
             call = f"{name}({', '.join(f'{key}={value!r}' for key, value in parameters.items())})"
-            rows.append({"problem": problem, "call": call, "ours": ours, "theirs": theirs, "apart": apart})
+            rows.append(
+                {"problem": problem, "call": call, "ours": ours, "theirs": theirs, "above": above, "apart": apart}
+            )
             print(
                 f"{problem:30s} {call:56s} {1e3 * ours:7.1f} ms, scikit-learn {1e3 * theirs:7.1f} ms: "
-                f"{theirs / ours:.2g}x, coefficients {apart:.0e} apart",
+                f"{theirs / ours:.2g}x, F {above:+.0e}, coefficients {apart:.0e} apart",
                 flush=True,
             )
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
