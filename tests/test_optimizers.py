@@ -173,6 +173,33 @@ def test_the_short_way_takes_the_same_steps(name, options, learning_rate, dtype)
                 np.testing.assert_array_equal(state[key], other[key])
 
 
+def at(a, offset):
+    """A copy of a that begins so many elements behind a cache line."""
+    room = np.zeros(a.nbytes + 256, np.uint8)
+    start = -room.ctypes.data % 64 + offset * a.itemsize
+    copy = room[start : start + a.nbytes].view(a.dtype)
+    copy[...] = a
+    return copy
+
+
+@pytest.mark.parametrize(("name", "options"), [*VARIANTS, ("adam", {"ema_momentum": 0.9}), ("adam", {"clipnorm": 9.0})])
+@pytest.mark.parametrize("n", [37, 5000])
+def test_no_bit_depends_on_where_arrays_begin(name, options, n, dtype):
+    """What comes before the first whole cache line, and after the last vector, is taken coordinate by coordinate."""
+    rng, found = np.random.default_rng(0), []
+    start, gs = rng.standard_normal(n).astype(dtype), rng.standard_normal((5, n)).astype(dtype)
+    optimizer = OPTIMIZERS[name](learning_rate=0.05, **options)
+    for offset in (0, 1, 5, 14):
+        w = at(start, offset)
+        state = {key: at(a, 3 * offset % 16) if np.ndim(a) else a for key, a in optimizer.init(w).items()}
+        for g in gs:
+            optimizer.step(w, at(g, 5 * offset % 16), state)
+        found.append((w, *(a for a in state.values() if np.ndim(a))))
+    for others in found[1:]:
+        for expected, got in zip(found[0], others, strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
 @NAMES
 def test_a_learning_rate_that_fails_changes_nothing(name):
     def rate(k):

@@ -33,22 +33,24 @@ cdef inline void rule_all(Rule tag, const double *hyper, const double *row, real
     cdef real *b = p[2]
     cdef real *c = p[3]
     cdef real *q
-    cdef real gj, wj, aj = 0, bj = 0
+    cdef real gj, wj, aj = 0, bj = 0, decay = <real>(1 - keep)
     # A coordinate is read before any of it is written: where arrays begin at the same place of a page, as large ones of
     # NumPy do, a load waits for an earlier store to the same place of another array. Slots that only some settings have
-    # stay where they are: conditional copies of them would keep the loop from being vectorised.
+    # stay where they are: conditional copies of them would keep the loop from being vectorised. Each product is added in
+    # the statement that has it: apart (w * keep, and what follows) only some of the loop's ways fuse the two, and bits of
+    # w depend on where its array begins.
     if l1 > 0:
         if Rule is Adam:
             if not r.amsgrad:
                 r.amsgrad = False       # constant, so that the loop is free of c, which is w then: else no vectors
-                rule_l1(r, p, g, <real>l2, <real>l1, <real>keep, n, own)
+                rule_l1(r, p, g, <real>l2, <real>l1, decay, n, own)
                 return
         elif Rule is Rmsprop:
             if not r.centered and r.mu == 0:
                 r.centered, r.mu = False, 0
-                rule_l1(r, p, g, <real>l2, <real>l1, <real>keep, n, own)
+                rule_l1(r, p, g, <real>l2, <real>l1, decay, n, own)
                 return
-        rule_l1(r, p, g, <real>l2, <real>l1, <real>keep, n, own)
+        rule_l1(r, p, g, <real>l2, <real>l1, decay, n, own)
         return
     for j in range(n):
         wj = w[j]
@@ -58,15 +60,15 @@ cdef inline void rule_all(Rule tag, const double *hyper, const double *row, real
         else:
             q = &bj
         gj = g[j] + <real>l2 * wj
-        wj *= <real>keep
+        wj -= decay * wj
         advance(r, &wj, gj, &aj, q, &c[j])
         copy_slots(r, &aj, &bj, &a[j], &b[j])
         w[j] = wj
 
 
-cdef inline void rule_l1(Rule r, real **p, const real *g, real l2, real l1, real keep, Py_ssize_t n,
+cdef inline void rule_l1(Rule r, real **p, const real *g, real l2, real l1, real decay, Py_ssize_t n,
                          const real *own) noexcept nogil:
-    """`rule_all` with L1."""
+    """`rule_all` with L1; w decays by the part `decay`."""
     cdef Py_ssize_t j
     cdef real *w = p[0]
     cdef real *a = p[1]
@@ -82,7 +84,7 @@ cdef inline void rule_l1(Rule r, real **p, const real *g, real l2, real l1, real
         else:
             q = &bj
         gj = with_l1(r, l1, before, g[j] + l2 * before)
-        wj = before * keep
+        wj = before - decay * before
         advance(r, &wj, gj, &aj, q, &c[j])
         if own != NULL:
             proximal_ahead(r, l1 * own[j], gj, before, &wj, &aj, q, &c[j])
