@@ -7,6 +7,7 @@ from libc.stdint cimport int32_t
 
 from fastopt._kernels.portable cimport index, offset, real
 from fastopt._kernels.row cimport dot, sparse_dot
+from fastopt._kernels.rule cimport towards_zero
 
 
 def kept(const index[::1] columns, const offset[::1] indptr, const int32_t[::1] places, Py_ssize_t start,
@@ -59,7 +60,7 @@ cdef double sweep(const double[:, ::1] H, double[::1] r, double[::1] v, double l
                   bint nonzero) noexcept nogil:
     """One of `sweeps`, over all coordinates or those that are not zero: by how much the sum fell."""
     cdef Py_ssize_t j, k, n = v.shape[0]
-    cdef double h, old, new, by, change, fell = 0
+    cdef double h, old, new, change, fell = 0
     cdef const double *row
     cdef double *slope = &r[0]
     for j in range(n):
@@ -73,8 +74,7 @@ cdef double sweep(const double[:, ::1] H, double[::1] r, double[::1] v, double l
             continue
         new = old - r[j] / h
         if j < n_penalised:
-            by = l1 / h
-            new = new - by if new > by else new + by if new < -by else 0
+            new = towards_zero(new, l1 / h)
         change = new - old
         if change == 0:
             continue
@@ -218,7 +218,7 @@ cdef double sweep_columns(Columns t, const real *x, const index *rows, const ind
                           const double *diagonal, const double *w, double *v, bint nonzero, Py_ssize_t start,
                           Py_ssize_t stop) noexcept nogil:
     cdef Py_ssize_t c
-    cdef double h, g, old, new, by, change, fell = 0
+    cdef double h, g, old, new, change, fell = 0
     cdef bint penalised
     for c in range(start, stop):
         h, old, penalised = diagonal[c], v[c], c < t.n_penalised
@@ -233,8 +233,7 @@ cdef double sweep_columns(Columns t, const real *x, const index *rows, const ind
             g += t.l2 * (old - w[c])
         new = old - g / h
         if penalised:
-            by = t.l1 / h
-            new = new - by if new > by else new + by if new < -by else 0
+            new = towards_zero(new, t.l1 / h)
         change = new - old
         if change == 0:
             continue
