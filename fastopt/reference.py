@@ -1244,8 +1244,8 @@ def sgd_epoch(
     guarded : bool
         Slopes cut to [-1e12, 1e12]; the factor of L2 never below 0.
     calm : bool
-        The intercept's rate in a step of b rows is ``min(lr, 4 b / h)``, h three times the loss's largest curvature (1
-        of linear pieces) and the sum over rows so far of `bend`.
+        The intercept's rate in a step of b rows is ``4 b / h``, between lr / 100 and lr; h is three times the loss's
+        largest curvature (1 of linear pieces) and the sum over rows so far of `bend`.
 
     Returns
     -------
@@ -1285,7 +1285,7 @@ def sgd_epoch(
         if calm and passive is None:
             bends = weights[rows] * bend(loss, y[rows].reshape(len(rows), -1), z, slopes)
             h = state["intercept_curvature"] = state["intercept_curvature"] + bends.sum(axis=0)
-            share = 4 * len(rows) / np.maximum(4 * len(rows), lr * h[0])
+            share = np.maximum(0.01, 4 * len(rows) / np.maximum(4 * len(rows), lr * h[0]))
         factor = 1.0 - lr * l2
         w = w.copy()
         w[:d] = (max(factor, 0.0) if guarded else factor) * w[:d] + X[rows].T @ moves

@@ -171,8 +171,8 @@ def test_calm_intercepts_are_for_csr_alone():
 
 def test_a_calm_intercept_comes_to_the_mean():
     """Of the squared error without columns: a rate of 4 / (t + 3) makes it the mean of the targets with weights
-    t (t + 1) (t + 2)."""
-    n = 1000
+    t (t + 1) (t + 2), until that is less than a hundredth of the rate that all have."""
+    n = 390
     X = csr(np.empty(0), np.empty(0, np.int32), np.zeros(n + 1, np.int32), (n, 1))
     y = np.random.default_rng(0).random(n)
     F = Objective(Design.from_array(X), y, loss="squared_error")
@@ -180,6 +180,17 @@ def test_a_calm_intercept_comes_to_the_mean():
     epochs.run(np.arange(n))
     t = np.arange(1, n + 1)
     assert epochs.w[-1, 0] == pytest.approx(np.average(y, weights=t * (t + 1) * (t + 2)), rel=1e-12)
+
+
+def test_a_calm_intercept_follows_rows_that_change():
+    """After many rows as after few: by a hundredth of the rate."""
+    n = 500
+    X = csr(np.empty(0), np.empty(0, np.int32), np.zeros(n + 1, np.int32), (n, 1))
+    y = np.random.default_rng(0).random(n)
+    F = Objective(Design.from_array(X), y, loss="squared_error")
+    epochs = Epochs(F, SGD(1.0), around=Around(calm=True), state={"t": 10**9, "intercept_curvature": 1e12})
+    epochs.run(np.arange(n))
+    assert epochs.w[-1, 0] == pytest.approx(np.sum(0.01 * 0.99 ** np.arange(n)[::-1] * y), rel=1e-12)
 
 
 @LAYOUT

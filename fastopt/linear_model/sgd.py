@@ -558,8 +558,8 @@ class SGDClassifier(ClassifierMixin, _SGD):
     or -1) otherwise, and one for each label of a multilabel target. s_i is the sample's weight times its class's. The
     intercept b is not penalised. With the default optimizer ``alpha' = alpha n / sum_i s_i``, which is scikit-learn's
     objective, divided by the mean weight; by one row per step the iterates are scikit-learn's too, but for the order of
-    the rows and, on CSR data, the intercept: its rate is ``min(lr, 4 / h)``, with h the curvature of the losses so far
-    (`fastopt.solvers.stochastic.Around`), in place of a hundredth of lr. With other optimizers, and
+    the rows and, on CSR data, the intercept: its rate is ``max(lr / 100, min(lr, 4 / h))``, with h the curvature of the
+    losses so far (`fastopt.solvers.stochastic.Around`), in place of lr / 100. With other optimizers, and
     ``learning_rate="auto"``, alpha' is alpha: a weight of 2 is that row twice. "Coming from scikit-learn" in the
     documentation lists what differs.
 
@@ -949,8 +949,8 @@ class SGDRegressor(RegressorMixin, _SGD):
     l1_ratio ||w||_1)``, summed over the targets if there are several; s_i is the sample's weight, and the intercept b
     is not penalised. With the default optimizer ``alpha' = alpha n / sum_i s_i``, which is scikit-learn's objective,
     divided by the mean weight; by one row per step the iterates are scikit-learn's too, but for the order of the rows
-    and, on CSR data, the intercept: its rate is ``min(lr, 4 / h)``, with h the curvature of the losses so far
-    (`fastopt.solvers.stochastic.Around`), in place of a hundredth of lr. With other optimizers, and
+    and, on CSR data, the intercept: its rate is ``max(lr / 100, min(lr, 4 / h))``, with h the curvature of the
+    losses so far (`fastopt.solvers.stochastic.Around`), in place of lr / 100. With other optimizers, and
     ``learning_rate="auto"``, alpha' is alpha: a weight of 2 is that row twice. "Coming from scikit-learn" in the
     documentation lists what differs.
 
