@@ -86,8 +86,8 @@ cdef inline void bend(Plan plan, Extras e, Py_ssize_t c, double weight, double y
 
 
 cdef inline double calm(Extras e, Py_ssize_t c, Py_ssize_t b, double lr) noexcept nogil:
-    """What the intercept's part of a step of b rows is multiplied by: its rate is 4 b / curvature so far, but at most lr
-    and at least a hundredth of it.
+    """What the intercept's part of a step of b rows is multiplied by: its rate is 4 b / curvature so far, but at most
+    lr and at least a hundredth of it.
 
     A rate of b / curvature would weigh all rows alike; this weighs the t-th by t^3, for the first ones met other
     coefficients. By the hundredth, which is scikit-learn's rate, an intercept still follows rows that change.

@@ -36,9 +36,9 @@ cdef inline void rule_all(Rule tag, const double *hyper, const double *row, real
     cdef real gj, wj, aj = 0, bj = 0, decay = <real>(1 - keep)
     # A coordinate is read before any of it is written: where arrays begin at the same place of a page, as large ones of
     # NumPy do, a load waits for an earlier store to the same place of another array. Slots that only some settings have
-    # stay where they are: conditional copies of them would keep the loop from being vectorised. Each product is added in
-    # the statement that has it: apart (w * keep, and what follows) only some of the loop's ways fuse the two, and bits of
-    # w depend on where its array begins.
+    # stay where they are: conditional copies of them would keep the loop from being vectorised. Each product is added
+    # in the statement that has it: apart (w * keep, and what follows) only some of the loop's ways fuse the two, and
+    # bits of w depend on where its array begins.
     if l1 > 0:
         if Rule is Adam:
             if not r.amsgrad:

@@ -66,14 +66,14 @@ class Around:
         `Epochs.sums` holds the last epoch's sums of losses and of penalties, each at the w of its step, for every
         output, without another pass. Losses are not weighted. On CSR, penalties do not see L1 that still waits.
     calm : bool, default False
-        On CSR an output's intercept moves at the rate ``4 / h``, in batches of b rows ``4 b / h``, but at most at lr and
-        at least at lr / 100; h, ``state["intercept_curvature"]``, is three times the loss's largest curvature (1 where
-        it has none) and the sum of the rows' so far: s_i times the squared slope ("log_loss", "multinomial", "hinge",
-        "perceptron"), or the slope over the distance from the loss's minimum (losses made of squares). An intercept
-        sees every row, a coefficient few: at one rate for all, what chance adds to the intercept is most of F's
-        distance from its minimum. ``1 / h`` would be an online Newton step, which weighs all rows alike; this weighs
-        the t-th by t^3, as the coefficients change. At a hundredth of lr, scikit-learn's rate, it still follows rows
-        that change. Other losses keep lr, as do passive-aggressive steps.
+        On CSR an output's intercept moves at the rate ``4 / h``, in batches of b rows ``4 b / h``, but at most at lr
+        and at least at lr / 100; h, ``state["intercept_curvature"]``, is three times the loss's largest curvature (1
+        where it has none) and the sum of the rows' so far: s_i times the squared slope ("log_loss", "multinomial",
+        "hinge", "perceptron"), or the slope over the distance from the loss's minimum (losses made of squares). An
+        intercept sees every row, a coefficient few: at one rate for all, what chance adds to the intercept is most of
+        F's distance from its minimum. ``1 / h`` would be an online Newton step, which weighs all rows alike; this
+        weighs the t-th by t^3, as the coefficients change. At a hundredth of lr, scikit-learn's rate, it still follows
+        rows that change. Other losses keep lr, as do passive-aggressive steps.
 
     References
     ----------
