@@ -384,7 +384,7 @@ def test_ctrl_c_keeps_what_was_measured(monkeypatch):
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_warm_start_goes_on_from_the_coefficients(fit_intercept):
     X, y = clusters(4)
-    options = {"fit_intercept": fit_intercept, "warm_start": True, "tol": 1e-6, "max_iter": 500}
+    options = {"fit_intercept": fit_intercept, "warm_start": True, "tol": 1e-6, "max_iter": 500, "random_state": 0}
     model = LogisticRegression(solver="sdca", C=0.1, **options).fit(X, y)
     assert model.converged_
     coef = model.coef_
