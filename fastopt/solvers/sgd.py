@@ -32,6 +32,8 @@ Outputs = Callable[[NDArray[np.intp]], tuple[Objective, Optimizer]]
 
 #: Elements of X, times outputs, that epochs run at once have: some milliseconds.
 SHORT = 1_000_000
+#: Steps that epochs run at once have: more have their rates in fresh memory, which takes longer than they do.
+AT_ONCE = 32_768
 #: How many times the last rate two points may give: where a loss is flat, they know of no curvature.
 MOST_AT_ONCE = 100
 
@@ -336,7 +338,7 @@ class _Group:
         rates = self.scale * np.asarray(epochs.optimizer.rate(steps))
         if left != 1:
             rates = rates * left
-        given = None if self.scale == left == 1 else rates
+        given = None if self.scale == left == n_epochs == 1 else rates
         by_epoch = rates.reshape(n_epochs, -1) if rates.ndim else np.full((n_epochs, 1), rates)
         largest = by_epoch.max(axis=1, initial=0.0)
         if n_epochs > 1:
@@ -361,7 +363,7 @@ class _Group:
         if settings.tol is not None:
             left = min(left, settings.n_iter_no_change - int(stale[self.columns].max()))
         work = max(1, epochs.objective.design.n_stored * len(self.columns))
-        return max(1, min(left, SHORT // work))
+        return max(1, min(left, SHORT // work, AT_ONCE * epochs.batch_size // n))
 
     def adjust(self, total: float) -> None:
         """After an epoch: the next one's course where the learning rate is automatic."""
