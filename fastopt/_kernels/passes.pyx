@@ -9,17 +9,19 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastopt._kernels.exponential cimport exp, log1p
-from fastopt._kernels.portable cimport index, prefetch, real
+from fastopt._kernels.portable cimport index, prefetch_l2, real
 from fastopt._kernels.sound cimport highest_of, unsound, unsound_columns
 from fastopt._kernels.terms cimport (MOST, Terms, curve, dense_add, dense_scores, height, losses, sparse_add,
                                      sparse_scores)
 
 cdef enum:
     # Rows that are checked together, just before they are followed: so few that the processor does both at the same
-    # time, where the check of a block would wait for memory; so many that the loop over their entries ends seldom.
-    # Of rows of more than LONG entries, which are many enough to be waited for anyway, four times as many.
+    # time, so many that the loop over their entries ends seldom. Of rows of more than LONG entries as many as have
+    # MANY: they have to be waited for unless they were asked for so far ahead, and fewer are no stream (3 times the
+    # cost).
     FEW = 8
     LONG = 32
+    MANY = 8192
 
 
 def dense_loss(Terms t, const real[:, :] X, const double[::1] w, double[:, ::1] raw, bint known, double[::1] g,
@@ -96,14 +98,16 @@ cdef inline bint bad_rows(const real *x, const index *columns, const index *indp
 
 cdef inline Py_ssize_t few_rows(const index *indptr, Py_ssize_t b) noexcept nogil:
     """How many of b rows are checked together."""
-    return 4 * FEW if indptr[b] - indptr[0] > LONG * b else FEW
+    cdef Py_ssize_t entries = indptr[b] - indptr[0]
+    return max(<Py_ssize_t>1, MANY * b // entries) if entries > LONG * b else FEW
 
 
 cdef inline void coming(const index *columns, Py_ssize_t n) noexcept nogil:
-    """Asks for what is checked next: a check runs through entries faster than memory streams on its own."""
+    """Asks for what is checked next, of which as much as was checked now: a check runs through entries faster than
+    memory streams on its own. Beyond the matrix it is asked for in vain, which does no harm."""
     cdef Py_ssize_t k = 0
-    while k < n:
-        prefetch(columns + k)
+    while k < min(n, <Py_ssize_t>MANY):
+        prefetch_l2(columns + k)
         k += 64 // <Py_ssize_t>sizeof(index)
 
 
@@ -116,8 +120,7 @@ cdef inline bint checked_scores(Terms t, const real *x, const index *columns, co
         if not sound:
             if bad_rows(x, columns, indptr + i, n, t.n_features, values):
                 return True
-            if i + n < b:
-                coming(columns + indptr[i + n], <Py_ssize_t>indptr[min(i + 2 * n, b)] - <Py_ssize_t>indptr[i + n])
+            coming(columns + indptr[i + n], <Py_ssize_t>indptr[i + n] - <Py_ssize_t>indptr[i])
         sparse_scores(t, x, columns, indptr + i, n, w, z + i * t.width)
         i += n
     return False
