@@ -169,6 +169,22 @@ def test_calm_intercepts_are_for_csr_alone():
     assert calm.state.keys() == plain.state.keys()
 
 
+def test_a_calm_intercept_goes_on_after_dense_rows():
+    """Their steps take the whole rate, and what CSR has told of the curvature is kept."""
+    on_csr, dense = (problem("log_loss", layout).objective() for layout in ("csr32", "dense"))
+    around, order = Around(calm=True), np.arange(N)
+    epochs, curvatures, state, w = [], [], None, None
+    for F in (on_csr, dense, on_csr):
+        epochs.append(Epochs(F, SGD(0.5), w=w, around=around, state=state))
+        epochs[-1].run(order)
+        state, w = epochs[-1].state, epochs[-1].w
+        curvatures.append(state["intercept_curvature"].item())
+    assert curvatures[0] == curvatures[1] < curvatures[2]
+    alone = Epochs(dense, SGD(0.5), w=epochs[0].w, around=Around(), state={"t": epochs[0].state["t"]})
+    alone.run(order)
+    np.testing.assert_array_equal(epochs[1].w, alone.w)
+
+
 def test_a_calm_intercept_comes_to_the_mean():
     """Of the squared error without columns: a rate of 4 / (t + 3) makes it the mean of the targets with weights
     t (t + 1) (t + 2), until that is less than a hundredth of the rate that all have."""

@@ -27,7 +27,8 @@ from fastopt._kernels.row cimport dot
 from fastopt._kernels.rule cimport towards_zero
 
 cdef enum:
-    CURVED = 5                          # the row of `sums` with the losses' curvature in each intercept so far
+    # Rows of `sums`: losses, penalties, v's squares and sizes, a row's x'v, the losses' curvature in each intercept.
+    LOSS, PENALTY, SQUARES, SIZES, PRODUCT, CURVED
     # Columns of `history`: sums of lr l1 / scale, of scale and of their product over the averaged steps, and values.
     ASKED, SUM, SUM_ASKED, SCALE, OWED, COLUMNS
     PA1 = 1                             # `passive`
@@ -72,16 +73,14 @@ cdef inline void bend(Plan plan, Extras e, Py_ssize_t c, double weight, double y
     cdef double by = 0
     if plan.loss == LOG_LOSS or plan.loss == MULTINOMIAL or plan.loss == HINGE or plan.loss == PERCEPTRON:
         by = slope * slope
-    elif slope == 0 and plan.loss != SQUARED_ERROR and plan.loss != HUBER:
-        return
     elif plan.loss == SQUARED_ERROR:
         by = 1
     elif plan.loss == SQUARED_HINGE or plan.loss == SQUARED_EPSILON_INSENSITIVE:
-        by = 2
+        by = 2 if slope != 0 else 0
     elif plan.loss == HUBER:
         by = 1 if slope == z - y else slope / (z - y)
     elif plan.loss == MODIFIED_HUBER:
-        by = fabs(slope) / (1 - y * z)
+        by = fabs(slope) / (1 - y * z) if slope != 0 else 0
     e.sums[CURVED, c] += weight * by
 
 
@@ -113,7 +112,7 @@ cdef inline void coefficients(Plan plan, Extras e, Py_ssize_t lo, Py_ssize_t b, 
             share *= plan.weights[row]
         if plan.loss == MULTINOMIAL:
             loss = softmax(z, K, <Py_ssize_t>plan.y[row])
-            e.sums[0, 0] += loss
+            e.sums[LOSS, 0] += loss
             for c in range(K):
                 if e.calms:
                     bend(plan, e, c, share * b, 0, 0, z[c])
@@ -123,7 +122,7 @@ cdef inline void coefficients(Plan plan, Extras e, Py_ssize_t lo, Py_ssize_t b, 
                 if plan.n_weights > 1:
                     share = plan.weights[row * K + c] / b
                 if e.measures:
-                    e.sums[0, c] += value_of(plan.loss, plan.loss_parameter, plan.y[row * K + c], z[c])
+                    e.sums[LOSS, c] += value_of(plan.loss, plan.loss_parameter, plan.y[row * K + c], z[c])
                 if e.passive:
                     z[c] = <real>(share * aggression(plan, e, row, plan.y[row * K + c], z[c]))
                 else:
@@ -159,9 +158,9 @@ cdef inline void contract(Plan plan, Extras e, Py_ssize_t step, double lr, real[
     shrink(plan, factor, &params[0, 0])
     if e.measures and plan.scale == 1:  # squares and sizes are v's
         for c in range(plan.n_outputs):
-            e.sums[2, c] *= before * before * factor * factor
-            e.sums[3, c] *= before * fabs(factor)
-            e.sums[4, c] *= before * factor
+            e.sums[SQUARES, c] *= before * before * factor * factor
+            e.sums[SIZES, c] *= before * fabs(factor)
+            e.sums[PRODUCT, c] *= before * factor
 
 
 cdef inline void move_intercept(Plan plan, Extras e, Py_ssize_t step, Py_ssize_t b, const real *z,
@@ -195,14 +194,14 @@ cdef inline bint alone(Plan plan, Extras e) noexcept nogil:
 
 
 cdef inline void lone_begin(Extras e, Lone *s) noexcept nogil:
-    s.penalties, s.squares, s.sizes = e.sums[1, 0], e.sums[2, 0], e.sums[3, 0]
+    s.penalties, s.squares, s.sizes = e.sums[PENALTY, 0], e.sums[SQUARES, 0], e.sums[SIZES, 0]
     s.waiting = s.output = 0
 
 
 cdef inline void lone_end(Plan plan, Extras e, Lone *s) noexcept nogil:
     add_losses(plan, e, s)
     if e.measures:
-        e.sums[1, 0], e.sums[2, 0], e.sums[3, 0] = s.penalties, s.squares, s.sizes
+        e.sums[PENALTY, 0], e.sums[SQUARES, 0], e.sums[SIZES, 0] = s.penalties, s.squares, s.sizes
 
 
 cdef inline void keep_loss(Plan plan, Extras e, Lone *s, double z, double y) noexcept nogil:
@@ -217,7 +216,7 @@ cdef inline void add_losses(Plan plan, Extras e, Lone *s) noexcept nogil:
     cdef Py_ssize_t i
     values_of(plan.loss, plan.loss_parameter, s.waiting, s.y, s.z, s.values)
     for i in range(s.waiting):
-        e.sums[0, s.output] += s.values[i]
+        e.sums[LOSS, s.output] += s.values[i]
         s.output = s.output + 1 if s.output + 1 < plan.n_outputs else 0
     s.waiting = 0
 
@@ -580,7 +579,7 @@ cdef inline real output_move(Plan plan, Extras e, Lone *s, Py_ssize_t step, Py_s
     if plan.n_weights > 0:
         share = plan.weights[row * K + c if plan.n_weights > 1 else row]
     if e.measures:
-        e.sums[1, c] += before * (0.5 * plan.alpha * before * s.squares + e.l1 * s.sizes)
+        e.sums[PENALTY, c] += before * (0.5 * plan.alpha * before * s.squares + e.l1 * s.sizes)
         keep_loss(plan, e, s, z, y)
     if e.passive:
         a = <real>(share * aggression(plan, e, row, y, z))
@@ -630,8 +629,8 @@ cdef inline void settle_places(Plan plan, Extras e, Py_ssize_t step, real[:, ::1
             e.seen[j + k] = p.paid[k] if w[j + k] == 0 else 0
             if e.truncated:
                 paid[j + k] = <real>p.paid[k]
-            e.sums[2, c] += p.changes[k] * p.sums[k]
-            e.sums[3, c] -= p.left[k]
+            e.sums[SQUARES, c] += p.changes[k] * p.sums[k]
+            e.sums[SIZES, c] -= p.left[k]
             c = c + 1 if c + 1 < plan.n_outputs else 0
     e.asked = e.scales = e.products = 0
     if e.history.shape[0] > 1:
@@ -645,8 +644,8 @@ cdef inline void pay_places(Plan plan, Extras e, double lr, real[:, ::1] params)
     cdef Py_ssize_t j, c = 0
     cdef real *w = &params[0, 0]
     cdef real *paid = &params[e.paid_row, 0]
-    e.sums[2, :] = 0
-    e.sums[3, :] = 0
+    e.sums[SQUARES, :] = 0
+    e.sums[SIZES, :] = 0
     for j in range(plan.n_features * plan.n_outputs):
         if e.truncated:
             pay(plan, e, w + j, paid + j)
@@ -654,8 +653,8 @@ cdef inline void pay_places(Plan plan, Extras e, double lr, real[:, ::1] params)
         else:
             w[j] = towards_zero(w[j], <real>(lr * e.l1))
             e.seen[j] = e.asked
-        e.sums[2, c] += w[j] * w[j]
-        e.sums[3, c] += fabs(w[j])
+        e.sums[SQUARES, c] += w[j] * w[j]
+        e.sums[SIZES, c] += fabs(w[j])
         c = c + 1 if c + 1 < plan.n_outputs else 0
 
 
@@ -700,7 +699,7 @@ cdef inline bint follows(Plan plan, Extras e, Py_ssize_t b) noexcept nogil:
 cdef inline void keep_products(Plan plan, Extras e, const real *w, const real *z) noexcept nogil:
     cdef Py_ssize_t c, first = plan.n_features * plan.n_outputs
     for c in range(plan.n_outputs):
-        e.sums[4, c] = (z[c] - (w[first + c] if plan.intercept else <real>0)) / plan.scale
+        e.sums[PRODUCT, c] = (z[c] - (w[first + c] if plan.intercept else <real>0)) / plan.scale
 
 
 cdef inline void follow(Plan plan, Extras e, const real *z, double norm) noexcept nogil:
@@ -708,7 +707,7 @@ cdef inline void follow(Plan plan, Extras e, const real *z, double norm) noexcep
     cdef double a
     for c in range(plan.n_outputs):
         a = z[c] / plan.scale
-        e.sums[2, c] += a * (2 * e.sums[4, c] + a * norm)
+        e.sums[SQUARES, c] += a * (2 * e.sums[PRODUCT, c] + a * norm)
 
 
 cdef inline void measure_penalty(Plan plan, Extras e, Py_ssize_t b) noexcept nogil:
@@ -716,8 +715,8 @@ cdef inline void measure_penalty(Plan plan, Extras e, Py_ssize_t b) noexcept nog
     cdef Py_ssize_t c
     if e.measures:
         for c in range(plan.n_outputs):
-            e.sums[1, c] += b * (0.5 * plan.alpha * plan.scale * plan.scale * e.sums[2, c]
-                                 + e.l1 * plan.scale * e.sums[3, c])
+            e.sums[PENALTY, c] += b * (0.5 * plan.alpha * plan.scale * plan.scale * e.sums[SQUARES, c]
+                                       + e.l1 * plan.scale * e.sums[SIZES, c])
 
 
 cdef inline void measure_norms(Plan plan, Extras e, Py_ssize_t b, const real *z, const real *w) noexcept nogil:
@@ -735,8 +734,8 @@ cdef inline void measure_norms(Plan plan, Extras e, Py_ssize_t b, const real *z,
         for j in range(plan.n_features):
             squares += <double>w[j * K + c] * w[j * K + c]
             sizes += fabs(w[j * K + c])
-        e.sums[2, c] = squares
-        e.sums[3, c] = sizes
+        e.sums[SQUARES, c] = squares
+        e.sums[SIZES, c] = sizes
 
 
 cdef inline void measured_axpy(Plan plan, Extras e, const real *z, const real *x, const index *columns, Py_ssize_t n,
@@ -760,8 +759,8 @@ cdef inline void measured_axpy(Plan plan, Extras e, const real *z, const real *x
                 w[columns[k] * K + c] = after
                 squares += <double>(after - before) * (after + before)
                 sizes += (after if after > 0 else -after) - (before if before > 0 else -before)
-        e.sums[2, c] += squares
-        e.sums[3, c] += sizes
+        e.sums[SQUARES, c] += squares
+        e.sums[SIZES, c] += sizes
 
 
 cdef inline double squared_axpy(real a, const real *x, const index *columns, Py_ssize_t n, real *w) noexcept nogil:
@@ -789,5 +788,5 @@ cdef inline double squared_axpy(real a, const real *x, const index *columns, Py_
 
 
 cdef inline void changed(Extras e, Py_ssize_t c, double before, double after) noexcept nogil:
-    e.sums[2, c] += after * after - before * before
-    e.sums[3, c] += fabs(after) - fabs(before)
+    e.sums[SQUARES, c] += after * after - before * before
+    e.sums[SIZES, c] += fabs(after) - fabs(before)

@@ -339,7 +339,7 @@ cdef inline void lone_places(Plan plan, Extras e, Lone *s, Places *p, const Aske
     cdef real a, product = 0
     cdef real *w = &params[0, 0]
     cdef real moves[TOUCHED]
-    s.squares, s.sizes = e.sums[2, c], e.sums[3, c]
+    s.squares, s.sizes = e.sums[SQUARES, c], e.sums[SIZES, c]
     for i in range(pieces):
         k = i * TOUCHED
         m = min(n - k, <Py_ssize_t>TOUCHED)
@@ -361,7 +361,7 @@ cdef inline void lone_places(Plan plan, Extras e, Lone *s, Places *p, const Aske
                 moves[j] = 0
             pay_each(e, s, asked, plan.scale, owed, padded, p, moves)
         scatter(e, columns + k, m, c, K, p, w)
-    e.sums[2, c], e.sums[3, c] = s.squares, s.sizes
+    e.sums[SQUARES, c], e.sums[SIZES, c] = s.squares, s.sizes
 
 
 cdef void batch_step(Plan plan, Extras e, Lone *s, Places *p, const Asked *asked, Py_ssize_t step, Py_ssize_t lo,
@@ -376,12 +376,12 @@ cdef void batch_step(Plan plan, Extras e, Lone *s, Places *p, const Asked *asked
     cdef double *moves = &e.moves[0]
     cdef real *w = &params[0, 0]
     for c in range(K):
-        s.squares, s.sizes = e.sums[2, c], e.sums[3, c]
+        s.squares, s.sizes = e.sums[SQUARES, c], e.sums[SIZES, c]
         for i in range((n + TOUCHED - 1) // TOUCHED):
             k = i * TOUCHED
             settle_piece(e, s, asked, step, k, n, c, K, w, p)
             scatter(e, &e.touched[k], min(n - k, <Py_ssize_t>TOUCHED), c, K, p, w)
-        e.sums[2, c], e.sums[3, c] = s.squares, s.sizes
+        e.sums[SQUARES, c], e.sums[SIZES, c] = s.squares, s.sizes
     score(plan, e, step, lo, b, x, columns, rows, w, z)
     plan.scale *= factor
     record(plan, e, step, lr)
@@ -395,13 +395,13 @@ cdef void batch_step(Plan plan, Extras e, Lone *s, Places *p, const Asked *asked
             a = z[i * K + c] / plan.scale
             for k in range(first, first + m):
                 moves[marks[columns[k]] - mark] += a * x[k]
-        s.squares, s.sizes = e.sums[2, c], e.sums[3, c]
+        s.squares, s.sizes = e.sums[SQUARES, c], e.sums[SIZES, c]
         for i in range((n + TOUCHED - 1) // TOUCHED):
             k = i * TOUCHED
             m = settle_piece(e, s, asked, step, k, n, c, K, w, p)
             pay_each(e, s, asked, plan.scale, owed, m, p, moves + k)
             scatter(e, &e.touched[k], min(n - k, <Py_ssize_t>TOUCHED), c, K, p, w)
-        e.sums[2, c], e.sums[3, c] = s.squares, s.sizes
+        e.sums[SQUARES, c], e.sums[SIZES, c] = s.squares, s.sizes
 
 
 cdef inline void score(Plan plan, Extras e, Py_ssize_t step, Py_ssize_t lo, Py_ssize_t b, const real *x,
@@ -445,23 +445,23 @@ cdef void multiplied_step(Plan plan, Extras e, Py_ssize_t step, Py_ssize_t lo, P
 
 
 def norms(Plan plan, Extras e, const real[:, ::1] params):
-    """Each output's sums of squared and of absolute coefficients, into the third and fourth row of its sums."""
+    """Each output's sums of squared and of absolute coefficients, into SQUARES and SIZES of its sums."""
     norms_of(plan, e, &params[0, 0])
 
 
 cdef inline void norms_of(Plan plan, Extras e, const real *w) noexcept nogil:
     cdef Py_ssize_t j, c, K = plan.n_outputs
-    e.sums[2:4] = 0
+    e.sums[SQUARES:PRODUCT] = 0
     for j in range(plan.n_features):
         for c in range(K):
-            e.sums[2, c] += <double>w[j * K + c] * w[j * K + c]
-            e.sums[3, c] += fabs(<double>w[j * K + c])
+            e.sums[SQUARES, c] += <double>w[j * K + c] * w[j * K + c]
+            e.sums[SIZES, c] += fabs(<double>w[j * K + c])
 
 
 cdef inline void open_epoch(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] params) noexcept nogil:
     """Before the step that an epoch begins with: its sums are zero, and the average becomes the iterates' sum."""
     cdef Py_ssize_t j
-    e.sums[:2] = 0
+    e.sums[:SQUARES] = 0
     if not e.keeps_norms:
         norms_of(plan, e, &params[0, 0])
     if e.average_row > 0:
@@ -475,10 +475,10 @@ cdef inline bint close_epoch(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] 
     cdef Py_ssize_t c, j, size = plan.n_features * plan.n_outputs
     cdef double scale = plan.scale, rest = 0
     for c in range(plan.n_outputs):
-        e.sums[2, c] *= scale * scale
-        e.sums[3, c] *= scale
-        sums[0, c], sums[1, c] = e.sums[0, c], e.sums[1, c]
-        rest += 0 * (sums[0, c] + sums[1, c])
+        e.sums[SQUARES, c] *= scale * scale
+        e.sums[SIZES, c] *= scale
+        sums[LOSS, c], sums[PENALTY, c] = e.sums[LOSS, c], e.sums[PENALTY, c]
+        rest += 0 * (sums[LOSS, c] + sums[PENALTY, c])
     if scale != 1:
         for j in range(size):
             params[0, j] = <real>(scale * params[0, j])

@@ -246,29 +246,32 @@ class Epochs:
         self._seen = np.zeros(d * (self.objective.n_outputs if several else waits))
         joined = np.zeros(len(self._seen) if several and around.average else 0)
         most = (d if several else 0) + 1  # columns that a batch touches; one more: what the kernel does not keep
-        # Losses, penalties, v's squares and sizes, a row's x'v, curvature in the intercept.
-        self._sums = np.zeros((6, self.objective.n_outputs))
+        # In plain.pxd's order: losses and penalties, v's squares and sizes, a row's x'v, curvature in the intercept.
+        sums = np.zeros((6, self.objective.n_outputs))
+        self._measured, self._norms, curvature = sums[:2], sums[2:4], sums[5:]
         calms = around.calm and design.sparse and self.objective.fit_intercept and around.passive is None
         # What began without, on dense data or as this was not yet known, goes on without.
         calms = calms and self._first_curvature(around) > 0 and (first or "intercept_curvature" in state)
         squares = design.row_norms_squared if around.passive is not None else np.empty(0)
         self._extras = plain.Extras(
             l1, truncated, PASSIVE.get(around.passive or "", 0), float(around.bound), around.guarded, around.measures,
-            calms, rows.get("average", 0), rows.get("l1_paid", 0), np.asarray(squares, dtype=np.float64), self._sums,
+            calms, rows.get("average", 0), rows.get("l1_paid", 0), np.asarray(squares, dtype=np.float64), sums,
             self._seen, joined, np.zeros(d if several else 0, np.int64), np.empty(most, np.int64),
             np.empty(most + 8),
         )  # fmt: skip
         if around.measures and l1 > 0 and not design.sparse:
             # scikit-learn's norms know nothing of what L1 took since an output last moved, also over epochs.
             self._extras.keeps_norms = True
-            self.state["norms"] = self._sums[2:4]
+            self.state["norms"] = self._norms
             if "norms" in state:
                 self.state["norms"][...] = state["norms"]
             else:
                 self._measure_anew()
         if calms:
-            self.state["intercept_curvature"] = self._sums[5:]
-            self._sums[5:] = state.get("intercept_curvature", self._first_curvature(around))
+            self.state["intercept_curvature"] = curvature
+            curvature[...] = state.get("intercept_curvature", self._first_curvature(around))
+        elif "intercept_curvature" in state:  # kept over dense rows, for CSR that follows
+            self.state["intercept_curvature"] = np.array(state["intercept_curvature"])
 
     def _first_curvature(self, around: Around) -> float:
         """Of each intercept, before the first step: that of three rows, at the most that the loss has."""
@@ -279,7 +282,7 @@ class Epochs:
     @property
     def sums(self) -> NDArray[np.float64]:
         """Sums of the last epoch's losses and penalties, (2, n_outputs)."""
-        return self._sums[:2].copy()
+        return self._measured.copy()
 
     @property
     def solution(self) -> NDArray[Any]:
@@ -421,7 +424,7 @@ class Epochs:
     ) -> None:  # fmt: skip
         """The steps of an epoch with something around them."""
         objective, t0 = self.objective, int(self.state["t"])
-        self._sums[:2] = 0
+        self._measured[...] = 0
         if "norms" not in self.state:
             plain.norms(self._plan, self._extras, self._params)
         if around.average:
@@ -455,8 +458,7 @@ class Epochs:
                 rising, finite = rising and found[0], finite and found[1]
             if design.sparse:
                 plain.finish(self._plan, self._extras, self._params, steps)
-            self._sums[2] *= self._plan.scale**2
-            self._sums[3] *= self._plan.scale
+            self._norms *= [[self._plan.scale**2], [self._plan.scale]]
             sparse.finish(self._plan, self._params[0])
             if "l1_owed" in self.state:
                 self.state["l1_owed"] = self._extras.owed
