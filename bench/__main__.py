@@ -136,7 +136,7 @@ def tune(options: argparse.Namespace) -> None:
                 continue
             finally:
                 hand.close()
-            tuned = json.loads(effort.TUNED.read_text()) if effort.TUNED.exists() else {}
+            tuned = json.loads(effort.TUNED.read_text(encoding="utf-8")) if effort.TUNED.exists() else {}
             tuned.setdefault(name, {})[contestant.NAME] = chosen
             effort.TUNED.write_text(json.dumps(tuned, indent=1, sort_keys=True) + "\n")
             print(f"{name:22s} {contestant.NAME:32s} {chosen}", flush=True)
@@ -150,7 +150,7 @@ def begin_journal(options: argparse.Namespace) -> Path:
     told = {name: str(value) for name, value in vars(options).items() if name not in ("fresh", "compare")}
     first = json.dumps({"options": told, "facts": facts(), "sources": max(sources, default=0)})
     path = options.output / "unfinished.jsonl"
-    if path.exists() and not options.fresh and path.read_text().partition("\n")[0] == first:
+    if path.exists() and not options.fresh and path.read_text(encoding="utf-8").partition("\n")[0] == first:
         print("Going on with the run that was interrupted (--fresh begins anew).", flush=True)
     else:
         path.write_text(first + "\n")
@@ -223,8 +223,8 @@ def report(output: Path) -> None:
 
     results = report.load(output)
     markdown = report.markdown(results)
-    (output.parent / "benchmark.md").write_text(markdown)
-    (output.parent / "report.html").write_text(page(results))
+    (output.parent / "benchmark.md").write_text(markdown, encoding="utf-8")
+    (output.parent / "report.html").write_text(page(results), encoding="utf-8")
     print(f"\n{markdown}\nWrote report.html, benchmark.json and benchmark.md to {relative(output.parent)}")
 
 

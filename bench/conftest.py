@@ -87,7 +87,7 @@ class Journal:
         self.cases: dict[str, dict] = {}  # pytest's name -> pytest-benchmark's entry, or {} if skipped
         self.lines: list[dict] = []
         if self.path and self.path.exists():
-            for line in self.path.read_text().splitlines():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
                     self.lines.append(json.loads(line))
                 except ValueError:  # cut off in the middle

@@ -198,7 +198,7 @@ def plan(
 
 def known(contestant: Contestant, problem: Problem) -> list[dict]:
     """The tuned settings that the contestant still offers."""
-    tuned = json.loads(TUNED.read_text()) if TUNED.exists() else {}
+    tuned = json.loads(TUNED.read_text(encoding="utf-8")) if TUNED.exists() else {}
     offered = contestant.knobs(problem)
     return [knobs for knobs in tuned.get(problem.name, {}).get(contestant.NAME, []) if knobs in offered]
 

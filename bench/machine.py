@@ -28,7 +28,7 @@ def pin_threads(n: int = 1) -> None:
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
-        for line in info.read_text().splitlines():
+        for line in info.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -36,7 +36,7 @@ def _processor() -> str:
 
 def _vectors() -> str:
     info = Path("/proc/cpuinfo")
-    flags = info.read_text() if info.exists() else ""
+    flags = info.read_text(encoding="utf-8") if info.exists() else ""
     return next((level for level in ("avx512f", "avx2", "avx", "sse2") if f" {level} " in flags), "unknown")
 
 
@@ -78,7 +78,7 @@ def version(distribution: str) -> str:
 def _status(field: str) -> int:
     """Bytes that Linux counts for this process under that name; 0 elsewhere."""
     path = Path("/proc/self/status")
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         if line.startswith(field + ":"):
             return 1024 * int(line.split()[1])
     return 0

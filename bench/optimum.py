@@ -42,7 +42,7 @@ def find(problem: Problem) -> Optimum:
     """The cached optimum of `problem`, or a new one."""
     path = kept(problem)
     if path.exists():
-        return Optimum(**json.loads(path.read_text()))
+        return Optimum(**json.loads(path.read_text(encoding="utf-8")))
     optimum = _compute(problem)
     CACHE.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(optimum)))

@@ -66,9 +66,9 @@ def page(results: dict) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>fastopt: benchmark report</title>'
-        f"<style>{(HERE / 'page.css').read_text()}</style></head>\n<body><main>\n"
+        f"<style>{(HERE / 'page.css').read_text(encoding='utf-8')}</style></head>\n<body><main>\n"
         + "\n".join(filter(None, parts))
-        + f"\n</main><script>{(HERE / 'page.js').read_text()}</script></body></html>\n"
+        + f"\n</main><script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script></body></html>\n"
     )
 
 

@@ -15,7 +15,7 @@ BASELINES = ("pure Python", "NumPy", "scipy", "scikit-learn")
 
 def load(path: Path) -> dict:
     """The run as a dict: facts, problems, curves, skipped, seconds and `cases`, one for all rounds of a measurement."""
-    raw = json.loads(Path(path).read_text())
+    raw = json.loads(Path(path).read_text(encoding="utf-8"))
     results = raw.get("bench", {}) | {"datetime": raw.get("datetime", "")}
     merged: dict[str, dict] = {}
     for benchmark in raw["benchmarks"]:
@@ -235,6 +235,40 @@ def losses(results: dict) -> list[dict]:
     return sorted(found, key=lambda loss: loss["ratio"])
 
 
+def alone(results: dict, contestant: str = "fastopt auto") -> list[dict]:
+    """One contestant of fastopt's by itself beside the fastest of all others, for each problem and gap that it came to:
+    the ratio of their times (above 1: it is faster), the slowest first."""
+    found = []
+    for pick in picks(results):
+        ours = [case for case in pick["cases"] if case["contestant"] == contestant]
+        theirs = [case for case in pick["cases"] if case["family"] != "fastopt"]
+        if ours and theirs:
+            ratio = theirs[0]["median"] / ours[0]["median"]
+            found.append({"key": (pick["problem"], pick["target"]), "winner": theirs[0], "ratio": ratio})
+    return sorted(found, key=lambda row: row["ratio"])
+
+
+def said(results: dict) -> str:
+    """How often fastopt loses, to whom, and how "auto" does alone: two sentences."""
+    lost, compared = losses(results), sum(len(duels(results, what)) for what in headings())
+    of = [
+        f"{loss['winner']['contestant']} on {' at '.join(map(str, key_words(loss['what'], loss['key'])))}"
+        f" ({format(loss['ratio'], '.2f') if loss['ours'] else 'fastopt did not get there'})"
+        for loss in lost
+    ]
+    text = f"fastopt loses {len(lost)} of the run's {compared} comparisons{': to ' if of else ''}{', '.join(of)}."
+    if rows := alone(results):
+        mean = math.exp(sum(math.log(row["ratio"]) for row in rows) / len(rows))
+        behind = [row for row in rows if row["ratio"] < 1]
+        worst = f" ({behind[0]['ratio']:.2f} at worst)" if behind else ""
+        text += (
+            f' "auto" by itself, which is told nothing of a problem, is {mean:.2g} times as fast as the fastest of all'
+            f" others in the geometric mean of {len(rows)} rows, three times as fast or more in"
+            f" {sum(row['ratio'] >= 3 for row in rows)} of them, and behind in {len(behind)}{worst}."
+        )
+    return text
+
+
 def seconds(value: float) -> str:
     for unit, scale in (("s", 1), ("ms", 1e3), ("µs", 1e6)):
         if value * scale >= 1:
@@ -302,11 +336,8 @@ def markdown(results: dict) -> str:
             found = {c["family"]: f"{c['bandwidth']['share']:.0%}" for c in shares if c["rule"] == rule}
             table.append([rule, *(found.get(name, "-") for name in names)])
         out += ["### Share of the memory's speed, 10 million coordinates, float32", "", *_aligned(table), ""]
-    lost = losses(results)
-    out.append(
-        f"A ratio above 1 means that fastopt is faster; '-' that nobody of the family got there or was asked. "
-        f"fastopt loses {len(lost)} of {sum(len(duels(results, what)) for what in headings())} comparisons."
-    )
+    out.append("A ratio above 1 means that fastopt is faster; '-' that nobody of the family got there or was asked. "
+               + said(results))
     return "\n".join(out) + "\n"
 
 

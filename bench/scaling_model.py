@@ -305,7 +305,7 @@ def main() -> None:
 
     points, speeds, rounds = [], None, {}
     if arguments.calibration:
-        kept = json.loads(arguments.calibration.read_text())
+        kept = json.loads(arguments.calibration.read_text(encoding="utf-8"))
         speeds, rounds, points = Speeds(**kept["speeds"]), kept["rounds"], kept["points"]
     wanted = arguments.workers if arguments.workers is not None else [] if speeds else [1, 2]
     points = [point for point in points if point["workers"] not in wanted]

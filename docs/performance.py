@@ -45,7 +45,7 @@ KEPT = ("what", "contestant", "family", "problem", "target", "batch_size", "rule
 
 
 def summarise(path: Path) -> dict[str, Any]:
-    """What the pages show of a run: the best of each family for each thing timed, and its curve."""
+    """What the pages show of a run: the best of each family for each thing timed, and its curve; all losses."""
     run = report.load(path)
     best, curves = [], {}
     for what in ("target", "pass", "step"):
@@ -72,6 +72,12 @@ def summarise(path: Path) -> dict[str, Any]:
             | {"points": [[float(f"{value:.3g}") for value in point[:2]] for point in curve["points"]]}
             for curve in run["curves"]
             if curves.get((curve["problem"], curve["family"])) == curve["contestant"]
+        ],
+        "said": report.said(run),
+        "lost": [
+            [report.headings()[loss["what"]][0], ", ".join(report.key_words(loss["what"], loss["key"])),
+             loss["ours"] and float(f"{loss['ratio']:.3g}"), loss["winner"]["contestant"]]
+            for loss in report.losses(run)
         ],
     }
 
@@ -127,11 +133,12 @@ def size(problem: dict[str, Any]) -> str:
 
 
 def tables(run: dict[str, Any]) -> dict[str, str]:
-    """Of `bench.report`, by the name of the README's mark."""
+    """Of `bench.report`, by the name of the README's mark; and what it says of losses."""
     parts = re.split(r"^### (.*)\n", report.markdown(run), flags=re.MULTILINE)[1:]
     titles = {title: what for what, (title, _) in report.headings().items()}
     found = {titles[title]: text for title, text in zip(parts[::2], parts[1::2], strict=True) if title in titles}
-    return {what: re.sub(r"\n\n[^|\n].*", "", text.strip(), flags=re.DOTALL) + "\n" for what, text in found.items()}
+    found = {what: re.sub(r"\n\n[^|\n].*", "", text.strip(), flags=re.DOTALL) + "\n" for what, text in found.items()}
+    return found | {"said": run["said"] + "\n"}
 
 
 def page(run: dict[str, Any]) -> str:
@@ -145,26 +152,22 @@ def page(run: dict[str, Any]) -> str:
             text += [f"## {title}\n", shown[what]]
             if what == "target":
                 text += ["![Gap against seconds, the best of each family](_static/generated/performance_curves.svg)\n"]
-    lost = report.losses(run)
-    text += ["## Where others are faster\n"]
-    if lost:
+    text += ["## Where others are faster\n", run["said"] + "\n"]
+    if run["lost"]:
         text += ["| | | fastopt takes | fastest |\n|---|---|---|---|"]
-        for loss in lost:
-            words = ", ".join(str(word) for word in report.key_words(loss["what"], loss["key"]))
-            ours = f"{report.times(1 / loss['ratio'])} as long" if loss["ours"] else "has not got there"
-            text += [f"| {report.headings()[loss['what']][0]} | {words} | {ours} | {loss['winner']['contestant']} |"]
-    else:
-        text += ["Nowhere in this run."]
+        for title, words, ratio, winner in run["lost"]:
+            ours = f"{report.times(1 / ratio)} as long" if ratio else "has not got there"
+            text += [f"| {title} | {words} | {ours} | {winner} |"]
     return re.sub(r"(?<=\de)-(?=\d)", "\u2011", "\n".join(text) + "\n")  # 1e-2 stays on one line
 
 
 def draw(folder: Path = FOLDER) -> None:
     """What the documentation's build needs."""
-    run = json.loads(SUMMARY.read_text())
+    run = json.loads(SUMMARY.read_text(encoding="utf-8"))
     folder.mkdir(parents=True, exist_ok=True)
     times(run, folder / "performance.svg")
     curves(run, folder / "performance_curves.svg")
-    (folder / "performance.md").write_text(page(run))
+    (folder / "performance.md").write_text(page(run), encoding="utf-8")
 
 
 def refresh(path: Path) -> dict[str, Any]:
@@ -177,17 +180,17 @@ def refresh(path: Path) -> dict[str, Any]:
 def roofline(path: Path) -> str:
     """The table of `make roofline`, from its JSON."""
     lines = ["| kernel | speed | ratio to | is | goal |", "|---|---|---|---|---|"]
-    for row in json.loads(path.read_text())["rows"]:
+    for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
         lines += ["| {kernel} | {measured} | {against} | {ratio:.2f} | {goal:g} |".format(**row)]
     return "\n".join(lines) + "\n"
 
 
 def write_tables(shown: dict[str, str], page: Path = ROOT / "README.md") -> None:
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     for what, table in shown.items():
         marks = rf"(<!-- bench: {what} -->\n).*?(<!-- end -->)"
         text = re.sub(marks, lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", text, flags=re.DOTALL)
-    page.write_text(text)
+    page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

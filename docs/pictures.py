@@ -35,7 +35,7 @@ def run(page: Path) -> dict[str, Any]:
     """The names that a page's examples leave behind."""
     names: dict[str, Any] = {}
     with redirect_stdout(io.StringIO()):
-        for example in doctest.DocTestParser().get_examples(page.read_text()):
+        for example in doctest.DocTestParser().get_examples(page.read_text(encoding="utf-8")):
             exec(compile(example.source, page.name, "exec"), names)
     return names
 

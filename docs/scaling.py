@@ -11,7 +11,7 @@ from bench.scaling_model import NETWORKS, Speeds, predictions
 
 def draw() -> None:
     """Seconds per round of L-BFGS against workers."""
-    kept = json.loads((HERE / "scaling.json").read_text())
+    kept = json.loads((HERE / "scaling.json").read_text(encoding="utf-8"))
     cases = predictions(Speeds(**kept["speeds"]), kept["rounds"])
     titles = {"strong": r"$10^{11}$ nonzeros in 1,000 partitions", "weak": r"$10^8$ nonzeros a worker"}
     lines = {1_000: ":", 100_000: "--", 1_000_000: "-"}

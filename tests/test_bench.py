@@ -334,7 +334,7 @@ def test_missing_data_are_a_reason_and_no_error(monkeypatch, tmp_path):
 
 def test_recipe_for_a_contestant(tmp_path):
     pytest.importorskip("pytest_benchmark")
-    recipe = (ROOT / "CONTRIBUTING.md").read_text().partition("### Add a contestant")[2]
+    recipe = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("### Add a contestant")[2]
     code = recipe.partition("```python\n")[2].partition("```")[0]
     assert 5 < len([line for line in code.splitlines() if line.strip()]) <= 12
     (tmp_path / "mine.py").write_text(code)
@@ -524,10 +524,21 @@ def test_rounds_are_merged_and_partial_passes_scaled(results):
 def test_markdown_has_ratios_and_admits_losses(results):
     text = report.markdown(results)
     assert "| digits  | 1e-2 | 20 ms (sgd) | 0.25x    | 10x             |" in text
-    assert "fastopt loses 1 of 3 comparisons" in text
+    assert "fastopt loses 1 of the run's 3 comparisons: to scipy CG on digits at 1e-2 (0.25)." in text
     assert "| adam | zipf                  | 30 ns           | 60 ns              | 2x    |" in text
     assert "| adam | 87%     |" in text
     assert [loss["winner"]["contestant"] for loss in report.losses(results)] == ["scipy CG"]
+
+
+def test_what_auto_does_alone(results):
+    assert "auto" not in report.said(results)
+    case = next(case for case in results["cases"] if case["contestant"] == "fastopt sgd" and case["what"] == "target")
+    results["cases"] += [case | {"contestant": "fastopt auto", "median": 0.0025},
+                         case | {"contestant": "fastopt auto", "median": 0.01, "target": 1e-3},
+                         case | {"contestant": "liblinear", "family": "LIBLINEAR", "median": 0.005, "target": 1e-3}]
+    assert [round(row["ratio"], 3) for row in report.alone(results)] == [0.5, 2.0]
+    assert report.said(results).endswith("geometric mean of 2 rows, three times as fast or more in 0 of them, and "
+                                         "behind in 1 (0.50 at worst).")
 
 
 def test_page_has_its_parts_and_needs_nothing_from_outside(results):
@@ -608,7 +619,7 @@ def test_page_works_in_a_browser(results, tmp_path):
       document.title = `first ${first}, lit ${lit}, wide ${root.scrollWidth - root.clientWidth}`;
     </script>"""
     path = tmp_path / "report.html"
-    path.write_text(page.page(results).replace("</body>", check + "</body>"))
+    path.write_text(page.page(results).replace("</body>", check + "</body>"), encoding="utf-8")
     options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     options += " --disable-component-update --disable-sync --enable-logging=stderr --window-size=500,900 --dump-dom"
     command = [CHROMIUM, *options.split(), f"--user-data-dir={tmp_path / 'profile'}", path.as_uri()]
@@ -625,14 +636,14 @@ def test_command_line_runs_and_writes_everything(tmp_path):
     arguments = ["--problems", "breast_cancer", "--solvers", "L-BFGS-B,liblinear", "--gap", "1e-2", "--repeat", 2]
     done = bench(*arguments, "--seconds", 0.5, "--output", tmp_path, check=True)
     assert "breast_cancer-scipy-L-BFGS-B-1e-2-round1" in done.stdout
-    assert "| breast_cancer | 1e-2 |" in (tmp_path / "benchmark.md").read_text()
+    assert "| breast_cancer | 1e-2 |" in (tmp_path / "benchmark.md").read_text(encoding="utf-8")
     assert not (tmp_path / "unfinished.jsonl").exists()
     results = report.load(tmp_path / "benchmark.json")
     targets = [case for case in results["cases"] if case["what"] == "target"]
     assert {case["contestant"] for case in targets} == {"scipy L-BFGS-B", "scikit-learn liblinear"}
     assert all(case["gap"] <= 1e-2 for case in targets)
     assert {case["contestant"] for case in results["cases"] if case["what"] == "fixed"} >= {"scipy L-BFGS-B"}
-    assert "node" not in json.loads((tmp_path / "benchmark.json").read_text())["machine_info"]
+    assert "node" not in json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))["machine_info"]
 
 
 def test_file_in_libsvm_format_is_a_problem(tmp_path):

@@ -62,7 +62,7 @@ def test_train_predict_evaluate(files, cancer, capsys):
     assert code == 0
     assert np.array_equal(np.array(out.split(), float), model.predict(X[400:]))
     assert run(capsys, "predict", "test.svm", "cancer.model", "out.txt") == (0, "", "")
-    assert Path("out.txt").read_text() == out
+    assert Path("out.txt").read_text(encoding="utf-8") == out
     _, out, _ = run(capsys, "predict", "test.svm", "cancer.model", "-b")
     lines = out.splitlines()
     assert lines[0] == "labels -1 1"
@@ -290,7 +290,7 @@ def test_a_pipe_that_closes_early(files):
         assert done.wait(60) == 1
         assert done.stderr.read() == "fastopt: error: none: No such file or directory\n"
     main(["train", "train.svm", "m", "-q"])
-    Path("long.svm").write_text(Path("train.svm").read_text() * 20)
+    Path("long.svm").write_text(Path("train.svm").read_text(encoding="utf-8") * 20)
     with process("predict", "long.svm", "m", "-r") as running:
         running.stdout.readline()
         running.stdout.close()
@@ -319,7 +319,7 @@ def test_the_walk_through_of_the_page(files, capsys, monkeypatch):
     """Every command of docs/command_line.md, in turn, on a file that dump_svmlight_file wrote; what it prints, too."""
     os.rename("train.svm", "cancer.svm")
     os.rename("test.svm", "cancer.t.svm")
-    blocks = PAGE.read_text().split("```console\n")[1:]
+    blocks = PAGE.read_text(encoding="utf-8").split("```console\n")[1:]
     commands = 0
     for block in blocks:
         for part in block.split("```")[0].split("$ ")[1:]:

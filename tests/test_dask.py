@@ -718,7 +718,7 @@ def test_the_examples_run(name):
 
 
 def test_the_page_runs(tmp_path, monkeypatch):
-    page = (Path(__file__).resolve().parent.parent / "docs" / "dask.md").read_text()
+    page = (Path(__file__).resolve().parent.parent / "docs" / "dask.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 4
     monkeypatch.chdir(tmp_path)

@@ -388,7 +388,7 @@ def test_every_cut_and_flip_is_seen(folder, tmp_path, rng):
 
 def lie(folder, **changes):
     """meta.json with some entries replaced and the right checksum."""
-    meta = json.loads((folder / "meta.json").read_text()) | changes
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8")) | changes
     meta.pop("crc32")
     meta["crc32"] = zlib.crc32(json.dumps(meta, sort_keys=True).encode())
     (folder / "meta.json").write_text(json.dumps(meta))

@@ -16,7 +16,7 @@ PROBLEMS = ("breast_cancer", "text_like")  # the table's columns
 
 def advice(rule):
     """The row of a rule: problem -> (learning_rate, batch_size), or None where the table says no."""
-    row = re.search(rf'^\| "{rule}" \|(.*)\|$', README.read_text(), re.MULTILINE)[1]
+    row = re.search(rf'^\| "{rule}" \|(.*)\|$', README.read_text(encoding="utf-8"), re.MULTILINE)[1]
     cells = [re.match(r" *([\d.e-]+), (\d+|full) \(", cell) for cell in row.split("|")]
     assert len(cells) == len(PROBLEMS)
     return dict(zip(PROBLEMS, [cell and (float(cell[1]), cell[2]) for cell in cells], strict=True))

@@ -65,7 +65,7 @@ def name_of(path):
 
 def imports(path):
     """Full names of all that a source imports, wherever the statement stands."""
-    for node in ast.walk(ast.parse((PACKAGE.parent / path).read_text())):
+    for node in ast.walk(ast.parse((PACKAGE.parent / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -127,7 +127,7 @@ def test_what_each_floor_knows_of_the_world(path):
 @pytest.mark.parametrize("path", CYTHON, ids=str)
 def test_kernels(path):
     """libc and each other, atoms never a loop; no NumPy ABI, and nothing but NumPy at run time."""
-    text = (PACKAGE.parent / path).read_text()
+    text = (PACKAGE.parent / path).read_text(encoding="utf-8")
     cimported = re.findall(r"^\s*from\s+([\w.]+)\s+cimport", text, re.M) + re.findall(
         r"^\s*cimport\s+([\w.]+)", text, re.M
     )

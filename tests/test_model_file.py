@@ -693,7 +693,9 @@ def test_a_model_that_contradicts_itself_reads_nothing_beyond_its_arrays(case, r
 
 
 ENTRIES = {
-    name: entry for path in sorted(GOLDEN.glob("v*.json")) for name, entry in json.loads(path.read_text()).items()
+    name: entry
+    for path in sorted(GOLDEN.glob("v*.json"))
+    for name, entry in json.loads(path.read_text(encoding="utf-8")).items()
 }
 
 

@@ -18,7 +18,8 @@ FILES = ("fastopt", "tests", "bench", "setup.py", "pyproject.toml", "README.md",
 
 def hunks(title):
     """(file, lines that are there, lines that shall be) of a recipe's diffs, in the page's order."""
-    recipe = (ROOT / "CONTRIBUTING.md").read_text().partition(f"### {title}\n")[2].partition("\n### ")[0]
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    recipe = page.partition(f"### {title}\n")[2].partition("\n### ")[0]
     found = []
     for block in re.findall(r"```diff\n(.*?)```", recipe, flags=re.DOTALL):
         for part in block.split("+++ ")[1:]:
@@ -37,9 +38,9 @@ def carry_out(title, root):
     for name, before, after in hunks(title):
         path = root / name
         old, new = ("\n".join(lines) + "\n" for lines in (before, after))
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert text.count("\n" + old) == 1, f"{name}, {text.count(old)} times:\n{old}"
-        path.write_text(text.replace("\n" + old, "\n" + new))
+        path.write_text(text.replace("\n" + old, "\n" + new), encoding="utf-8")
 
 
 def copy_of_the_tree(root):
@@ -60,7 +61,7 @@ def test_places_of_the_recipes_are_there(tree):
     carry_out("Add a loss", tree)
     for name in {name for title in ("Add an update rule", "Add a loss") for name, *_ in hunks(title)}:
         if name.endswith(".py"):
-            compile((tree / name).read_text(), name, "exec")
+            compile((tree / name).read_text(encoding="utf-8"), name, "exec")
 
 
 @pytest.mark.slow

@@ -23,6 +23,6 @@ def test_scikit_learns_own_tests(module):
 
 @pytest.mark.parametrize("module", stand_in.MODULES)
 def test_the_docs_say_why_a_test_fails(module):
-    text = DOCS.read_text()
+    text = DOCS.read_text(encoding="utf-8")
     for start in stand_in.DIFFERENT[module]:
         assert f"`{start.split('[')[0]}" in text

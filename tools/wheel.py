@@ -30,7 +30,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK, DIST = ROOT / "build" / "wheel", ROOT / "dist"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 MEGABYTES = 5  # a wheel's limit
 MINORS = range(11, 16)  # CPython 3.x that may be there
 #: What runs in all environments but one: every layer once. test_imports reads the sources, which no wheel has.
@@ -159,7 +159,7 @@ def tagged_clone():
 
 
 def version_of(tree):
-    return re.search(r'^__version__ = "(.+)"$', (tree / "fastopt/__init__.py").read_text(), re.M)[1]
+    return re.search(r'^__version__ = "(.+)"$', (tree / "fastopt/__init__.py").read_text(encoding="utf-8"), re.M)[1]
 
 
 def build_sdist(tools, tree, env):

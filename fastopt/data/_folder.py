@@ -232,7 +232,7 @@ def write_json(path: Path, found: dict[str, Any]) -> None:
     """Writes JSON whole or not at all."""
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with open(new, "x") as file:
+        with open(new, "x", encoding="utf-8") as file:
             json.dump(found, file, allow_nan=False)
             file.flush()
             os.fsync(file.fileno())
