@@ -6,7 +6,8 @@
 # make lint    ruff, cython-lint, codespell          make types   mypy            make pyright   the same by another
 # make workflows       the files of .github against their schemas, zizmor, sp-repo-review
 # make docs    the documentation, into docs/_build/html
-# make build   only compile                          make clean   remove what was built (.venv stays)
+# make build   only compile                          make format  ruff lays out the Python files
+# make clean   remove what was built (.venv, bench/results stay)
 # make debug-test      the suite against a build that checks every index
 # make sanitize-test   the suite under the address and undefined-behaviour sanitizers (gcc)
 # make sanitize        the fuzzed arrays, model files and malformed data under the sanitizers
@@ -170,4 +171,5 @@ release-dry-run:
 
 clean:
 	rm -rf build dist *.egg-info fastopt/_kernels/*.so fastopt/_kernels/v[34] .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks $(VENV)/.built
+	rm -rf docs/_build docs/_static/generated docs/auto_examples
 	find fastopt tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -10,11 +10,15 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 from fastopt._kernels import LEVEL, about
+from fastopt._parallel import threads
 
 __all__ = ["show_versions"]
 
 #: What fastopt computes with, and what it can work beside.
-DISTRIBUTIONS = ("numpy", "scipy", "scikit-learn", "threadpoolctl", "pandas", "matplotlib")
+DISTRIBUTIONS = (
+    "numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl", "pandas", "matplotlib", "tqdm", "pyarrow", "dask",
+    "distributed",
+)  # fmt: skip
 DTYPES = ("float32", "float64", "int32", "int64", "intp")
 
 
@@ -35,14 +39,13 @@ def show_versions() -> None:
 def _facts() -> dict[str, str]:
     import fastopt
 
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts = {"fastopt": fastopt.__version__, "Python": sys.version.replace("\n", " "), "platform": platform.platform()}
     facts |= {name: _version(name) for name in DISTRIBUTIONS}
     return facts | {
         "compiler": f"{about.COMPILER}, through Cython {about.CYTHON}",
         "vectors": LEVEL,
         "bytes": ", ".join(f"{name} {np.dtype(name).itemsize}" for name in DTYPES),
-        "threads": f"1 used of {cpus} available",
+        "threads": f"{threads()} for passes, of {os.cpu_count()} processors",
     }
 
 
