@@ -121,9 +121,6 @@ class Local:
         self.jobs.clear()
 
 
-COMMANDS = ("load", "prepare", "run", "drop", "memory", "memory_speed")
-
-
 def serve(connection, contestant: bytes, path: str | None) -> None:
     """The loop of a worker process: a command in, its answer out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends its workers
