@@ -17,7 +17,7 @@ from fastopt.dask._cluster import Cluster, find_client, needs
 from fastopt.dask._objective import Distributed
 from fastopt.dask._parts import columns_of, is_dask
 from fastopt.linear_model._base import LinearModel
-from fastopt.solvers.monitor import Reporter, Result
+from fastopt.solvers.monitor import Reporter, Result, after
 
 __all__ = ["Course", "DaskModel"]
 
@@ -100,20 +100,6 @@ class Course(Reporter):
             return
         local = self.model._local_of(result)
         model_file._write(local, self.path, {"data": "dask", "dask": self.fingerprint})
-
-
-def after(first: Result, second: Result) -> Result:
-    """The result of two stages one after the other."""
-    shifts = {"epoch": first.n_iter, "seconds": first.history["seconds"][-1] if len(first.history["seconds"]) else 0}
-    history = {
-        key: np.concatenate([column, second.history[key][1:] + shifts.get(key, 0)])
-        for key, column in first.history.items()
-        if key in second.history
-    }
-    return Result(
-        second.w, first.n_iter + second.n_iter, second.objective, second.grad_norm, second.stop_reason, history,
-        second.state,
-    )  # fmt: skip
 
 
 def resumed(before: Any, model: Any) -> Result | None:

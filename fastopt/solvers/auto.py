@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastopt._validation import fail
 from fastopt.objective import Objective
-from fastopt.solvers.monitor import Reporter, Result, norm
+from fastopt.solvers.monitor import Reporter, Result, after, norm
 from fastopt.solvers.resume import Course
 from fastopt.solvers.row_space import Outside, RowSpace
 from fastopt.solvers.table import SOLVERS, able
@@ -338,7 +338,7 @@ def auto(
             new = SOLVERS[name].run(space.narrow, space.inside(start), **options, course=part.course)
             new = space.result(new, tol)
         course.state = part.with_before(part.course.state)
-        result = new if result is None else _after(result, new)
+        result = new if result is None else after(result, new)
         names = [*names, name]
         over = new.stop_reason == "max_iter" and new.n_iter == attempt.most
         if not (over or new.stop_reason == "stalled") or result.n_iter >= max_iter:
@@ -367,17 +367,6 @@ class _Part:
 
         def so_far() -> Result:
             found = result() if self.space is None else self.space.result(result(), self.tol)
-            return found if self.result is None else _after(self.result, found)
+            return found if self.result is None else after(self.result, found)
 
         self.whole.told(so_far)
-
-
-def _after(first: Result, second: Result) -> Result:
-    """The result of two solvers one after the other; the first one's parameters if the second one's are worse."""
-    shifts = {"epoch": first.n_iter, "seconds": first.history["seconds"][-1]}
-    history = {
-        key: np.concatenate([column, second.history[key][1:] + shifts.get(key, 0)])
-        for key, column in first.history.items()
-        if key in second.history
-    }
-    return replace(second, n_iter=first.n_iter + second.n_iter, history=history)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fastopt.objective import Objective
 
-__all__ = ["Checks", "Monitor", "Reporter", "Result", "norm"]
+__all__ = ["Checks", "Monitor", "Reporter", "Result", "after", "norm"]
 
 #: What `stop_reason_` may be, and what it means.
 STOP_REASONS = {
@@ -63,6 +63,21 @@ class Result:
     def converged(self) -> bool:
         """Whether the gradient's norm was measured to be at most tol."""
         return self.stop_reason == "tol"
+
+
+def after(first: Result, second: Result) -> Result:
+    """The result of two solvers, the second of which began where the first had ended: its own parameters, as it ended.
+
+    Its first measurement is the first one's last, or was to be: the history has it once.
+    """
+    seconds = first.history["seconds"]  # of a checkpoint there may be none
+    shifts = {"epoch": first.n_iter, "seconds": seconds[-1] if len(seconds) else 0}
+    history = {
+        key: np.concatenate([column, second.history[key][1:] + shifts.get(key, 0)])
+        for key, column in first.history.items()
+        if key in second.history
+    }
+    return replace(second, n_iter=first.n_iter + second.n_iter, history=history)
 
 
 class Reporter:
