@@ -123,10 +123,7 @@ def lbfgs(
         }  # fmt: skip
 
     def so_far() -> Result:
-        rows = [*monitor.rows]
-        result = monitor.rounded_result(state["w"], state["n_iter"], "max_iter")
-        monitor.rows = rows
-        return result
+        return monitor.rounded_result(state["w"], state["n_iter"], "max_iter")
 
     def forget_later() -> None:
         """Measurements that a run told of which was stopped here: by Ctrl-C, or a smaller max_iter."""

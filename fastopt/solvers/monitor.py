@@ -211,15 +211,16 @@ class Monitor:
 
     def rounded_result(self, w: NDArray[np.float64], n_iter: int, stop_reason: str) -> Result:
         """The result at w rounded to X's type and measured there; w itself where rounding would cost convergence."""
-        rounded = w.reshape(self.objective.shape).astype(self.objective.design.dtype)
-        if rounded.dtype != w.dtype:
-            value, gradient = self.objective.value_and_gradient(rounded)
-            size = norm(gradient)
-            if stop_reason == "tol" and size > self.tol:
-                return self.result(w.reshape(self.objective.shape), n_iter, stop_reason)
-            epoch, seconds, _, _, rate = self.rows[-1]
-            self.rows[-1] = (epoch, seconds, value, size, rate)
-        return self.result(rounded, n_iter, stop_reason)
+        result = self.result(w.reshape(self.objective.shape), n_iter, stop_reason)
+        rounded = result.w.astype(self.objective.design.dtype)
+        if rounded.dtype == w.dtype:
+            return replace(result, w=rounded)
+        value, gradient = self.objective.value_and_gradient(rounded)
+        size = norm(gradient)
+        if stop_reason == "tol" and size > self.tol:
+            return result
+        result.history["objective"][-1], result.history["grad_norm"][-1] = value, size
+        return replace(result, w=rounded, objective=value, grad_norm=size)
 
     def result(self, w: NDArray[Any], n_iter: int, stop_reason: str, state: dict[str, Any] | None = None) -> Result:
         """The solver's result, F and the gradient's norm being those of the last check."""

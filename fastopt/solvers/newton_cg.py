@@ -65,10 +65,7 @@ def newton_cg(
         return {"solver": "newton-cg", "epoch": done, "rows": np.array(monitor.rows), **descent.as_dict()}
 
     def so_far() -> Result:
-        rows = [*monitor.rows]
-        found = monitor.rounded_result(result, done, reason)
-        monitor.rows = rows
-        return found
+        return monitor.rounded_result(result, done, reason)
 
     try:
         while reason != "tol" and done < max_iter:
@@ -81,7 +78,7 @@ def newton_cg(
             course.keep(run, so_far, last=converged or done == max_iter)
     except KeyboardInterrupt:
         reason = "interrupted"
-    return monitor.rounded_result(result, done, reason)
+    return so_far()
 
 
 class Descent:
