@@ -368,8 +368,8 @@ def sdca(
     start = np.asarray(w, dtype=np.float64)
     softmax = objective.loss.name == "multinomial"
     course = course or Course()
-    told = bool(monitor.reporter.verbose or monitor.reporter.on_epoch)  # and must not be of what is then refused
-    later = not (start.any() or course.state or told)
+    # Who is told of an epoch must not be told of what is then refused.
+    later = not (start.any() or course.state or monitor.reporter.watched)
     epochs = (SoftmaxEpochs if softmax else Epochs)(objective, tol, later=later)
     dtype, rows = objective.design.dtype, objective.shape[0]
     gaps: list[float] = []
