@@ -16,6 +16,7 @@ from fastopt.dask._parts import Share
 from fastopt.optimizers import Optimizer
 from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
 from fastopt.solvers.sdca import Epochs as DualEpochs
+from fastopt.solvers.sdca import first_intercept, intercept_square
 from fastopt.solvers.stochastic import Around, Epochs, auto_batch_size, auto_learning_rate, without_cycles
 
 __all__ = ["Averaging", "Until", "averaging", "cocoa", "rate_of"]
@@ -387,13 +388,14 @@ def cocoa(
         fail("alpha", "> 0, with l1_ratio 0, for the solver 'sdca'", objective.alpha, "Use solver='lbfgs'.")
     monitor = Monitor(objective, tol, reporter)
     intercept = objective.fit_intercept
-    c2 = min(1e4 * objective.l2, 0.1 * (objective.mean_square or 1.0)) if intercept else 0.0
+    c2 = intercept_square(objective, objective.mean_square) if intercept else 0.0
     scale = DualScale(float(len(objective.shares)), objective.weight, c2, seed)
     point = np.array(w, dtype=np.float64).reshape(-1)
     warm = bool(point.any())
     center = float(point[-1]) if intercept else 0.0
     if intercept and not warm:
-        center = point[-1] = first_intercept(objective)
+        mean = float(objective.sum("mean", _targets, size=8)) / objective.weight
+        center = point[-1] = first_intercept(objective, mean)
     pairs: list[Any] = ["warm" if warm else None] * len(objective.shares)
     at, reason, done, turn = point, "max_iter", 0, 0
     norms: list[float] = []
@@ -433,15 +435,8 @@ def cocoa(
     return monitor.rounded_result(at, monitor.rows[-1][0], reason)
 
 
-def first_intercept(objective: Distributed) -> float:
-    """The best intercept of w = 0 (near it for the hinge losses)."""
-    mean = float(objective.sum("mean", _targets, size=8)) / objective.weight
-    if objective.loss.name != "log_loss":
-        return mean
-    return float(np.log1p(mean) - np.log1p(-mean)) if abs(mean) < 1 else 0.0
-
-
 def _targets(share: Share | None) -> float:
+    """The weighted sum of this partition's targets."""
     if share is None:
         return 0.0
     return float(share.y.sum() if share.weights is None else share.weights @ share.y)

@@ -74,7 +74,9 @@ class Epochs:
         if objective.loss.name == "log_loss":
             self.state[:, 1] = -20.0  # the logit that goes with a = 0, as far as Newton's steps care
         if objective.fit_intercept:
-            self.w[-1] = self.center = self._first_intercept()
+            y, s = objective.y, objective.weights
+            mean = float(np.average(y, weights=s if len(s) else None))
+            self.w[-1] = self.center = first_intercept(objective, mean)
         kind = dual.LOSSES[objective.loss.name]
         self._kernel = dual.Dual(kind, self.unit, objective.y, objective.weights, self.squares, self.state)
         self._kernel.c2 = self.c2
@@ -88,15 +90,7 @@ class Epochs:
         self.unit = 1 / (objective.l2 * objective.n_samples)
         self.c2 = 0.0
         if objective.fit_intercept:
-            self.c2 = min(1e4 * objective.l2, 0.1 * (float(self.squares.mean()) or 1.0))
-
-    def _first_intercept(self) -> float:
-        """The best intercept of w = 0 (near it for the hinge losses)."""
-        y, s = self.objective.y, self.objective.weights
-        mean = float(np.average(y, weights=s if len(s) else None))
-        if self.objective.loss.name != "log_loss":
-            return mean
-        return float(np.log1p(mean) - np.log1p(-mean)) if abs(mean) < 1 else 0.0
+            self.c2 = intercept_square(objective, float(self.squares.mean()))
 
     def run(self, order: NDArray[np.intp]) -> float:
         """Visits the rows in this order, moves the center, and returns an estimate of the gradient's norm.
@@ -190,6 +184,18 @@ class Epochs:
         total, moved = dual.bound(self._kernel, self.objective.fit_intercept)
         size = norm(self.w[:-1]) + moved * self.unit  # w moves by no more than the changed rows' lengths
         return -total / self.objective.n_samples - 0.5 * self.objective.l2 * size * size
+
+
+def intercept_square(objective: Objective, mean_square: float) -> float:
+    """c2, the square of the intercept's column, for rows of this mean square."""
+    return min(1e4 * objective.l2, 0.1 * (mean_square or 1.0))
+
+
+def first_intercept(objective: Objective, mean: float) -> float:
+    """The best intercept of w = 0 for targets of this mean (near it for the hinge losses)."""
+    if objective.loss.name != "log_loss":
+        return mean
+    return float(np.log1p(mean) - np.log1p(-mean)) if abs(mean) < 1 else 0.0
 
 
 class SoftmaxEpochs(Epochs):
