@@ -52,7 +52,7 @@ def an_epoch(design, y, order):
 
 def a_dual_epoch(design, y, order):
     """The first epoch of "sdca"."""
-    epochs = sdca.Epochs(objective(design, y), later=not design.sound)
+    epochs = sdca.DualEpochs(objective(design, y), later=not design.sound)
     return lambda: epochs.run(order)
 
 

@@ -146,7 +146,7 @@ def minimize(
     elif batch_size is not None:
         fail("batch_size", "None where n_samples is None", batch_size, "Give n_samples, the number of rows.")
     function = _Function(fun, jac, args, x, -1.0 if maximize else 1.0)
-    return _Descent(function, rule, x, float(tol), int(max_iter), rows, callback).run()
+    return _Run(function, rule, x, float(tol), int(max_iter), rows, callback).run()
 
 
 def as_method(
@@ -199,7 +199,7 @@ def as_method(
     x = _start(x0)
     path = [x.copy()] if return_all else None
     function = _Function(fun, jac, args, x, 1.0)
-    result = _Descent(function, _rule(optimizer), x, float(tol), int(maxiter), None, callback, path).run()
+    result = _Run(function, _rule(optimizer), x, float(tol), int(maxiter), None, callback, path).run()
     if disp:
         print(result.message)
         print(*(f"{key}: {result[key]:g}" for key in ("fun", "nit", "nfev", "njev")), sep="   ")
@@ -303,7 +303,7 @@ class _Rows:
             yield order[start : start + self.batch_size]
 
 
-class _Descent:
+class _Run:
     """One run: the loop, and what it knows so far."""
 
     def __init__(

@@ -16,7 +16,7 @@ from fastopt._design import Design
 from fastopt.losses import LOSSES
 from fastopt.objective import Objective
 from fastopt.solvers import newton_cg as module
-from fastopt.solvers.newton_cg import Descent, newton_cg
+from fastopt.solvers.newton_cg import ConjugateDescent, newton_cg
 from fastopt.solvers.resume import Course
 from fastopt.solvers.table import SOLVERS
 
@@ -195,7 +195,7 @@ def test_no_step_raises_F():
     """From far off, where whole Newton steps diverge, and where the losses have no curvature left."""
     for far in (30.0, 1e4):
         F = logistic(alpha=1e-6)
-        descent = Descent(F, np.full(F.shape, far))
+        descent = ConjugateDescent(F, np.full(F.shape, far))
         values = [descent.value]
         while np.linalg.norm(descent.gradient) > 1e-9 and len(values) < 100 and descent.step(1e-9):
             values.append(descent.value)
@@ -247,7 +247,7 @@ def test_columns_that_say_nothing():
 def test_ctrl_c_keeps_the_last_whole_step(monkeypatch):
     F = logistic(500)
     three = newton_cg(F, F.zeros(), tol=1e-9, max_iter=3)
-    step, taken = Descent.step, []
+    step, taken = ConjugateDescent.step, []
 
     def interrupted(self, tol):
         taken.append(1)
@@ -256,7 +256,7 @@ def test_ctrl_c_keeps_the_last_whole_step(monkeypatch):
             raise KeyboardInterrupt
         return step(self, tol)
 
-    monkeypatch.setattr(Descent, "step", interrupted)
+    monkeypatch.setattr(ConjugateDescent, "step", interrupted)
     result = newton_cg(F, F.zeros(), tol=1e-9, max_iter=50)
     assert (result.stop_reason, result.n_iter) == ("interrupted", 3)
     np.testing.assert_array_equal(result.w, three.w)

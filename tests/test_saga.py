@@ -16,7 +16,7 @@ from fastopt import LogisticRegression, reference
 from fastopt._design import Design
 from fastopt.losses import LOSSES
 from fastopt.objective import Objective
-from fastopt.solvers.saga import Epochs, saga
+from fastopt.solvers.saga import SagaEpochs, saga
 
 SMOOTH = [*reference.CURVATURES, "multinomial"]
 LOSS = pytest.mark.parametrize("loss", SMOOTH)
@@ -49,7 +49,7 @@ def test_every_step_is_the_references(loss, classes, layout, dtype, l1):
     F = Objective(
         Design.from_array(p.X), y, loss=loss, alpha=0.02, l1_ratio=l1 / 0.02, sample_weight=p.sample_weight, n_outputs=K
     )
-    epochs = Epochs(F)
+    epochs = SagaEpochs(F)
     assert epochs.design.distinct
     epochs.use(0.5)
     stored = p.dense != 0
@@ -86,7 +86,7 @@ def test_renew_measures_and_makes_the_table_new(loss, layout):
         Design.from_array(p.X), p.y, loss=loss, alpha=0.02, l1_ratio=0.5, sample_weight=p.sample_weight,
         n_outputs=p.n_outputs,
     )  # fmt: skip
-    epochs = Epochs(F)
+    epochs = SagaEpochs(F)
     epochs.w[:] = np.random.default_rng(0).standard_normal(epochs.w.shape)
     value, norm = epochs.renew()
     assert value == pytest.approx(F.value(epochs.w), rel=1e-12)
@@ -257,7 +257,7 @@ def test_ctrl_c_keeps_what_was_measured(monkeypatch):
     X, y = breast_cancer()
     for epochs, kept in ((0, 0), (6, 4)):
         with monkeypatch.context() as patched:
-            interrupt_after(patched, Epochs, epochs)
+            interrupt_after(patched, SagaEpochs, epochs)
             F, result = solve(X, y, tol=0.0)
         assert result.stop_reason == "interrupted"
         assert result.n_iter == kept == result.history["epoch"][-1]

@@ -17,7 +17,7 @@ from fastopt import LogisticRegression, reference
 from fastopt._design import Design
 from fastopt._kernels import dual
 from fastopt.objective import Objective
-from fastopt.solvers.sdca import Epochs, sdca
+from fastopt.solvers.sdca import DualEpochs, sdca
 from fastopt.solvers.table import SOLVERS
 
 #: test_sdca_softmax.py is for the softmax.
@@ -202,7 +202,7 @@ def test_the_dual_value_is_that_of_a_feasible_point(loss, weighted, fit_intercep
     p = problem(loss, weighted=weighted, fit_intercept=fit_intercept, n=n)
     F, rng = p.objective(alpha=0.1), np.random.default_rng(0)
     s = np.ones(n) if p.sample_weight is None else p.sample_weight / p.sample_weight.mean()
-    epochs, values = Epochs(F), []
+    epochs, values = DualEpochs(F), []
     for epoch in range(8):
         if epoch:
             epochs.run(rng.permutation(n))
@@ -238,7 +238,7 @@ def test_the_best_intercept_is_the_minimum_over_it_alone(loss, weighted):
     F = p.objective(alpha=0.1)
     w = np.random.default_rng(0).standard_normal(p.shape)
     w[-1] = 0
-    w[-1] = Epochs(F, 1e-8).best_intercept(F.raw_prediction(w))
+    w[-1] = DualEpochs(F, 1e-8).best_intercept(F.raw_prediction(w))
     slope = reference.gradient(p.dense, p.y, w, alpha=0.1, **p.terms)[-1, 0]
     assert abs(slope) <= 1e-11
 
@@ -300,7 +300,7 @@ def test_ctrl_c_keeps_what_was_measured(monkeypatch):
     X, y = breast_cancer()
     for epochs, kept in ((0, 0), (6, 4)):
         with monkeypatch.context() as patched:
-            interrupt_after(patched, Epochs, epochs)
+            interrupt_after(patched, DualEpochs, epochs)
             F, result = solve(X, y, tol=0.0)
         assert result.stop_reason == "interrupted"
         assert result.n_iter == kept == result.history["epoch"][-1]

@@ -19,7 +19,7 @@ from fastopt.dask._parts import columns_of, is_dask
 from fastopt.linear_model._base import LinearModel
 from fastopt.solvers.monitor import Reporter, Result, after
 
-__all__ = ["Course", "DaskModel"]
+__all__ = ["DaskCourse", "DaskModel"]
 
 Array = NDArray[Any]
 
@@ -27,7 +27,7 @@ Array = NDArray[Any]
 SPENT = 0.05
 
 
-class Course(Reporter):
+class DaskCourse(Reporter):
     """Tells of each epoch, and keeps the checkpoint up to date.
 
     Parameters

@@ -15,8 +15,7 @@ from fastopt.dask._objective import Distributed, evaluate
 from fastopt.dask._parts import Share
 from fastopt.optimizers import Optimizer
 from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
-from fastopt.solvers.sdca import Epochs as DualEpochs
-from fastopt.solvers.sdca import first_intercept, intercept_square
+from fastopt.solvers.sdca import DualEpochs, first_intercept, intercept_square
 from fastopt.solvers.stochastic import Around, Epochs, auto_batch_size, auto_learning_rate, without_cycles
 
 __all__ = ["Averaging", "Until", "averaging", "cocoa", "rate_of"]
@@ -375,7 +374,7 @@ def cocoa(
 
     With gamma = 1 and sigma' = K, the number of partitions: linear convergence for smooth losses whatever K is. The
     fewer and larger the partitions, the better an epoch. The dual variables stay on the workers. The intercept is one
-    machine's (`fastopt.solvers.sdca.Epochs`): its center moves after each round.
+    machine's (`fastopt.solvers.sdca.DualEpochs`): its center moves after each round.
 
     It ends at tol, or as stalled when `PATIENCE` rounds have not halved the gradient's norm.
 

@@ -15,7 +15,7 @@ from sklearn.utils import compute_class_weight
 
 from fastopt import linear_model
 from fastopt._validation import fail
-from fastopt.dask._base import Course, DaskModel
+from fastopt.dask._base import DaskCourse, DaskModel
 from fastopt.dask._cluster import Cluster, find_client
 from fastopt.dask._objective import Distributed, distribute, obstacle
 from fastopt.dask._parts import Data, Task, is_dask, load
@@ -156,7 +156,7 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
         before = self._read_checkpoint(checkpoint, fingerprint)
         w = self._start(objective, classes)[0].astype(np.float64)
         self.classes_ = classes
-        course = Course(self, objective, checkpoint, fingerprint, before)
+        course = DaskCourse(self, objective, checkpoint, fingerprint, before)
         state: dict[str, Any] = {}
         if course.first is not None:
             w, state = course.first.w.astype(np.float64), course.first.state
@@ -221,7 +221,7 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
         return ["sdca", "lbfgs"] if self.solver == "sdca" else [str(self.solver)]
 
     def _run(
-        self, name: str, objective: Distributed, w: Array, optimizer: Optimizer | None, seed: int, course: Course,
+        self, name: str, objective: Distributed, w: Array, optimizer: Optimizer | None, seed: int, course: DaskCourse,
         state: dict[str, Any],
     ) -> Result:  # fmt: skip
         """A stage of the plan, from w."""

@@ -14,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 
 from fastopt import linear_model, schedules
 from fastopt._validation import check_choice, fail
-from fastopt.dask._base import Course, DaskModel
+from fastopt.dask._base import DaskCourse, DaskModel
 from fastopt.dask._cluster import Cluster, find_client
 from fastopt.dask._objective import Distributed, distribute, obstacle
 from fastopt.dask._parts import Data, Task, is_dask, load
@@ -75,7 +75,7 @@ class _DaskSGD(DaskModel, _SGD):
         for task in tasks:
             objective = distribute(data, task)
             columns = slice(at, at + task.n_outputs)
-            course = Course(self, objective, checkpoint, fingerprint, before)
+            course = DaskCourse(self, objective, checkpoint, fingerprint, before)
             try:
                 results.append(self._descend_on(objective, w[:, columns], seed, course))
             finally:
@@ -123,7 +123,7 @@ class _DaskSGD(DaskModel, _SGD):
         )
         return steps, Until(self.tol, self.n_iter_no_change, adapts, halves)
 
-    def _descend_on(self, objective: Distributed, w: Array, seed: int, course: Course) -> Result:
+    def _descend_on(self, objective: Distributed, w: Array, seed: int, course: DaskCourse) -> Result:
         if self.solver != "rounds" and (reason := obstacle(self.solver, objective)):
             fail("solver", f"one that can minimise {reason}", self.solver, "Use 'rounds' or 'lbfgs'.")
         steps, until = self._rounds(objective, seed)

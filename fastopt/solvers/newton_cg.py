@@ -54,10 +54,10 @@ def newton_cg(
     like = {"w": start, "first": 0.0, "last": 0, "spent": 0, "whitened": True, "point": start}
     before = course.taken_up("newton-cg", like)
     if before is not None and before["first"] > 0:
-        descent, done = Descent.from_dict(objective, before), before["epoch"]
+        descent, done = ConjugateDescent.from_dict(objective, before), before["epoch"]
         monitor.go_on(before["rows"])
     else:
-        descent, done = Descent(objective, start), 0
+        descent, done = ConjugateDescent(objective, start), 0
         monitor.record(descent.value, norm(descent.gradient), 0, math.nan, descent.w)
     result, reason = descent.w, "tol" if monitor.grad_norm <= tol else "max_iter"
 
@@ -81,7 +81,7 @@ def newton_cg(
     return so_far()
 
 
-class Descent:
+class ConjugateDescent:
     """Newton steps on one objective: the point, F, its gradient and the raw predictions there.
 
     `first` is the gradient's norm at the first point of all, `last` the steps of conjugate gradients that the last
@@ -112,7 +112,7 @@ class Descent:
         }  # fmt: skip
 
     @classmethod
-    def from_dict(cls, objective: Objective, found: dict[str, Any]) -> Descent:
+    def from_dict(cls, objective: Objective, found: dict[str, Any]) -> ConjugateDescent:
         """The descent as it was."""
         descent = cls(objective, found["w"], found["first"])
         if found["whitened"]:

@@ -32,7 +32,7 @@ RAMP = (0.1, 0.33, 0.5, 1.0)
 SOFTMAX = 2.0
 
 
-class Epochs:
+class SagaEpochs:
     """Epochs of SAGA on an Objective with a smooth loss, of one output or softmax's.
 
     Parameters
@@ -171,7 +171,7 @@ def saga(
     2017, section 2 (the sparse proximal step).
     """
     monitor, most = Monitor(objective, tol, verbose), float(max_iter) if foretell else math.inf
-    epochs = Epochs(objective)
+    epochs = SagaEpochs(objective)
     rows = objective.shape[0]
 
     def solution() -> NDArray[Any]:

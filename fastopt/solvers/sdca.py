@@ -28,7 +28,7 @@ LOSSES = (*dual.LOSSES, "multinomial")
 ROWS = 2048
 
 
-class Epochs:
+class DualEpochs:
     """Epochs of dual coordinate descent on an Objective.
 
     Parameters
@@ -198,7 +198,7 @@ def first_intercept(objective: Objective, mean: float) -> float:
     return float(np.log1p(mean) - np.log1p(-mean)) if abs(mean) < 1 else 0.0
 
 
-class SoftmaxEpochs(Epochs):
+class SoftmaxEpochs(DualEpochs):
     """Epochs of dual coordinate descent for the softmax of K classes: K dual variables a row, a point of the simplex.
 
     Attributes
@@ -376,7 +376,7 @@ def sdca(
     course = course or Course()
     # Who is told of an epoch must not be told of what is then refused.
     later = not (start.any() or course.state or monitor.reporter.watched)
-    epochs = (SoftmaxEpochs if softmax else Epochs)(objective, tol, later=later)
+    epochs = (SoftmaxEpochs if softmax else DualEpochs)(objective, tol, later=later)
     dtype, rows = objective.design.dtype, objective.shape[0]
     gaps: list[float] = []
 
