@@ -46,7 +46,7 @@ else:
 
 __all__ = [
     "FRAMES", "LinearModel", "Progress", "check_labels", "check_length", "check_random_state", "class_numbers",
-    "generator", "read", "read_targets", "unchanged_on_error", "weights_of", "with_callbacks",
+    "dense", "generator", "read", "read_targets", "unchanged_on_error", "weights_of", "with_callbacks",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -132,6 +132,11 @@ def weights_of(sample_weight: Any, n_samples: int, *, zeros: bool = False) -> Ar
     if not zeros and not weights.sum() > 0:
         raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
     return weights
+
+
+def dense(array: Any) -> Any:
+    """A sparse matrix as an array; all else as it is."""
+    return array.toarray() if hasattr(array, "toarray") else array
 
 
 def generator(random_state: Any) -> np.random.RandomState | np.random.Generator:
@@ -232,8 +237,7 @@ class LinearModel(CallbackSupportMixin, SparseCoefMixin, BaseEstimator):
         """Xw + b, (n_samples, n_outputs), of X's dtype."""
         check_is_fitted(self)
         design = read(self, X, reset=False)
-        coef = self.coef_.toarray() if hasattr(self.coef_, "toarray") else self.coef_
-        coef = np.reshape(coef, (-1, design.shape[1]))
+        coef = np.reshape(dense(self.coef_), (-1, design.shape[1]))
         w = np.vstack([coef.T, np.reshape(self.intercept_, (1, -1))]).astype(np.float64)
         scores = raw_prediction(design, w.reshape(-1), w.shape[1], True, getattr(self, "n_jobs", None))
         return scores.astype(design.dtype, copy=False)

@@ -28,6 +28,7 @@ from fastopt.linear_model._base import (
     check_length,
     check_random_state,
     class_numbers,
+    dense,
     generator,
     read,
     read_targets,
@@ -534,9 +535,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
             return w, None
         if not np.array_equal(self.classes_, classes) or np.shape(self.coef_)[1] != objective.n_features:
             return w, None
-        coef: Any = self.coef_
-        coef = coef.toarray() if hasattr(coef, "toarray") else coef
-        w[: objective.n_features] = coef.T
+        w[: objective.n_features] = dense(self.coef_).T
         if objective.fit_intercept:
             w[-1] = self.intercept_
         return w, getattr(self, "optimizer_state_", None)

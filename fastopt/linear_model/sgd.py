@@ -27,6 +27,7 @@ from fastopt.linear_model._base import (
     check_labels,
     check_length,
     class_numbers,
+    dense,
     generator,
     read,
     read_targets,
@@ -254,7 +255,7 @@ class _SGD(LinearModel):
         d = design.shape[1]
         coef, intercept = np.zeros((n_outputs, d)), np.zeros(n_outputs)
         if coef_init is not None:
-            given = np.asarray(coef_init.toarray() if hasattr(coef_init, "toarray") else coef_init, dtype=np.float64)
+            given = np.asarray(dense(coef_init), dtype=np.float64)
             if given.size != coef.size or (n_outputs > 1 and given.shape != coef.shape):
                 rule = f"it must have shape {coef.shape}; got {given.shape}."
                 raise ValueError(f"Provided coef_init does not match dataset: {rule}")
@@ -269,7 +270,7 @@ class _SGD(LinearModel):
 
     def _parameters(self, coef: Any, intercept: Any, dtype: Any) -> Array:
         """Coefficients and intercepts as the solvers take them, (n_features + fit_intercept, n_outputs)."""
-        coef = np.atleast_2d(coef.toarray() if hasattr(coef, "toarray") else coef)
+        coef = np.atleast_2d(dense(coef))
         w = np.zeros((coef.shape[1] + self.fit_intercept, len(coef)), dtype=dtype)
         w[: coef.shape[1]] = coef.T
         if self.fit_intercept:
@@ -814,7 +815,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
         if self._multilabel:
             if self.loss == "multinomial":
                 fail("loss", "one of single outputs for a multilabel target", self.loss)
-            y = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
+            y = np.asarray(dense(y))
             if not np.isin(y, (0, 1)).all():
                 raise ValueError(f"y must hold 0 and 1 where it has a column for each label; got {np.unique(y)}.")
             found = np.arange(y.shape[1])
