@@ -17,6 +17,7 @@ from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fi
 from fastopt._design import Design, checked_csr
 from fastopt._validation import fail
 from fastopt.objective import raw_prediction
+from fastopt.solvers import resume
 from fastopt.solvers.monitor import Reporter
 
 #: Frames between a public `fit` and its caller, for warnings that name the caller's line.
@@ -46,7 +47,7 @@ else:
 
 __all__ = [
     "FRAMES", "LinearModel", "Progress", "check_labels", "check_length", "check_random_state", "class_numbers",
-    "dense", "generator", "read", "read_targets", "unchanged_on_error", "weights_of", "with_callbacks",
+    "dense", "generator", "generator_of", "read", "read_targets", "unchanged_on_error", "weights_of", "with_callbacks",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -152,6 +153,14 @@ def generator(random_state: Any) -> np.random.RandomState | np.random.Generator:
         return np.random.default_rng(random_state)
     rng = np.random.RandomState(np.random.MT19937(Unseeded()))  # type: ignore[arg-type]  # its stub has no interface
     rng.seed(int(random_state))
+    return rng
+
+
+def generator_of(run: dict[str, Any]) -> np.random.RandomState | np.random.Generator:
+    """What goes on drawing where a checkpoint's run left off."""
+    rng = resume.generator({"run": run})
+    if rng is None:
+        raise ValueError("checkpoint must hold random numbers of a kind that is known; got another.")
     return rng
 
 

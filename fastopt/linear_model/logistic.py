@@ -30,6 +30,7 @@ from fastopt.linear_model._base import (
     class_numbers,
     dense,
     generator,
+    generator_of,
     read,
     read_targets,
     unchanged_on_error,
@@ -361,9 +362,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
             course, before = resume.Course(last), resume.epochs_of(last)
             reporter.before = before
         if course.state:
-            found_rng = resume.generator(course.state)
-            if found_rng is None:
-                raise ValueError("checkpoint must hold random numbers of a kind that is known; got another.")
+            found_rng = generator_of(course.state["run"])
             rng = functools.cache(lambda: found_rng)
 
         def told(result: Callable[[], Result]) -> None:

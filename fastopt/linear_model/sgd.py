@@ -29,6 +29,7 @@ from fastopt.linear_model._base import (
     class_numbers,
     dense,
     generator,
+    generator_of,
     read,
     read_targets,
     unchanged_on_error,
@@ -223,9 +224,7 @@ class _SGD(LinearModel):
         run = None if progress is None else progress.run
         if run is not None and run["cut_at"] not in (None, self.max_iter):
             run = None  # its rates were cut for what came of another number of epochs
-        rng = resume.generator({"run": run}) if run is not None else generator(self.random_state)
-        if rng is None:
-            raise ValueError("checkpoint must hold random numbers of a kind that is known; got another.")
+        rng = generator_of(run) if run is not None else generator(self.random_state)
         if run is None:
             w, held_out = self._start(design, y.shape[1], *start), self._held_out(y, sample_weight, rng)
         else:
