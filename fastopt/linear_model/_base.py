@@ -46,11 +46,15 @@ else:
 
 
 __all__ = [
-    "FRAMES", "LinearModel", "Progress", "check_labels", "check_length", "check_random_state", "class_numbers",
-    "dense", "generator", "generator_of", "read", "read_targets", "unchanged_on_error", "weights_of", "with_callbacks",
+    "FRAMES", "PENALTY_NAMES", "LinearModel", "Progress", "check_labels", "check_length", "check_random_state",
+    "class_numbers", "dense", "generator", "generator_of", "read", "read_targets", "unchanged_on_error", "weights_of",
+    "with_callbacks",
 ]  # fmt: skip
 
 Array = NDArray[Any]
+
+#: What scikit-learn's `penalty` may be; the table of `fastopt.penalties` may have more.
+PENALTY_NAMES = ("l2", "l1", "elasticnet")
 
 
 def read(estimator: BaseEstimator, X: Any, *, reset: bool, later: bool = False) -> Design:

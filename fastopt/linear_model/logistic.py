@@ -22,6 +22,7 @@ from fastopt._design import WORK, Design
 from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
 from fastopt.linear_model._base import (
     FRAMES,
+    PENALTY_NAMES,
     LinearModel,
     Progress,
     check_labels,
@@ -49,7 +50,6 @@ __all__ = ["LogisticRegression"]
 
 Array = NDArray[Any]
 
-PENALTIES = ("l2", "l1", "elasticnet")
 #: What runs under scikit-learn's names of solvers that fastopt has not, or that can do more there than here: the first
 #: of these that can minimise F.
 SCIKIT_LEARNS = {
@@ -468,7 +468,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     def _check_parameters(self) -> optimizers.Optimizer | None:
         """Validates the constructor's parameters; the update rule, or None for a finisher."""
         if self.penalty is not None:
-            check_choice("penalty", self.penalty, ["deprecated", *PENALTIES], "Or None, for no penalty.")
+            check_choice("penalty", self.penalty, ["deprecated", *PENALTY_NAMES], "Or None, for no penalty.")
         check_positive("C", self.C, finite=False)
         if self.l1_ratio is not None:
             check_real("l1_ratio", self.l1_ratio, low=0, high=1)

@@ -25,8 +25,8 @@ from sklearn.utils.metadata_routing import (
 )
 
 from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
-from fastopt.linear_model._base import Progress, generator, read, unchanged_on_error, weights_of
-from fastopt.linear_model.logistic import PENALTIES, LogisticRegression, _old_ways
+from fastopt.linear_model._base import PENALTY_NAMES, Progress, generator, read, unchanged_on_error, weights_of
+from fastopt.linear_model.logistic import LogisticRegression, _old_ways
 
 __all__ = ["LogisticRegressionCV"]
 
@@ -196,7 +196,7 @@ class LogisticRegressionCV(LogisticRegression):
         if self.penalty == "deprecated":
             ratios = np.asarray((0.0,) if given is None else given)
         else:
-            check_choice("penalty", self.penalty, PENALTIES)
+            check_choice("penalty", self.penalty, PENALTY_NAMES)
             if self.penalty == "elasticnet" and given is None:
                 fail("l1_ratios", "a list of numbers in [0, 1] where penalty is 'elasticnet'", None)
             ratios = np.asarray(given if self.penalty == "elasticnet" else (float(self.penalty == "l1"),))

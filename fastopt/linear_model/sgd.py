@@ -22,6 +22,7 @@ from fastopt._order import epoch_order
 from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
 from fastopt.linear_model._base import (
     FRAMES,
+    PENALTY_NAMES,
     LinearModel,
     Progress,
     check_labels,
@@ -55,7 +56,6 @@ REGRESSOR_LOSSES = (
 )  # fmt: skip
 #: Losses with a log link: the prediction is exp of the raw one.
 LOG_LINK = ("poisson", "gamma")
-PENALTIES = ("l2", "l1", "elasticnet")
 #: What iterates that ran away come to: F so many times above that of zeros (a regression's), above the first epoch's
 #: mean, above that of zeros (a classifier's with a loss that grows with the square).
 USELESS, GROWN, ABSURD = 2.0, 10.0, 1e6
@@ -98,7 +98,7 @@ class _SGD(LinearModel):
         """Validates the constructor's parameters."""
         check_choice("loss", self.loss, self.loss_functions)
         if self.penalty is not None:
-            check_choice("penalty", self.penalty, PENALTIES, "Or None, for no penalty.")
+            check_choice("penalty", self.penalty, PENALTY_NAMES, "Or None, for no penalty.")
         check_real("alpha", self.alpha, low=0)
         if self.l1_ratio is not None:
             check_real("l1_ratio", self.l1_ratio, low=0, high=1)
