@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from sklearn.utils.metadata_routing import (
     process_routing,
 )
 
+from fastopt._design import Design
 from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
 from fastopt.linear_model._base import PENALTY_NAMES, Progress, generator, read, unchanged_on_error, weights_of
 from fastopt.linear_model.logistic import LogisticRegression, _old_ways
@@ -41,6 +43,19 @@ KEPT = (
 
 #: What one fit of a path hands over to the next.
 CARRIED = ("classes_", "n_features_in_", "coef_", "intercept_", "optimizer_state_")
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What all fits share; X is as splitters and scorers want it, `metadata` what the scorer gets beside it."""
+
+    X: Any
+    labels: Array
+    sample_weight: Array | None
+    classes: Array
+    class_weight: Any
+    scorer: Any
+    metadata: dict[str, Any]
 
 
 class LogisticRegressionCV(LogisticRegression):
@@ -220,87 +235,105 @@ class LogisticRegressionCV(LogisticRegression):
         codes, classes = self._encode(y, design.shape[0])
         labels = classes[codes]
         s = weights_of(sample_weight, design.shape[0])
-        if design.indices is None or design.indptr is None:
-            X = design.values
-        else:
-            stored = design.n_stored
-            X = sparse.csr_array((design.values[:stored], design.indices[:stored], design.indptr), shape=design.shape)
+        X = _matrix(design)
         scorer = _with_labels(self._get_scorer(), classes)
-        if _routing_enabled():
-            routed = process_routing(self, "fit", sample_weight=sample_weight, **params)
-            split, score = routed.splitter.split, routed.scorer.score
-        else:
-            split, score = {}, {} if s is None else {"sample_weight": s}
+        split, score = self._routed(sample_weight, s, params)
         begun = None if progress is None else progress.run
         folds = begun["folds"] if begun else list(check_cv(self.cv, labels, classifier=True).split(X, labels, **split))
         weights = self.class_weight
         if weights is not None:
             found = compute_class_weight(weights, classes=classes, y=labels, sample_weight=s)
             weights = dict(zip(classes.tolist(), found.tolist(), strict=True))
-        n_outputs, width = 1 if len(classes) == 2 else len(classes), design.shape[1] + bool(self.fit_intercept)
-
+        data = _Data(X, labels, s, classes, weights, scorer, score)
         jobs = [(train, test, ratio) for train, test in folds for ratio in ratios.tolist()]
         if begun:
             seeds, runs = begun["seeds"], list(begun["runs"])
         else:
-            rng = generator(self.random_state)
-            draw = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
-            seeds = draw(2**31 - 1, size=len(jobs) + 1).tolist()
-            runs = [{"fits": [], "model": {}} for _ in jobs]
+            seeds, runs = self._seeds(len(jobs) + 1), [{"fits": [], "model": {}} for _ in jobs]
 
         def path(number: int) -> None:
-            """Fits the Cs that are missing in this run, each from the one before."""
-            (train, test, ratio), run = jobs[number], runs[number]
-            of_test = {key: _rows(value, test, design.shape[0]) for key, value in score.items()}
-            model = self._model(1.0, ratio, weights).set_params(random_state=seeds[1 + number])
-            vars(model).update(run["model"])
-            for C in Cs[len(run["fits"]) :].tolist():
-                model.C = C
-                model._fit(X[train], labels[train], None if s is None else s[train], classes, keeps=False)
-                w = np.zeros((n_outputs, width))
-                w[:, : design.shape[1]] = model.coef_
-                if self.fit_intercept:
-                    w[:, -1] = model.intercept_
-                value = float(scorer(model, X[test], labels[test], **of_test))
-                fits = [*run["fits"], [w, value, int(model.n_iter_[0]), model.converged_]]
-                run = {"fits": fits, "model": {name: getattr(model, name) for name in CARRIED}}
+            for run in self._fits_of(data, *jobs[number], seeds[1 + number], Cs, runs[number]):
                 runs[number] = run  # at once, for whoever looks
                 if progress is not None:
                     progress.tell({"folds": folds, "seeds": seeds, "runs": [*runs]})
 
         Parallel(n_jobs=self.n_jobs, prefer="threads")(delayed(path)(number) for number in range(len(jobs)))
-        grid = (len(folds), len(ratios), len(Cs))
-        fits = [fit for run in runs for fit in run["fits"]]
-        paths = np.stack([fit[0] for fit in fits]).reshape(*grid, n_outputs, width)
-        scores = np.array([fit[1] for fit in fits]).reshape(grid)
-        n_iter = np.array([fit[2] for fit in fits], np.int32).reshape(grid)
         self.classes_, self.Cs_, self.l1_ratios_ = classes, Cs, ratios
-        self.coefs_paths_: Any = paths
-        self.scores_: Any = scores
-        self.n_iter_: Any = n_iter
+        fits = [fit for run in runs for fit in run["fits"]]
+        self._take((len(folds), len(ratios), len(Cs)), fits)
         if self.refit:
-            self._fit_best(X, labels, s, weights, seeds[0])
+            self._fit_best(data, seeds[0])
         else:
-            best = scores.reshape(len(folds), -1).argmax(axis=1)
-            ratio, C = np.unravel_index(best, scores.shape[1:])
-            self._set_coefficients(paths[np.arange(len(folds)), ratio, C].mean(axis=0), design.dtype)
-            self.C_: Any = float(Cs[C].mean())
-            self.l1_ratio_: Any = float(ratios[ratio].mean())
+            self._average_best(design.dtype)
         self._missed = sum(not fit[3] for fit in fits)
         if self.use_legacy_attributes:  # "warn" too
             self._to_legacy()
 
-    def _fit_best(self, X: Any, labels: Array, s: Array | None, class_weight: Any, seed: int) -> None:
+    def _routed(self, sample_weight: Any, s: Array | None, params: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        """What the splitter and the scorer get beside X and y: by metadata routing, or the scorer the weights s."""
+        if not _routing_enabled():
+            return {}, {} if s is None else {"sample_weight": s}
+        routed = process_routing(self, "fit", sample_weight=sample_weight, **params)
+        return routed.splitter.split, routed.scorer.score
+
+    def _seeds(self, size: int) -> list[int]:
+        """Of the fit on all rows, and of each run."""
+        rng = generator(self.random_state)
+        draw = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
+        seeds: list[int] = draw(2**31 - 1, size=size).tolist()
+        return seeds
+
+    def _fits_of(
+        self, data: _Data, train: Array, test: Array, ratio: float, seed: int, Cs: Array, run: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """Fits the Cs that are missing in this run, each from the one before; the run as it is after each.
+
+        A fit is its parameters, the score of the test rows, its iterations and whether it converged.
+        """
+        X, labels, s = data.X, data.labels, data.sample_weight
+        of_test = {key: _rows(value, test, len(labels)) for key, value in data.metadata.items()}
+        model = self._model(1.0, ratio, data.class_weight).set_params(random_state=seed)
+        vars(model).update(run["model"])
+        for C in Cs[len(run["fits"]) :].tolist():
+            model.C = C
+            model._fit(X[train], labels[train], None if s is None else s[train], data.classes, keeps=False)
+            d = X.shape[1]
+            w = np.zeros((len(model.coef_), d + bool(self.fit_intercept)))
+            w[:, :d] = model.coef_
+            if self.fit_intercept:
+                w[:, -1] = model.intercept_
+            value = float(data.scorer(model, X[test], labels[test], **of_test))
+            fits = [*run["fits"], [w, value, int(model.n_iter_[0]), model.converged_]]
+            run = {"fits": fits, "model": {name: getattr(model, name) for name in CARRIED}}
+            yield run
+
+    def _take(self, grid: tuple[int, int, int], fits: list[list[Any]]) -> None:
+        """Takes over the fits of the folds; the grid is that of folds, l1_ratios and Cs."""
+        paths = np.stack([fit[0] for fit in fits])
+        self.coefs_paths_: Any = paths.reshape(*grid, *paths.shape[1:])
+        self.scores_: Any = np.array([fit[1] for fit in fits]).reshape(grid)
+        self.n_iter_: Any = np.array([fit[2] for fit in fits], np.int32).reshape(grid)
+
+    def _fit_best(self, data: _Data, seed: int) -> None:
         """Fits all rows with the best pair of the grid."""
         means = self.scores_.mean(axis=0)
         ratio, C = np.unravel_index(int(np.argmax(means.T)), means.T.shape)[::-1]  # the smallest of equally good Cs
-        self.C_, self.l1_ratio_ = float(self.Cs_[C]), float(self.l1_ratios_[ratio])
-        model = self._model(self.C_, self.l1_ratio_, class_weight, self.verbose).set_params(random_state=seed)
-        self._set_coefficients(self.coefs_paths_[:, ratio, C].mean(axis=0), X.dtype)
+        self.C_: Any = float(self.Cs_[C])
+        self.l1_ratio_: Any = float(self.l1_ratios_[ratio])
+        model = self._model(self.C_, self.l1_ratio_, data.class_weight, self.verbose).set_params(random_state=seed)
+        self._set_coefficients(self.coefs_paths_[:, ratio, C].mean(axis=0), data.X.dtype)
         model.classes_, model.coef_, model.intercept_ = self.classes_, self.coef_, self.intercept_
-        model._fit(X, labels, s, keeps=False)
+        model._fit(data.X, data.labels, data.sample_weight, keeps=False)
         for name in KEPT:
             setattr(self, name, getattr(model, name))
+
+    def _average_best(self, dtype: Any) -> None:
+        """The means of the coefficients, Cs and l1_ratios that are the best of each fold."""
+        folds = np.arange(len(self.scores_))
+        best = self.scores_.reshape(len(folds), -1).argmax(axis=1)
+        ratio, C = np.unravel_index(best, self.scores_.shape[1:])
+        self._set_coefficients(self.coefs_paths_[folds, ratio, C].mean(axis=0), dtype)
+        self.C_, self.l1_ratio_ = float(self.Cs_[C].mean()), float(self.l1_ratios_[ratio].mean())
 
     def _set_coefficients(self, w: Array, dtype: Any) -> None:
         d = self.n_features_in_
@@ -397,6 +430,14 @@ class LogisticRegressionCV(LogisticRegression):
 def _is_default(value: Any) -> bool:
     """Whether it is scikit-learn's mark of a parameter that was not given and whose default will change."""
     return isinstance(value, str) and value == "warn"
+
+
+def _matrix(design: Design) -> Any:
+    """X as it was read: an array, or one of scipy's without what CSR may have behind its entries."""
+    if design.indices is None or design.indptr is None:
+        return design.values
+    stored = design.n_stored
+    return sparse.csr_array((design.values[:stored], design.indices[:stored], design.indptr), shape=design.shape)
 
 
 def _with_labels(scorer: Any, classes: Array) -> Any:
