@@ -8,6 +8,7 @@ member has a CRC-32, and the archive's comment ends with the SHA-256 of all byte
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -194,6 +195,7 @@ def fit(
         check_integer("epochs", epochs, low=1)
     _known(model)
     _Encoder().encode(model.get_params(deep=False))
+    _goal(checkpoint, "checkpoint")
     fingerprint = _fingerprint(X, y, sample_weight)
     part, extra = clone(model), dict[str, Any]()
     if os.path.exists(checkpoint):
@@ -475,10 +477,29 @@ def _write_archive(file: BinaryIO, text: bytes, arrays: list[NDArray[Any]]) -> N
     file.write(digest)
 
 
+def _goal(path: str | os.PathLike[str], name: str = "path") -> Path:
+    """Where a file of that name goes, links followed. What is there and no file, or in no folder, is refused."""
+    named = os.fspath(path)
+    try:
+        mode = os.stat(named).st_mode
+    except FileNotFoundError:
+        if not os.path.basename(named):  # "" and "folder/" name no file
+            raise
+    else:
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), named)
+        if not stat.S_ISREG(mode):
+            fail(name, "a regular file, there or to be made", named, "Devices and pipes are not replaced by files.")
+    goal = Path(os.path.realpath(named))
+    if not goal.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), named)
+    return goal
+
+
 @contextlib.contextmanager
 def _replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` once it is whole and on the disk."""
-    goal = Path(os.path.realpath(os.fspath(path)))  # a link stays a link
+    goal = _goal(path)
     new = goal.with_name(f".{goal.name[:100]}.{secrets.token_hex(8)}.tmp")
     try:
         with open(new, "xb+") as file:
@@ -488,9 +509,11 @@ def _replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with contextlib.suppress(FileNotFoundError):
             os.chmod(new, stat.S_IMODE(os.stat(goal).st_mode))
         os.replace(new, goal)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(new)
+        if isinstance(error, OSError) and str(error.filename) == str(new):  # nobody has heard of that name
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from None
         raise
     if hasattr(os, "O_DIRECTORY"):  # the folder's entry, too
         folder = os.open(goal.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -523,13 +546,18 @@ _HEADER = re.compile(rb"\{'descr': '([<>|][biufU][0-9]{1,9})', 'fortran_order': 
 
 def _read(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
     """The estimator, and what else the file says of it."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=_at_once) as file:
         try:
             return _read_archive(file)
         except REFUSED as error:
             # RecursionError is a RuntimeError. An error that is not ours may say little: its kind is told, too.
             text = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
             raise ValueError(f"path must be a file that fastopt.save wrote; got {os.fspath(path)!r}: {text}") from None
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Opens a pipe, too, without waiting for who writes to it: it is refused."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _read_archive(file: BinaryIO) -> tuple[Any, dict[str, Any]]:

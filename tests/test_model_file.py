@@ -1,6 +1,7 @@
 """Files of models: round trips, damage, hostility, kills while writing, checkpoints, files of older versions."""
 
 import contextlib
+import errno
 import functools
 import hashlib
 import io
@@ -296,6 +297,45 @@ def test_links_and_modes(tmp_path):
     with pytest.raises(OSError, match="directory"):
         save(LogisticRegression(), tmp_path / "folder")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["folder", "goal", "link"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_pipes_are_neither_replaced_nor_waited_for(tmp_path):
+    X, y = iris()
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(ValueError, match=f"path must be a regular file, there or to be made; got '{path}'"):
+            save(LogisticRegression(), path)
+        with pytest.raises(ValueError, match=f"checkpoint must be a regular file, there or to be made; got '{path}'"):
+            fastopt.fit(LogisticRegression(), X, y, checkpoint=path)
+        with pytest.raises(ValueError, match="not a regular file"):
+            load(path)
+    assert pipe.is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
+
+
+def test_errors_name_what_the_caller_named(tmp_path, monkeypatch):
+    X, y = iris()
+    model = LogisticRegression(max_iter=1)
+    for write in (lambda path: save(model, path), lambda path: fastopt.fit(model, X, y, checkpoint=path)):
+        for path, kind in (
+            (tmp_path, IsADirectoryError), (tmp_path / "no" / "model", FileNotFoundError),
+            ("model/", FileNotFoundError), ("", FileNotFoundError),
+        ):  # fmt: skip
+            with pytest.raises(kind) as found:
+                write(path)
+            assert found.value.filename == os.fspath(path)
+        assert not hasattr(model, "coef_")  # it is known before the fit
+
+    def refused(old, new):
+        raise PermissionError(errno.EACCES, "Permission denied", old, None, new)
+
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(PermissionError) as found:
+        save(model, tmp_path / "model")
+    assert (found.value.filename, found.value.filename2) == (str(tmp_path / "model"), None)
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])

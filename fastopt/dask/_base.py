@@ -142,7 +142,10 @@ class DaskModel(LinearModel):
 
     def _read_checkpoint(self, path: str | os.PathLike[str] | None, fingerprint: list[Any]) -> Any:
         """The model that a checkpoint holds, or None where there is no file yet."""
-        if path is None or not os.path.exists(path):
+        if path is None:
+            return None
+        model_file._goal(path, "checkpoint")
+        if not os.path.exists(path):
             return None
         part, extra = model_file._read(path)
         local = type(self).local(**self._local_parameters())
