@@ -256,8 +256,10 @@ def _train(arguments: argparse.Namespace) -> None:
     path = arguments.model or (None if arguments.data == "-" else arguments.data.rstrip("/\\") + ".model")
     if path is None:
         raise Trouble("MODEL must be named where DATA is standard input")
-    if os.path.isdir(path) or not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-        raise Trouble(f"MODEL must be a file in a folder that is there; got {path!r}")
+    for name, goal in (("MODEL", path), ("--checkpoint", arguments.checkpoint)):
+        other = goal and os.path.exists(goal) and not os.path.isfile(goal)  # a folder, device or pipe
+        if other or (goal and not os.path.isdir(os.path.dirname(goal) or ".")):
+            raise Trouble(f"{name} must be a regular file in a folder that is there; got {goal!r}")
     check_real("--holdout", arguments.holdout, low=0, high=0.99)
     with _opened(arguments) as found:
         X, y = found
@@ -350,8 +352,10 @@ def _predict(arguments: argparse.Namespace) -> None:
         raise Trouble(f"-b must be left out for a {type(model).__name__} of the loss {getattr(model, 'loss', '')}")
     with contextlib.ExitStack() as stack:
         out: Any = sys.stdout
-        if arguments.output != "-":
-            file = stack.enter_context(model_file._replacing(arguments.output))
+        if arguments.output != "-" and not _is_standard_output(arguments.output):
+            other = os.path.exists(arguments.output) and not os.path.isfile(arguments.output)
+            opened = open(arguments.output, "wb") if other else model_file._replacing(arguments.output)  # noqa: SIM115
+            file = stack.enter_context(opened)
             out = stack.enter_context(contextlib.closing(_Text(file)))
         if arguments.probabilities:
             out.write("labels " + " ".join(map(_label, model.classes_)) + "\n")
@@ -365,6 +369,13 @@ def _predict(arguments: argparse.Namespace) -> None:
                 shares = model.predict_proba(X).tolist()
                 lines = [" ".join([line, *(f"{p:.9g}" for p in row)]) for line, row in zip(lines, shares, strict=True)]
             out.write("".join(f"{line}\n" for line in lines))
+
+
+def _is_standard_output(path: str) -> bool:
+    """Whether a file is where standard output goes, as /dev/stdout is: what others write there must stay."""
+    with contextlib.suppress(OSError, ValueError):
+        return os.path.samestat(os.stat(path), os.fstat(sys.stdout.fileno()))
+    return False
 
 
 class _Text:

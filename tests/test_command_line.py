@@ -219,6 +219,7 @@ def test_columns_that_the_model_has_not_seen(files, capsys):
         (["train", "train.svm", "m", "--loss", "hinge", "-c", "1"], "give --alpha"),
         (["train", "train.svm", "m", "--seed", "-1"], "random_state must be"),
         (["train", "train.svm", "m", "--format", "xml"], "format must be one of"),
+        (["train", "train.svm", "m", "--checkpoint", "no/file"], "--checkpoint must be a regular file in a folder"),
         (["train", "-"], "MODEL must be named"),
         (["train", "."], "it has no meta.json"),
         (["predict", "train.svm", "none"], "none: No such file or directory"),
@@ -228,6 +229,8 @@ def test_columns_that_the_model_has_not_seen(files, capsys):
         (["predict", "bad.svm", "sound"], "bad.svm, line 2"),
         (["predict", "zero.svm", "sound"], "numbered from 1"),
         (["predict", "train.svm", "hinge", "-b"], "-b must be left out"),
+        (["predict", "train.svm", "sound", "."], "error: .: Is a directory\n"),
+        (["predict", "train.svm", "sound", "no/where"], "error: no/where: No such file or directory\n"),
         (["evaluate", "empty.svm", "sound"], "there must be rows"),
         (["convert", "train.svm", "folder"], "overwrite"),
         (["convert", "train.parquet", "x"], "No such file"),
@@ -296,6 +299,39 @@ def test_a_pipe_that_closes_early(files):
         running.stdout.close()
         assert running.wait(60) == 1
         assert running.stderr.read() == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="there is no /dev/stdout")
+def test_pipes_are_written_to_and_not_replaced(files, capsys):
+    main(["train", "train.svm", "m", "-q"])
+    main(["predict", "test.svm", "m", "out"])
+    expected = Path("out").read_text(encoding="utf-8")
+    with process("predict", "test.svm", "m", "/dev/stdout") as running:
+        assert running.communicate(timeout=60) == (expected, "")
+    with open("log", "a", encoding="utf-8") as log:  # in turn with what others write there
+        log.write("before\n")
+        log.flush()
+        with process("predict", "test.svm", "m", "/dev/stdout", stdout=log) as running:
+            assert running.wait(60) == 0
+        log.write("behind\n")
+    assert Path("log").read_text(encoding="utf-8") == f"before\n{expected}behind\n"
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert main(["predict", "test.svm", "m", "pipe"]) == 0
+    assert Path("pipe").is_fifo()
+    assert os.read(reader, 1 << 16).decode() == expected
+    os.close(reader)
+    for argv in (["pipe"], ["m2", "--checkpoint", "pipe"]):
+        code, _, err = run(capsys, "train", "train.svm", *argv)
+        assert code == 1
+        assert " must be a regular file in a folder that is there; got 'pipe'" in err
+    read, write = os.pipe()  # as the shell's >(sort)
+    with process("predict", "test.svm", "m", f"/dev/fd/{write}", pass_fds=[write]) as running:
+        os.close(write)
+        with open(read, encoding="utf-8") as file:
+            assert file.read() == expected
+        assert running.communicate(timeout=60) == ("", "")
+    assert sorted(os.listdir()) == ["log", "m", "out", "pipe", "test.svm", "train.svm"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
