@@ -1,8 +1,11 @@
 """Data on disk: what is converted is what was there, at bounded memory, whole or not at all; and how it is fitted."""
 
 import bz2
+import contextlib
+import errno
 import gzip
 import io
+import itertools
 import json
 import lzma
 import mmap
@@ -196,6 +199,87 @@ def test_a_changed_source_begins_anew(table, small_blocks, monkeypatch, tmp_path
     monkeypatch.setattr(_convert._Conversion, "_finish", real)
     dump_svmlight_file(X[:100], y[:100], str(tmp_path / "rows.svm"))
     assert fastopt.data.convert(tmp_path / "rows.svm", tmp_path / "out").X.shape[0] == 100
+
+
+def fails(real, at):
+    """A function that says at its call of this number that the disk is full."""
+    calls = itertools.count()
+
+    def fail(*args, **kwargs):
+        if next(calls) == at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*args, **kwargs)
+
+    return fail
+
+
+@pytest.mark.parametrize("at", range(7))
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [(_folder.Writer, "finish"), (_folder.Writer, "rewrite"), (_folder.Writer, "_open"), (_folder.Writer, "append"),
+     (_folder, "write_json"), (_folder.os, "replace"), (_folder.os, "fsync")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_a_conversion_that_fails_at_its_end_goes_on(table, where, what, at, monkeypatch, tmp_path):
+    """At whatever call: the next one goes on, to the same bytes, and what was there stays until then."""
+    X, y = table
+    text = "".join(f"{i % 2} {1 + i % 5}:{i}.5\n" for i in range(1, 300)) + "1 0:7 3:1\n"  # columns are rewritten, too
+    (tmp_path / "rows.svm").write_text(text)
+    fastopt.data.convert(tmp_path / "rows.svm", tmp_path / "whole")
+    fastopt.data.convert((X, y), tmp_path / "out")
+    real = _convert._Conversion._finish
+
+    def finish(self):
+        self.writer.checkpoint(self._told())
+        with monkeypatch.context() as patch:
+            patch.setattr(where, what, fails(getattr(where, what), at))
+            real(self)
+
+    before = sorted(os.listdir(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(_convert._Conversion, "_finish", finish)
+        with contextlib.suppress(OSError):  # not if it has fewer calls
+            fastopt.data.convert(tmp_path / "rows.svm", tmp_path / "out", overwrite=True)
+    failed, lines = (tmp_path / "out.part").exists(), []
+    assert failed or at
+    if failed:
+        assert sorted(os.listdir(tmp_path)) == sorted([*before, "out.part"])
+        assert same(fastopt.data.open(tmp_path / "out").X, X.astype(np.float32))
+        fastopt.data.convert(tmp_path / "rows.svm", tmp_path / "out", overwrite=True, verbose=1, printer=lines.append)
+        assert lines[0] == "going on behind row 300"
+    assert sorted(os.listdir(tmp_path)) == ["out", "rows.svm", "whole"]
+    assert sorted(os.listdir(tmp_path / "out")) == sorted(os.listdir(tmp_path / "whole"))
+    for name in os.listdir(tmp_path / "out"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    fastopt.data.open(tmp_path / "out")
+
+
+def test_a_journal_tells_of_no_other_source(table, small_blocks, monkeypatch, tmp_path):
+    """One conversion is interrupted, then one of another file to the same place, then the first is begun again."""
+    X, y = table
+    dump_svmlight_file(X, y, str(tmp_path / "a.svm"))
+    dump_svmlight_file(2 * X, y, str(tmp_path / "b.svm"))
+    for name, seconds in (("a.svm", 0.0), ("b.svm", 99.0)):
+        monkeypatch.setattr(_convert, "CHECKPOINT_SECONDS", seconds)
+        with monkeypatch.context() as patch:
+            patch.setattr(_convert._Conversion, "_finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                fastopt.data.convert(tmp_path / name, tmp_path / "out")
+    fastopt.data.convert(tmp_path / "a.svm", tmp_path / "out", dtype="float32")
+    assert same(fastopt.data.open(tmp_path / "out").X, X.astype(np.float32))
+
+
+@pytest.mark.parametrize("names", [["weights.npy"], ["notes.txt"], ["y.npy"], ["lock", "journal.json", "mine.npy"]])
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_part_of_the_users_own_stays(table, names, sound, tmp_path):
+    (tmp_path / "mine.part").mkdir()
+    for name in names:
+        (tmp_path / "mine.part" / name).write_text("{}")
+    (tmp_path / "bad.svm").write_text("1 1:x\n")
+    with pytest.raises(FileExistsError, match=r"path must be .* got .*mine.*rename it"):
+        fastopt.data.convert(table if sound else tmp_path / "bad.svm", tmp_path / "mine")
+    assert sorted(os.listdir(tmp_path / "mine.part")) == sorted(names)
+    assert not (tmp_path / "mine").exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "kill") or sys.platform == "win32", reason="kills a process with SIGKILL")

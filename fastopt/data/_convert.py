@@ -78,7 +78,7 @@ def convert(
     ValueError
         If the source is not what it should be: the message names the line, row or column.
     FileExistsError
-        If there is something at `path`, or another process writes there.
+        If there is something at `path`, another process writes there, or ``PATH.part`` is not convert's own.
     """
     check_choice("zero_based", str(zero_based), ("auto", "True", "False"))
     if n_features is not None:

@@ -39,6 +39,8 @@ _HEADER = re.compile(
 #: Arrays of each layout beside y, and the types that each may have.
 ARRAYS = {"csr": ("values", "indices", "indptr", "y"), "dense": ("values", "y")}
 TYPES = {"values": ("<f4", "<f8"), "indices": ("<i4", "<i8"), "indptr": ("<i4", "<i8"), "y": ("<f8", "<i4")}
+#: What a `Writer` has in ``PATH.part``, beside "lock", which it makes first.
+_OWN = re.compile(r"(values|indices|indptr|y)(\.new|\.old)?\.npy|\.?(journal|meta)\.json(\.[0-9a-f]+\.tmp)?")
 
 Array = NDArray[Any]
 
@@ -267,9 +269,28 @@ class Writer:
         self.files: dict[str, BinaryIO] = {}
         self.crcs: dict[str, int] = {}
         self.told: dict[str, Any] = {}
+        self._check_own(path)
         self.folder.mkdir(exist_ok=True)
         self._lock()
-        self.resumed = self._resume()
+        self.in_place = False
+        try:
+            self.resumed = self._resume()
+        except BaseException:
+            self._close_files()
+            self.lock.close()
+            raise
+
+    def _check_own(self, path: str | os.PathLike[str]) -> None:
+        """Whether ``PATH.part`` is a writer's, or not there: what a user has in it would be lost."""
+        try:
+            names = set(os.listdir(self.folder))
+        except FileNotFoundError:
+            return
+        except NotADirectoryError:
+            names = {""}
+        if names and not ("lock" in names and all(map(_OWN.fullmatch, names - {"lock"}))):
+            remedy = f"{str(self.folder)!r} is not convert's own: rename it, or give another path."
+            fail("path", "a name that is free with .part behind it, too", os.fspath(path), remedy, FileExistsError)
 
     def _lock(self) -> None:
         """One writer at a time."""
@@ -290,19 +311,27 @@ class Writer:
         try:
             journal = json.loads((self.folder / "journal.json").read_bytes())
             same = journal["settings"] == json.loads(json.dumps(self.settings))
-            arrays = journal["arrays"].items()
+            arrays, told = journal["arrays"].items(), journal["told"]
+            if same:
+                for old in self.folder.glob("*.old.npy"):  # a rewriting that was for nothing
+                    os.replace(old, self.folder / old.name.replace(".old.", "."))
             if same and all((self.folder / f"{name}.npy").stat().st_size >= HEAD + size for name, (size, _) in arrays):
                 for name, (size, crc) in arrays:
                     self._open(name, "rb+").truncate(HEAD + size)
                     self.files[name].seek(0, os.SEEK_END)
                     self.crcs[name] = crc
-                self.told = journal["told"]
+                self.told = told
                 return True
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            pass
-        for file in self.folder.glob("*.npy"):
-            file.unlink()
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            self._close_files()
+        self._remove_own("lock")  # the journal first: it must not tell of what another source gives
         return False
+
+    def _remove_own(self, *kept: str) -> None:
+        """Removes what a writer makes."""
+        for name in sorted({*os.listdir(self.folder)} - {*kept}, key=lambda name: name != "journal.json"):
+            if name == "lock" or _OWN.fullmatch(name):
+                (self.folder / name).unlink()
 
     def _open(self, name: str, mode: str) -> BinaryIO:
         file: Any = open(self.folder / f"{name}.npy", mode)  # noqa: SIM115
@@ -330,22 +359,27 @@ class Writer:
         write_json(self.folder / "journal.json", {"settings": self.settings, "told": told, "arrays": arrays})
 
     def rewrite(self, name: str, dtype: str, function: Callable[[Array], Array], new_dtype: str | None = None) -> None:
-        """Replaces an array by a function of its elements, piece by piece."""
-        (self.folder / "journal.json").unlink(missing_ok=True)  # it tells of what is about to change
-        old = self.files.pop(name)
+        """Replaces an array, once, by a function of its elements, piece by piece.
+
+        What the journal tells of stays beside it until the folder is in place: who goes on puts it back.
+        """
+        old, new = self.files.pop(name), f"{name}.new"
         count = (old.tell() - HEAD) // np.dtype(dtype).itemsize
-        old.seek(HEAD)
-        target = self.folder / f"{name}.npy"
         try:
-            self._open(f"{name}.new", "wb+").write(bytes(HEAD))
+            old.seek(HEAD)
+            self._open(new, "wb+").write(bytes(HEAD))
             while count:
                 piece = np.frombuffer(old.read(min(count, CHUNK // 8) * np.dtype(dtype).itemsize), dtype)
                 count -= len(piece)
-                self.append(f"{name}.new", function(piece).astype(new_dtype or dtype))
+                self.append(new, function(piece).astype(new_dtype or dtype))
         finally:
             old.close()
-        self.files[name], self.crcs[name] = self.files.pop(f"{name}.new"), self.crcs.pop(f"{name}.new")
-        os.replace(self.folder / f"{name}.new.npy", target)
+        self.files.pop(new).close()
+        crc, file = self.crcs.pop(new), self.folder / f"{name}.npy"
+        os.replace(file, self.folder / f"{name}.old.npy")
+        os.replace(self.folder / f"{new}.npy", file)
+        self._open(name, "rb+").seek(0, os.SEEK_END)
+        self.crcs[name] = crc
 
     def finish(self, layout: str, shape: tuple[int, int], dtypes: dict[str, str], **meta: Any) -> None:
         """Headers, meta.json, and into place."""
@@ -366,23 +400,42 @@ class Writer:
         found = {"format": FORMAT, "version": VERSION, "layout": layout, "shape": list(shape), "arrays": arrays, **meta}
         write_json(self.folder / "meta.json", found | {"crc32": _crc_of(found)})
         self._close_files()
-        for name in ("journal.json", "lock"):
-            (self.folder / name).unlink(missing_ok=True)
-        if self.goal.exists():
-            old = self.goal.with_name(f".{self.goal.name}.{secrets.token_hex(8)}.old")
-            os.replace(self.goal, old)
+        self._move()
+        for file in (*self.goal.glob("*.old.npy"), self.goal / "journal.json", self.goal / "lock"):
+            file.unlink(missing_ok=True)
+
+    def _move(self) -> None:
+        """Into place, with the journal: where that fails, it can be tried again."""
+        if os.name == "nt":  # which moves and removes nothing that is open
+            self.lock.close()
+        old = self.goal.with_name(f".{self.goal.name}.{secrets.token_hex(8)}.old")
+        try:
+            if self.goal.exists():
+                os.replace(self.goal, old)
             os.replace(self.folder, self.goal)
+            self.in_place = True
+        except BaseException:
+            if old.exists() and not self.goal.exists():
+                os.replace(old, self.goal)
+            raise
+        if old.exists():
             shutil.rmtree(old)
-        else:
-            os.replace(self.folder, self.goal)
 
     def close(self) -> None:
         """Closes the files; what the journal knows stays."""
         self._close_files()
-        if self.folder.exists() and not (self.folder / "journal.json").exists():  # nothing to go on from
-            shutil.rmtree(self.folder)
+        try:
+            if not self.in_place and self.folder.exists() and not (self.folder / "journal.json").exists():
+                if os.name == "nt":
+                    self.lock.close()
+                self._remove_own()  # there is nothing to go on from
+                with contextlib.suppress(OSError):  # somebody else's are in it by now
+                    self.folder.rmdir()
+        finally:
+            self.lock.close()
 
     def _close_files(self) -> None:
-        for file in (*self.files.values(), self.lock):
-            file.close()
+        for file in self.files.values():
+            with contextlib.suppress(OSError):  # a full disk's, once more: no journal tells of what is lost
+                file.close()
         self.files.clear()
