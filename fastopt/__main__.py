@@ -397,10 +397,9 @@ def _raw(model: Any, X: Any) -> Array:
 
 
 def _label(value: Any) -> str:
-    """As LIBSVM writes it: whole numbers without a point."""
-    if isinstance(value, float | np.floating):
-        return f"{value:.9g}"
-    return str(value)
+    """All digits that tell it from its neighbours; whole numbers without a point, as LIBSVM writes them."""
+    text = str(value)  # an exponent only from 1e16 on, where float64 has no odd numbers any more
+    return text.removesuffix(".0") if isinstance(value, float | np.floating) else text
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -427,9 +426,9 @@ def _info(arguments: argparse.Namespace) -> None:
         if found.labels is not None:
             print(f"classes:     {', '.join(found.labels[:20])}{', ...' if len(found.labels) > 20 else ''}")
         elif len(labels) <= 20:
-            print(f"targets:     {', '.join(f'{label:g}' for label in labels)}")
+            print(f"targets:     {', '.join(map(_label, labels))}")
         else:
-            print(f"targets:     {found.y.min():g} to {found.y.max():g}")
+            print(f"targets:     {_label(labels[0])} to {_label(labels[-1])}")
         print(f"source:      {found.meta['source']}, {found.meta['encoding']['format']}")
         return
     model = _loaded(arguments.path)
@@ -527,10 +526,12 @@ def _scores(model: Any, rows: Iterator[tuple[Any, Array, Any]]) -> str:
     for X, y, keep in rows:
         count += len(y)
         if hasattr(model, "classes_"):
-            right += int((model.predict(X)[keep].astype(str) == _as(model.classes_, y).astype(str)).sum())
+            right += int(_same(model.predict(X)[keep], y).sum())
             if len(model.classes_) == 2:
-                targets.append(_as(model.classes_, y).astype(str) == str(model.classes_[1]))
-                scores.append(model.decision_function(X)[keep])
+                positive = _same(model.classes_[1:], y)
+                known = positive | _same(model.classes_[:1], y)
+                targets.append(positive[known])
+                scores.append(model.decision_function(X)[keep][known])
         else:
             targets.append(y)
             scores.append(model.predict(X)[keep])
@@ -548,15 +549,17 @@ def _scores(model: Any, rows: Iterator[tuple[Any, Array, Any]]) -> str:
         t, z = np.concatenate(targets), np.concatenate(scores).astype(np.float64)
         if t.any() and not t.all():
             text += f"  AUC {_auc(t, z):.6f}"
-        if hasattr(model, "predict_proba") and getattr(model, "loss", "log_loss") == "log_loss":
+        if len(t) and hasattr(model, "predict_proba") and getattr(model, "loss", "log_loss") == "log_loss":
             loss = float(np.mean(np.logaddexp(0, np.where(t, -z, z))))
             text += f"  log loss {loss:.6f}"
     return text
 
 
-def _as(classes: Array, y: Array) -> Array:
-    """Targets in the type of the classes."""
-    return y.astype(classes.dtype) if classes.dtype.kind in "fiu" and y.dtype.kind in "fiu" else y
+def _same(classes: Array, y: Array) -> Any:
+    """Where targets are these classes: numbers by their value, all else as it is written."""
+    if classes.dtype.kind in "fiub" and y.dtype.kind in "fiub":
+        return classes == y
+    return classes.astype(str) == y.astype(str)
 
 
 def _auc(positive: Array, z: Array) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.datasets import dump_svmlight_file, load_breast_cancer
+from sklearn.datasets import dump_svmlight_file, load_breast_cancer, load_svmlight_file
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import scale
 
@@ -203,6 +203,53 @@ def test_columns_that_the_model_has_not_seen(files, capsys):
     wide, narrow = (run(capsys, "predict", f"{name}.svm", "m", "-r") for name in ("wide", "narrow"))
     assert wide == narrow
     assert wide[0] == 0
+
+
+@pytest.mark.parametrize(
+    "labels", [("2147483646", "2147483647"), ("1234567890123", "1234567890124"), ("-1", "1")],
+)
+def test_labels_are_printed_with_all_their_digits(labels, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("a.svm").write_text("".join(f"{labels[i % 2]} 1:{i % 2}\n" for i in range(20)))
+    run(capsys, "train", "a.svm", "m", "-q")
+    _, out, _ = run(capsys, "predict", "a.svm", "m")
+    assert out.split() == [*labels] * 10
+    _, out, _ = run(capsys, "predict", "a.svm", "m", "-b")
+    assert out.splitlines()[0] == "labels " + " ".join(labels)
+    run(capsys, "convert", "a.svm", "folder", "-q")
+    for path, name in (("folder", "targets"), ("m", "classes")):
+        assert entry(run(capsys, "info", path)[1], name) == ", ".join(labels)
+
+
+def test_info_tells_how_far_targets_go(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("a.svm").write_text("".join(f"{2147483647 + i} 1:{i}\n" for i in range(30)))
+    run(capsys, "convert", "a.svm", "folder", "-q")
+    assert entry(run(capsys, "info", "folder")[1], "targets") == "2147483647 to 2147483676"
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_, np.float32, np.float64])
+def test_labels_that_are_no_classes_count_as_wrong(dtype, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    X, y = np.array([[-2.0], [-1.0], [1.0], [2.0]]), np.array([0, 0, 1, 1], dtype)
+    fastopt.save(fastopt.LogisticRegression().fit(X, y), "m")
+    Path("no.svm").write_text("0.7 1:-2\n0.2 1:-1\n1.9 1:1\n1.5 1:2\n")
+    assert run(capsys, "evaluate", "no.svm", "m") == (0, "accuracy 0.0000 % (0/4)\n", "")
+    Path("some.svm").write_text("0 1:-2\n0.2 1:-1\n1 1:1\n257 1:2\n")
+    _, out, _ = run(capsys, "evaluate", "some.svm", "m")
+    assert out.startswith("accuracy 50.0000 % (2/4)  AUC 1.000000  log loss")
+    Path("all.svm").write_text("0 1:-2\n0 1:-1\n1 1:1\n1 1:2\n")
+    assert "accuracy 100.0000 % (4/4)" in run(capsys, "evaluate", "all.svm", "m")[1]
+
+
+def test_predicted_numbers_are_read_back_as_they_were(files, cancer, capsys):
+    X, _ = cancer
+    dump_svmlight_file(X[:400], X[:400, 0] + 1e6, "train.svm", zero_based=False)
+    for dtype in ("float32", "float64"):
+        run(capsys, "train", "train.svm", "m", "--loss", "squared_error", "--seed", 0, "-q", "--dtype", dtype)
+        _, out, _ = run(capsys, "predict", "test.svm", "m")
+        predicted = fastopt.load("m").predict(load_svmlight_file("test.svm", dtype=dtype)[0])
+        assert np.array_equal(np.array(out.split(), dtype), predicted)
 
 
 @pytest.mark.parametrize(
