@@ -301,7 +301,9 @@ class Design:
         entries = slice(self.n_stored)
         X = csr_array((self.values[entries], self.indices[entries], self.indptr), shape=self.shape).tocsc()
         X.sum_duplicates()
-        return (X.data, X.indices, X.indptr) if X.nnz else (np.zeros(1, self.dtype), np.zeros(1, np.int32), X.indptr)
+        if not X.nnz:  # the kernels take the address of the first element, and indices of one type
+            return np.zeros(1, self.dtype), np.zeros(1, X.indptr.dtype), X.indptr
+        return X.data, X.indices, X.indptr
 
     def pieces(self, n_outputs: int = 1, rows: tuple[int, int] | None = None) -> list[tuple[int, int]]:
         """Ranges of rows (of all, or of ``rows``), each some 10 ms of work."""

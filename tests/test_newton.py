@@ -552,3 +552,17 @@ def test_where_l1_keeps_all_at_zero():
     assert not result.w[:-1].any()
     share = (F.y > 0).mean()
     assert result.w[-1, 0] == pytest.approx(np.log(share / (1 - share)), rel=1e-6)
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_l1_where_no_column_has_an_entry(index, n_classes):
+    """The intercepts alone are left, the logarithms of the classes' shares."""
+    X = scipy.sparse.csr_array((4, 2))
+    X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
+    y = np.array([0, 1, 1, 1]) if n_classes == 2 else np.array([0, 1, 2, 2])
+    model = LogisticRegression(l1_ratio=1.0, tol=1e-9).fit(X, y)
+    assert not model.coef_.any()
+    shares = np.log(np.bincount(y))
+    expected = shares[1:] - shares[0] if n_classes == 2 else shares - shares.mean()
+    np.testing.assert_allclose(model.intercept_, expected, atol=1e-7)
