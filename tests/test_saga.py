@@ -245,6 +245,20 @@ def test_a_column_that_no_row_has_goes_to_zero():
     assert result.w[-2, 0] == 0
 
 
+@pytest.mark.parametrize("penalty", [{"l1_ratio": 1.0}, {"C": np.inf}], ids=str)
+@pytest.mark.parametrize("fill", [0.0, 1e-38])
+@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize("layout", [np.asarray, scipy.sparse.csr_array])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_of_next_to_nothing_leave_the_intercept(dtype, layout, d, fill, penalty):
+    """Whose best is the logarithm of the classes' ratio."""
+    X, y = np.full((5, d), fill, dtype), [0, 0, 0, 0, 1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = LogisticRegression(solver="saga", tol=1e-5, **penalty).fit(layout(X), y)
+    assert model.intercept_ == pytest.approx(np.log(1 / 4), abs=1e-3)
+
+
 def test_a_warm_start_at_the_minimum_stays():
     X, y = breast_cancer()
     model = LogisticRegression(solver="saga", warm_start=True, C=0.1, tol=1e-6, max_iter=1000).fit(X, y)

@@ -109,10 +109,12 @@ class SagaEpochs:
         """Step sizes of `rate` / L; columns wait for their share of rows, the L2 part is implicit (B l2 < 1)."""
         l2 = np.full(len(self._scale), self.objective.l2)
         l2[-1] = 0.0
-        step = rate / self._smoothness * self._scale
-        step = step / (1 + l2 * self._inverse_share * step)
-        self._step[:] = step
-        self._full_step[:] = step * self._inverse_share
+        most = 0.1 * float(np.finfo(self._step.dtype).max)  # a column of zeros may ask for more, and has no use for it
+        with np.errstate(over="ignore"):
+            step = rate / self._smoothness * self._scale
+            step = step / (1 + l2 * self._inverse_share * step)
+            self._step[:] = np.minimum(step, most)
+            self._full_step[:] = np.minimum(step * self._inverse_share, most)
 
     def run(self, order: NDArray[np.intp], *, pull: bool = True) -> float:
         """Steps with the rows in this order; an estimate of the gradient's norm: the average's, slopes being old."""
