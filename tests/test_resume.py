@@ -351,6 +351,22 @@ def test_coefficients_are_kept_where_the_state_does_not_fit(change):
     assert model.history_["objective"][0] == pytest.approx(judged.fit(X, y).objective_, rel=1e-6)
 
 
+@pytest.mark.parametrize("after", ["sgd", "momentum", "nesterov", "adam"])
+def test_another_rule_of_the_same_class_starts_from_the_coefficients(after):
+    """Those returned are not those of the last step, whose F is higher."""
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((60, 4))
+    y = (X @ rng.standard_normal(4) + 0.5 * rng.standard_normal(60) > 0).astype(int)
+    options = {"l1_ratio": 0.5, "C": 0.1, "max_iter": 3, "batch_size": 3, "tol": 1e-9, "random_state": 0}
+    model = LogisticRegression(solver="nesterov", warm_start=True, **options).fit(X, y)
+    coef, intercept = model.coef_.copy(), model.intercept_.copy()
+    assert (model.optimizer_state_["run"]["w"][:4, 0] != coef[0]).any()
+    model.set_params(solver=after, max_iter=0).fit(X, y)
+    np.testing.assert_array_equal(model.coef_, coef)
+    np.testing.assert_array_equal(model.intercept_, intercept)
+    assert (model.optimizer_state_["t"] > 0) == (after == "nesterov")
+
+
 @pytest.mark.parametrize(
     "change", [lambda X, y: (X[:, :7], y), lambda X, y: (X, y + 1), lambda X, y: (X, np.arange(len(y)) % 3)]
 )
@@ -381,7 +397,9 @@ def test_another_learning_rate_keeps_the_moments():
     assert model.history_["learning_rate"][1] == 0.001
 
 
-@pytest.mark.parametrize("name", ["scale", "row", "best_row", "w", "settings", "random", "start", "rises", "best"])
+@pytest.mark.parametrize(
+    "name", ["scale", "row", "best_row", "w", "settings", "random", "start", "rises", "best", "rule"]
+)
 @pytest.mark.parametrize("value", [None, -1, 10**400, "x", [1], {}, np.zeros(3), np.float32(-2)], ids=repr)
 def test_a_state_that_makes_no_sense_is_no_state(name, value):
     model, X, y = fitted()

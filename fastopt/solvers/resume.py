@@ -66,6 +66,8 @@ class Run:
         Parameters and the gradient of F without L1 before the last step, for a rate that two points give.
     batch_size : int or None
         Rows per step, where they have grown since the start.
+    rule : str or None
+        The kernel of the rule, whose class alone does not tell momentum from none; None of older versions.
     """
 
     settings: str
@@ -83,6 +85,7 @@ class Run:
     above: int = 0
     before: NDArray[np.float64] | None = None
     batch_size: int | None = None
+    rule: str | None = None
 
     def as_dict(self, w: NDArray[Any], returned: NDArray[Any], random: dict[str, Any]) -> dict[str, Any]:
         """The state's "run": w the parameters to go on from, `returned` those that the caller gets."""
@@ -109,7 +112,7 @@ class Run:
         return cls(
             run["settings"], run["learning_rate"], run["start"], row, np.array(best), best_row, run["scale"],
             run["rises"], run["at"], run["length"], run["cycle_start"], run["rising"], run.get("above", 0),
-            run.get("before"), run.get("batch_size"),
+            run.get("before"), run.get("batch_size"), optimizer._kernel,
         )  # fmt: skip
 
 
@@ -263,6 +266,7 @@ def fitting(
     try:
         fits = (
             run["settings"].startswith(type(optimizer).__name__ + "(")
+            and ((rule := run.get("rule")) is None or (type(rule) is str and rule == optimizer._kernel))
             and run["returned"] == checksum(w)
             and all(like_w(state[slot]) for slot in optimizer._arrays)
             and all(_is_number(state[key]) for key in optimizer._scalars())

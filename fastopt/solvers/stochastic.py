@@ -659,6 +659,7 @@ def stochastic(
         run = resume.Run(
             resume.settings(optimizer, epochs.batch_size), first, monitor.value, row, best, row,
             cycle_start=monitor.value, before=points(epochs) if auto and descends(epochs) else None,
+            rule=optimizer._kernel,
         )  # fmt: skip
     if run.learning_rate is not None:
         epochs.optimizer = optimizer.with_learning_rate(run.learning_rate)
