@@ -143,6 +143,29 @@ def test_float32_is_float64_to_its_precision(name, layout):
     np.testing.assert_allclose(found[0].coef_, found[1].coef_, rtol=2e-3, atol=2e-5)
 
 
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "newton", "auto"])
+@pytest.mark.parametrize("d", [4, 90])
+def test_coefficients_beyond_float32(solver, d):
+    """They are float64 then: those of the same rows as float64, and a warm start may begin there."""
+    rng = np.random.default_rng(0)
+    X = (rng.standard_normal((50, d)) * 1e-38).astype(np.float32)
+    y = (X[:, 0] + 3e-39 * rng.standard_normal(50) > 0).astype(int)
+    model = LogisticRegression(solver=solver, C=np.inf, max_iter=200, warm_start=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(X, y)
+        assert model.converged_
+        assert np.isfinite(model.coef_).all()
+        z = X.astype(float) @ model.coef_[0] + model.intercept_
+        assert model.objective_ == pytest.approx(np.logaddexp(0, np.where(y, -z, z)).mean(), rel=1e-9)
+        assert not np.isnan(model.predict_proba(X)).any()
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        value = model.objective_
+        model.fit(X, y)
+    assert np.isfinite(model.coef_).all()
+    assert model.objective_ <= max(value, np.log(2))
+
+
 def subnormals_live():
     """Whether the processor keeps subnormal results and takes subnormal operands."""
     tiny = np.array([np.finfo(float).tiny])

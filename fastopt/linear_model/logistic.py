@@ -193,7 +193,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     ----------
     classes_ : ndarray (n_classes,)
     coef_ : ndarray (1, n_features) or (n_classes, n_features)
-        float32 if X is float32, else float64; float64 too where rounding to float32 would cost convergence.
+        float32 if X is float32, else float64; float64 too where rounding to float32 would cost convergence or overflow.
     intercept_ : ndarray (1,) or (n_classes,)
     n_iter_ : ndarray (1,)
         Epochs or iterations.
@@ -534,7 +534,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
             return w, None
         if not np.array_equal(self.classes_, classes) or np.shape(self.coef_)[1] != objective.n_features:
             return w, None
-        w[: objective.n_features] = dense(self.coef_).T
+        w[: objective.n_features] = resume.within(dense(self.coef_).T, w.dtype)
         if objective.fit_intercept:
             w[-1] = self.intercept_
         return w, getattr(self, "optimizer_state_", None)

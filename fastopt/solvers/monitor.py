@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fastopt.objective import Objective
 
-__all__ = ["Checks", "Monitor", "Reporter", "Result", "after", "norm"]
+__all__ = ["Checks", "Monitor", "Reporter", "Result", "after", "norm", "rounded"]
 
 #: What `stop_reason_` may be, and what it means.
 STOP_REASONS = {
@@ -139,6 +139,12 @@ def norm(gradient: NDArray[np.float64]) -> float:
     return math.sqrt(np.vdot(gradient, gradient))  # np.linalg.norm's way, a fifth of its time on few numbers
 
 
+def rounded(w: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """w in this type; infinite, without a warning, where it is too large for it."""
+    with np.errstate(over="ignore"):
+        return w.astype(dtype)
+
+
 class Monitor:
     """Measures F and its gradient over all the data, keeps the history, and says when to stop.
 
@@ -210,17 +216,19 @@ class Monitor:
         return self.rows[-1][3]
 
     def rounded_result(self, w: NDArray[np.float64], n_iter: int, stop_reason: str) -> Result:
-        """The result at w rounded to X's type and measured there; w itself where rounding would cost convergence."""
+        """The result at w rounded to X's type, measured there; w itself where that costs convergence or overflows."""
         result = self.result(w.reshape(self.objective.shape), n_iter, stop_reason)
-        rounded = result.w.astype(self.objective.design.dtype)
-        if rounded.dtype == w.dtype:
-            return replace(result, w=rounded)
-        value, gradient = self.objective.value_and_gradient(rounded)
+        single = rounded(result.w, self.objective.design.dtype)
+        if single.dtype == w.dtype:
+            return replace(result, w=single)
+        if not np.isfinite(single).all():
+            return result
+        value, gradient = self.objective.value_and_gradient(single)
         size = norm(gradient)
-        if stop_reason == "tol" and size > self.tol:
+        if stop_reason == "tol" and not size <= self.tol:
             return result
         result.history["objective"][-1], result.history["grad_norm"][-1] = value, size
-        return replace(result, w=rounded, objective=value, grad_norm=size)
+        return replace(result, w=single, objective=value, grad_norm=size)
 
     def result(self, w: NDArray[Any], n_iter: int, stop_reason: str, state: dict[str, Any] | None = None) -> Result:
         """The solver's result, F and the gradient's norm being those of the last check."""

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastopt.objective import Objective
 from fastopt.solvers.columns import ColumnDescent
-from fastopt.solvers.monitor import ROUNDING, Monitor, Reporter, Result, norm
+from fastopt.solvers.monitor import ROUNDING, Monitor, Reporter, Result, norm, rounded
 from fastopt.solvers.quadratic import factor, minimiser
 from fastopt.solvers.resume import Course
 
@@ -81,7 +81,7 @@ def newton(
         return {"solver": "newton", "epoch": done, "rows": np.array(monitor.rows), **descent.as_dict()}
 
     def so_far() -> Result:
-        single = result.astype(objective.design.dtype)
+        single = rounded(result, objective.design.dtype)
         return monitor.result(single if np.array_equal(single, result) else result, done, reason)
 
     before = course.taken_up("newton", {"w": start, "rounds": True, "point": start, "at_w": True, "rows_of": [0]})
@@ -247,8 +247,8 @@ class Descent:
         elif last.dtype != np.float64:
             rows = n
         else:
-            rounded, self.rounds = self.rounds, False
-            return rounded
+            before, self.rounds = self.rounds, False
+            return before
         self._curvature = Curvature(self.objective, self.w, rows, dtype, self.sample_of, last.some, self.raw)
         self._direction = None
         return True
@@ -262,7 +262,7 @@ class Descent:
         return w
 
     def _rounded(self, w: Float64) -> Float64:
-        return w.astype(self.objective.design.dtype).astype(np.float64) if self.rounds else w
+        return rounded(w, self.objective.design.dtype).astype(np.float64) if self.rounds else w
 
 
 def by_rounds(objective: Objective) -> bool:
@@ -342,7 +342,7 @@ class Rounds:
             if work <= MOST and by_columns.n_sweeps * SWEEP * entries > work:
                 self.sweeps = False
                 break
-        if self.rounds and self._go_to(rows, by_columns.w.astype(F.design.dtype).astype(np.float64)):
+        if self.rounds and self._go_to(rows, rounded(by_columns.w, F.design.dtype).astype(np.float64)):
             return True
         self.rounds = False
         return self._go_to(rows, by_columns.w)

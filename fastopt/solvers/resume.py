@@ -23,7 +23,7 @@ from fastopt.schedules import Schedule
 
 __all__ = [
     "Course", "Draws", "Run", "epochs_of", "fitting", "generator", "left", "put_back", "random_numbers",
-    "same_problem", "settings", "since", "told_of",
+    "same_problem", "settings", "since", "told_of", "within",
 ]  # fmt: skip
 
 #: A measurement: epoch, seconds, F, the gradient's norm, the learning rate.
@@ -177,6 +177,12 @@ def epochs_of(state: dict[str, Any]) -> int:
     return int(state["run"]["epoch"]) + int(state["before"]["epoch"] if "before" in state else 0)
 
 
+def within(w: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """w in this type; its largest numbers stand for what is larger."""
+    most = np.finfo(dtype).max
+    return (w if w.dtype == dtype else np.clip(w, -most, most)).astype(dtype)
+
+
 def _problem(objective: Any) -> str:
     name, dtype = type(objective.loss).__name__, objective.design.dtype
     return f"{name}, {objective.n_samples} x {objective.shape}, {dtype}, {objective.l1!r}, {objective.l2!r}"
@@ -186,7 +192,7 @@ def left(state: dict[str, Any], objective: Any, result: Any, random: dict[str, A
     """A `Course`'s state at its end as a fit leaves it behind: with what tells whether another may go on from it."""
     if not state:
         return {}
-    w = result.w.astype(objective.design.dtype)
+    w = within(result.w, objective.design.dtype)
     value = result.objective if w.dtype == result.w.dtype else objective.value(w)
     returned = {"problem": _problem(objective), "returned": checksum(w), "value": float(value), "random": random}
     return state | {"run": state["run"] | returned}

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 
 from fastopt._design import Design
 from fastopt.objective import Objective
-from fastopt.solvers.monitor import Reporter, Result, norm
+from fastopt.solvers.monitor import Reporter, Result, norm, rounded
 
 __all__ = ["Outside", "RowSpace"]
 
@@ -79,9 +79,9 @@ class RowSpace:
         Of X's type, unless rounding to it would cost convergence.
         """
         exact = self.outside(found.w.reshape(self.narrow.shape))
-        w = exact.astype(self.whole.design.dtype)
+        w = rounded(exact, self.whole.design.dtype)
         value, gradient = self.whole.value_and_gradient(w)
-        if norm(gradient) > tol and w.dtype != exact.dtype:
+        if not norm(gradient) <= tol and w.dtype != exact.dtype:
             w = exact
             value, gradient = self.whole.value_and_gradient(w)
         size, reason = norm(gradient), found.stop_reason
