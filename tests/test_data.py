@@ -484,6 +484,7 @@ def lie(folder, **changes):
         {"shape": [N, 3]}, {"shape": [N + 1, D]}, {"shape": [-1, D]}, {"shape": [N]}, {"shape": "ab"},
         {"shape": [2**60, D]}, {"layout": "dense"}, {"layout": "../x"}, {"version": 99}, {"format": "other"},
         {"arrays": {}}, {"arrays": []}, {"labels": 3}, {"labels": ["a"]}, {"feature_names": ["a"]}, {"layout": None},
+        {"encoding": None}, {"encoding": {}}, {"source": 3},
     ],
     ids=str,
 )  # fmt: skip

@@ -155,6 +155,8 @@ def _open(path: Path, verify: bool) -> Data:
         X = csr_array((1, d), dtype=values.dtype)
         X._shape = (n, d)  # scipy's constructor would copy int64 indices that fit into int32
         X.data, X.indices, X.indptr = values, indices, indptr
+    if not isinstance(meta["encoding"]["format"], str) or not isinstance(meta["source"], str):
+        raise ValueError("it does not tell what it was converted from")
     labels, names = meta.get("labels"), meta.get("feature_names")
     for what, found in (("labels", labels), ("feature names", names)):
         if found is not None and not (isinstance(found, list) and all(isinstance(name, str) for name in found)):
