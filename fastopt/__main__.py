@@ -408,7 +408,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     def rows() -> Iterator[tuple[Any, Array, slice]]:
         for X, y in _rows(arguments, model):
             if y is None:
-                raise Trouble("DATA must have a target to compare with")
+                raise Trouble("DATA must have a target to compare with, the column that the model was trained on")
             yield X, y, slice(None)
 
     print(_scores(model, rows()))
@@ -424,11 +424,13 @@ def _info(arguments: argparse.Namespace) -> None:
         print(f"rows:        {n:,} x {d:,}, {stored:,} entries, {stored / max(1, n):.1f} a row")
         labels = np.unique(found.y)
         if found.labels is not None:
-            print(f"classes:     {', '.join(found.labels[:20])}{', ...' if len(found.labels) > 20 else ''}")
+            print(f"classes:     {_listing(found.labels.tolist())}")
         elif len(labels) <= 20:
             print(f"targets:     {', '.join(map(_label, labels))}")
         else:
             print(f"targets:     {_label(labels[0])} to {_label(labels[-1])}")
+        if columns := _columns(found.meta["encoding"]):
+            print(f"columns:     {_listing(columns)}")
         print(f"source:      {found.meta['source']}, {found.meta['encoding']['format']}")
         return
     model = _loaded(arguments.path)
@@ -438,7 +440,9 @@ def _info(arguments: argparse.Namespace) -> None:
         return
     print(f"columns:     {model.n_features_in_:,}, {np.count_nonzero(model.coef_):,} coefficients that are not zero")
     if hasattr(model, "classes_"):
-        print(f"classes:     {', '.join(_label(c) for c in model.classes_[:20])}")
+        print(f"classes:     {_listing(list(map(_label, model.classes_)))}")
+    if columns := _columns(getattr(model, "data_encoding_", None)):
+        print(f"trained on:  columns {_listing(columns)}")
     print(f"F:           {model.objective_:.10g}, |gradient| {model.grad_norm_:.3g}, {model.stop_reason_}")
 
 
@@ -477,8 +481,10 @@ def _held_out(found: data.Data, model: Any, held_out: Array) -> Iterator[tuple[A
 def _rows(arguments: argparse.Namespace, model: Any) -> Iterator[tuple[Any, Array | None]]:
     """Rows to predict and their targets, if any: of a folder, or read from a file as the model's data were."""
     if os.path.isdir(arguments.data):
-        for _, X, y in _pieces(data.open(arguments.data), model):
-            yield X, y
+        found = data.open(arguments.data)
+        comparable = _fits(found, model)
+        for _, X, y in _pieces(found, model):
+            yield X, y if comparable else None
         return
     encoding = getattr(model, "data_encoding_", None)
     options: dict[str, Any] = {
@@ -500,6 +506,41 @@ def _rows(arguments: argparse.Namespace, model: Any) -> Iterator[tuple[Any, Arra
                 raise Trouble(f"{source.name}: columns must be numbered from 1, as where the model was trained; got 0")
             X = csr_array((X.data, X.indices - 1, X.indptr), shape=(X.shape[0], max(1, X.shape[1] - 1)))
         yield _fitting(X, model.n_features_in_), _targets(source, block.y)
+
+
+def _columns(encoding: Any) -> list[str]:
+    """What columns stand for, in order: a folder fits a model if both say the same."""
+    if not isinstance(encoding, dict):
+        return []
+    if encoding.get("format") == "svmlight":
+        return [f"numbered from {0 if encoding.get('zero_based') else 1}"]
+    hashed = [f"{name!r} (hashed to {encoding.get('n_hash')})" for name in sorted(encoding.get("hashed", ()))]
+    return [*map(repr, encoding.get("numeric", ())), *hashed]
+
+
+def _fits(found: data.Data, model: Any) -> bool:
+    """Refuses a folder with other columns than the model's; returns whether its target is the model's, too.
+
+    A file needs none of this: it is read as the model's data were.
+    """
+    ours: Any = getattr(model, "data_encoding_", None)
+    theirs: Any = found.meta.get("encoding")
+    expected, got = _columns(ours), _columns(theirs)
+    if not expected or not got:  # of a model made in Python, or a folder of arrays, nobody knows
+        return True
+    if expected != got and not (issparse(found.X) and not found.X.nnz):  # of no entries nobody knows, either
+        pairs = enumerate(zip(expected, got, strict=False))
+        first = next((i for i, (a, b) in pairs if a != b), min(len(expected), len(got)))
+        told = [_listing(names[max(0, first - 2) :], 8) for names in (expected, got)]
+        raise Trouble(
+            f"{found.path}: the columns must be {told[0]}, as where the model was trained; got {told[1]}. Convert it "
+            "with the same options (--n-hash, --categorical, --ignore, --zero-based), or pass the file itself."
+        )
+    return bool(ours.get("target") == theirs.get("target"))
+
+
+def _listing(names: list[str], most: int = 20) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _targets(source: Source, y: Array | None) -> Array | None:

@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import dump_svmlight_file, load_breast_cancer, load_svmlight_file
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import scale
 
-import fastopt
+import fastopt.data
 from fastopt.__main__ import main
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "command_line.md"
@@ -194,6 +195,88 @@ def test_csv_from_training_to_prediction(tmp_path, monkeypatch, capsys):
     code, _, err = run(capsys, "predict", "less.csv", "m")
     assert code == 1
     assert "there is no column 'city'" in err
+
+
+def refused(capsys, folder, message):
+    for command in ("predict", "evaluate"):
+        code, out, err = run(capsys, command, folder, "m")
+        assert (code, out) == (1, "")
+        assert f"fastopt: error: {folder}: the columns must be {message}. Convert it with the same options (" in err
+
+
+def test_a_table_s_folder_must_have_the_model_s_columns(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pyarrow", reason="CSV is read by pyarrow, which is not installed")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    a, b, city = rng.normal(size=200), rng.normal(size=200), rng.choice(["Rome", "Bonn", "Oslo"], 200)
+    y, z = (a > 0).astype(int), (b > 0).astype(int)
+    table = pd.DataFrame({"a": a, "b": b, "city": city, "y": y, "z": z})
+    for name, columns in (("train", "a b city y z"), ("test", "city z a y b"), ("swapped", "b a city y z")):
+        table[columns.split()].to_csv(f"{name}.csv", index=False)
+    train, test = ["--target", "y", "--ignore", "z", "-q"], ["--target", "y", "-q"]
+    assert run(capsys, "train", "train.csv", "m", *train, "--n-hash", 64)[0] == 0
+    right = run(capsys, "evaluate", "train.csv", "m")
+
+    def convert(name, folder, *options):
+        assert run(capsys, "convert", f"{name}.csv", folder, *options)[0] == 0
+
+    convert("test", "same", *train, "--n-hash", 64, "--dtype", "float64", "--missing", "zero")
+    assert run(capsys, "evaluate", "same", "m") == run(capsys, "evaluate", "swapped.csv", "m") == right
+    trained = ", as where the model was trained; got "
+    convert("swapped", "order", *train, "--n-hash", 64)
+    refused(capsys, "order", f"'a', 'b', 'city' (hashed to 64){trained}'b', 'a', 'city' (hashed to 64)")
+    convert("train", "hash", *train, "--n-hash", 100)
+    refused(capsys, "hash", f"'a', 'b', 'city' (hashed to 64){trained}'a', 'b', 'city' (hashed to 100)")
+    convert("train", "more", *test, "--n-hash", 64)
+    refused(capsys, "more", f"'a', 'b', 'city' (hashed to 64){trained}'a', 'b', 'z', 'city' (hashed to 64)")
+    convert("train", "kind", *train, "--n-hash", 64, "--categorical", "b")
+    refused(capsys, "kind", f"'a', 'b', 'city' (hashed to 64){trained}'a', 'b' (hashed to 64), 'city' (hashed to 64)")
+    Path("a.svm").write_text("1 1:2\n0 1:-2\n")
+    run(capsys, "convert", "a.svm", "numbered", "-q")
+    refused(capsys, "numbered", f"'a', 'b', 'city' (hashed to 64){trained}numbered from 1")
+
+    convert("train", "target", "--target", "z", "--ignore", "y", "-q", "--n-hash", 64)
+    assert run(capsys, "predict", "target", "m")[0] == 0
+    code, _, err = run(capsys, "evaluate", "target", "m")
+    assert code == 1
+    assert "DATA must have a target to compare with, the column that the model was trained on" in err
+
+    assert entry(run(capsys, "info", "hash")[1], "columns") == "'a', 'b', 'city' (hashed to 100)"
+    assert entry(run(capsys, "info", "m")[1], "trained on") == "columns 'a', 'b', 'city' (hashed to 64)"
+
+
+def test_a_difference_among_many_columns_is_shown(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pyarrow", reason="CSV is read by pyarrow, which is not installed")
+    monkeypatch.chdir(tmp_path)
+    names = [f"x{j}" for j in range(50)]
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 50)), columns=names)
+    table["y"] = (table["x0"] > 0).astype(int)
+    table.to_csv("a.csv", index=False)
+    table.drop(columns="x40").to_csv("b.csv", index=False)
+    run(capsys, "train", "a.csv", "m", "--target", "y", "-q")
+    run(capsys, "convert", "b.csv", "b", "--target", "y", "-q")
+    first, second = (", ".join(map(repr, found[38:46])) for found in (names, names[:40] + names[41:]))
+    refused(capsys, "b", f"{first}, ..., as where the model was trained; got {second}, ...")
+
+
+@pytest.mark.parametrize("base", [0, 1])
+def test_a_folder_s_columns_are_numbered_as_the_model_s(base, files, capsys):
+    texts = {b: f"1 {b}:1 {b + 1}:-1\n-1 {b}:-1 {b + 1}:0.5\n" for b in (0, 1)}
+    Path("a.svm").write_text(texts[base])
+    Path("b.svm").write_text(texts[1 - base])
+    Path("none.svm").write_text("1\n-1\n")
+    assert run(capsys, "train", "a.svm", "m", "-q")[0] == 0
+    for name in ("a", "b", "none"):
+        run(capsys, "convert", f"{name}.svm", name, "-q")
+    refused(capsys, "b", f"numbered from {base}, as where the model was trained; got numbered from {1 - base}")
+    assert run(capsys, "evaluate", "a", "m") == run(capsys, "evaluate", "a.svm", "m")
+    assert run(capsys, "predict", "none", "m") == run(capsys, "predict", "none.svm", "m")
+    assert entry(run(capsys, "info", "b")[1], "columns") == f"numbered from {1 - base}"
+    X, y = np.array([[1.0, -1.0], [-1.0, 0.5]]), np.array([1.0, -1.0])
+    fastopt.data.convert((X, y), "arrays")  # nobody has numbered these
+    assert run(capsys, "evaluate", "arrays", "m") == run(capsys, "evaluate", "a.svm", "m")
+    fastopt.save(fastopt.LogisticRegression().fit(X, y), "m")
+    assert run(capsys, "evaluate", "b", "m")[0] == 0
 
 
 def test_columns_that_the_model_has_not_seen(files, capsys):
