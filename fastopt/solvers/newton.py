@@ -152,10 +152,15 @@ class Descent:
     ) -> None:  # fmt: skip
         self.objective, self.sample_of = objective, sample_of
         self.rounds = rounds and objective.design.dtype != np.float64
-        self.w = self._rounded(w)
-        self.value, self.gradient, self.slope, self.raw = objective.measured(self.w)
+        w = self._rounded(w)
+        self._move(w, objective.measured(w))
         self._curvature = curvature
         self._direction: Float64 | None = None
+
+    def _move(self, w: Float64, found: tuple[float, Float64, Float64, Float64 | None]) -> None:
+        """To w, where this was measured."""
+        self.w = w
+        self.value, self.gradient, self.slope, self.raw = found
 
     def as_dict(self) -> dict[str, Any]:
         """All that `from_dict` needs; the Hessian is made again there."""
@@ -216,17 +221,18 @@ class Descent:
             tries = 30 if self.curvature.point is self.w else 2
             while decrement > 0 and tries and self.value < math.inf:
                 w = self._next(t, decrement)
-                value, gradient, slope, raw = self.objective.measured(w)
+                found = self.objective.measured(w)
+                value, _, slope, _ = found
                 noise = ROUNDING * abs(self.value)
                 if value <= self.value - 1e-4 * t * decrement + noise:
                     if self.objective.l1 and decrement > FAR * abs(self.value):  # where new curvature is always better
-                        self.w, self.value, self.gradient, self.slope, self.raw = w, value, gradient, slope, raw
+                        self._move(w, found)
                         return self.renew()
                     following = self.curvature.direction(w, slope)
                     left = self._fall(w, slope, following)
                     if value <= self.value - noise or left < decrement:
                         fresh = self.curvature.point is self.w and self.curvature.n_samples == self.objective.n_samples
-                        self.w, self.value, self.gradient, self.slope, self.raw = w, value, gradient, slope, raw
+                        self._move(w, found)
                         self._direction = following
                         if t != 1 or left > SLOW * decrement:
                             self.renew(finer=fresh and 0.5 < t < 1.5 and left > HOPELESS * decrement)
@@ -313,39 +319,55 @@ class Rounds:
         chosen = self._chosen(2, FIRST * min(K, 16))
         size, entries = len(chosen) + K, K * int(F.design.column_counts[np.unique(chosen // K)].sum())
         work = (F.n_samples + size) * size**2
-        by_hessian = work <= (ENTRY if K == 1 else ENTRY_OF_SEVERAL) * entries or (work <= MOST and not self.sweeps)
         if work > MOST and not F.design.sparse and F.n_samples > d:
             return False
+        by_hessian = self._hessian_pays(work, entries)
         if not by_hessian:
             chosen = self._chosen(4, 4 * FIRST)
         columns, column = np.unique(chosen // K, return_inverse=True)
         rows = np.append(columns, np.arange(d, F.shape[0]))
         some = np.append(column * K + chosen % K, np.arange(len(columns) * K, len(rows) * K))
         part, start = F.columns(columns), self.w[rows]
-        if by_hessian:
-            curvature = Curvature(part, start, F.n_samples, self.dtype, some=some if K > 1 else None)
-            descent = Descent(part, start, curvature, rounds=self.rounds)
-            enough = self._enough(descent, some, tol)
-            for _ in range(50):
-                if norm(descent.gradient.ravel()[some]) <= enough or not descent.step():
-                    break
-                if K > 1 and descent.curvature is not curvature:
-                    break
-            self.rounds, self.dtype = descent.rounds, descent.curvature.dtype
-            if self._go_to(rows, descent.w):
-                return True
-        by_columns = ColumnDescent(part, start, some)
-        enough = self._enough(by_columns, some, tol)
-        for _ in range(50):
-            if norm(by_columns.gradient.ravel()[some]) <= enough or not by_columns.step():
-                break
-            if work <= MOST and by_columns.n_sweeps * SWEEP * entries > work:
-                self.sweeps = False
-                break
-        if self.rounds and self._go_to(rows, rounded(by_columns.w, F.design.dtype).astype(np.float64)):
+        if by_hessian and self._go_to(rows, self._by_hessian(part, start, some, tol)):
+            return True
+        w = self._by_columns(part, start, some, tol, work, entries)
+        if self.rounds and self._go_to(rows, rounded(w, F.design.dtype).astype(np.float64)):
             return True
         self.rounds = False
-        return self._go_to(rows, by_columns.w)
+        return self._go_to(rows, w)
+
+    def _hessian_pays(self, work: int, entries: int) -> bool:
+        """Whether a round's Hessian is the way: beside its entries it is cheap, or sweeps took longer and it can be."""
+        cheap = ENTRY if self.objective.n_outputs == 1 else ENTRY_OF_SEVERAL
+        return work <= cheap * entries or (work <= MOST and not self.sweeps)
+
+    def _by_hessian(self, part: Objective, start: Float64, some: NDArray[np.intp], tol: float) -> Float64:
+        """Where Newton's steps lead on a round's columns."""
+        K = self.objective.n_outputs
+        curvature = Curvature(part, start, part.n_samples, self.dtype, some=some if K > 1 else None)
+        descent = Descent(part, start, curvature, rounds=self.rounds)
+        enough = self._enough(descent, some, tol)
+        for _ in range(50):
+            if norm(descent.gradient.ravel()[some]) <= enough or not descent.step():
+                break
+            if K > 1 and descent.curvature is not curvature:
+                break
+        self.rounds, self.dtype = descent.rounds, descent.curvature.dtype
+        return descent.w
+
+    def _by_columns(
+        self, part: Objective, start: Float64, some: NDArray[np.intp], tol: float, work: int, entries: int
+    ) -> Float64:  # fmt: skip
+        """Where sweeps over a round's columns lead; they are the last if they cost more than its Hessian, at `work`."""
+        descent = ColumnDescent(part, start, some)
+        enough = self._enough(descent, some, tol)
+        for _ in range(50):
+            if norm(descent.gradient.ravel()[some]) <= enough or not descent.step():
+                break
+            if work <= MOST and descent.n_sweeps * SWEEP * entries > work:
+                self.sweeps = False
+                break
+        return descent.w
 
     def _chosen(self, grow: int, first: int) -> NDArray[np.intp]:
         """The parameters of a round, in ascending order: `grow` times those that are not zero, `first` at least."""
