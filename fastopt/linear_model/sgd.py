@@ -807,38 +807,46 @@ class SGDClassifier(ClassifierMixin, _SGD):
             y = np.asarray(y)
         if getattr(y, "dtype", np.dtype(object)).kind == "f":
             assert_all_finite(y, input_name="y")
-        labels = None
+        found = None
         if classes is None or not _is_flat(y) or y.dtype.kind not in "biu":
-            labels = check_labels(y) if isinstance(y, np.ndarray) else check_classification_targets(y)
-        self._multilabel = labels is None and _is_multilabel(y)
+            found = check_labels(y) if isinstance(y, np.ndarray) else check_classification_targets(y)
+        self._multilabel = found is None and _is_multilabel(y)
         if self._multilabel:
-            if self.loss == "multinomial":
-                fail("loss", "one of single outputs for a multilabel target", self.loss)
-            y = np.asarray(dense(y))
-            if not np.isin(y, (0, 1)).all():
-                raise ValueError(f"y must hold 0 and 1 where it has a column for each label; got {np.unique(y)}.")
-            found = np.arange(y.shape[1])
-            if classes is not None and len(classes) != len(found):
-                raise ValueError(f"y must have a column for each of {len(classes)} labels; got {len(found)}.")
-            codes = None
-        else:
-            y = y if _is_flat(y) else column_or_1d(y, warn=True)
-            found = np.asarray(classes) if classes is not None else np.unique(y) if labels is None else labels
-            if len(found) < 2 and len(y) == n_samples:
-                label = found[0].item() if hasattr(found[0], "item") else found[0]
-                raise ValueError(
-                    "The number of classes has to be greater than one: y must hold at least 2 classes; "
-                    f"got 1 class, {label!r}."
-                )
-            codes = class_numbers(y, found) if classes is None else _codes(y, found)
+            return self._encode_multilabel(y, n_samples, classes)
+        return self._encode_classes(y, n_samples, found, classes)
+
+    def _encode_multilabel(self, y: Any, n_samples: int, classes: Array | None) -> tuple[Array, Array]:
+        """Of a column of 0 and 1 for each label: its number is the class."""
+        if self.loss == "multinomial":
+            fail("loss", "one of single outputs for a multilabel target", self.loss)
+        y = np.asarray(dense(y))
+        if not np.isin(y, (0, 1)).all():
+            raise ValueError(f"y must hold 0 and 1 where it has a column for each label; got {np.unique(y)}.")
+        labels = np.arange(y.shape[1])
+        if classes is not None and len(classes) != len(labels):
+            raise ValueError(f"y must have a column for each of {len(classes)} labels; got {len(labels)}.")
         check_length(y, n_samples)
-        if codes is None:
-            return np.where(y > 0, 1.0, -1.0), found
-        if len(found) == 2:
-            return np.where(codes == 1, 1.0, -1.0)[:, None], found
-        targets = np.full((n_samples, len(found)), -1.0)
+        return np.where(y > 0, 1.0, -1.0), labels
+
+    def _encode_classes(
+        self, y: Any, n_samples: int, found: Array | None, classes: Array | None
+    ) -> tuple[Array, Array]:  # fmt: skip
+        """Of a class for each row: one of `classes`, or of y's own, which its check may have found."""
+        y = y if _is_flat(y) else column_or_1d(y, warn=True)
+        known = np.asarray(classes) if classes is not None else np.unique(y) if found is None else found
+        if len(known) < 2 and len(y) == n_samples:
+            label = known[0].item() if hasattr(known[0], "item") else known[0]
+            raise ValueError(
+                "The number of classes has to be greater than one: y must hold at least 2 classes; "
+                f"got 1 class, {label!r}."
+            )
+        codes = class_numbers(y, known) if classes is None else _codes(y, known)
+        check_length(y, n_samples)
+        if len(known) == 2:
+            return np.where(codes == 1, 1.0, -1.0)[:, None], known
+        targets = np.full((n_samples, len(known)), -1.0)
         targets[np.arange(n_samples), codes] = 1.0
-        return targets, found
+        return targets, known
 
     def _with_class_weights(self, targets: Array, weights: Array | None) -> Array | None:
         """Sample weights times class weights; a column for each output where outputs differ in them."""
