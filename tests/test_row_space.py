@@ -1,5 +1,7 @@
 """F in the span of few rows of many columns: the same F, gradient and minimum, whatever solver works there."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -132,7 +134,7 @@ def test_the_next_goes_on_from_where_it_stalled_in_the_span(monkeypatch):
 
     table = dict(module.SOLVERS)
     monkeypatch.setattr(module, "attempts", lambda F: [Attempt("first", 1, in_span=True), Attempt("lbfgs")])
-    monkeypatch.setattr(module, "SOLVERS", table | {"first": module.replace(table["lbfgs"], run=stalls)})
+    monkeypatch.setattr(module, "SOLVERS", table | {"first": replace(table["lbfgs"], run=stalls)})
     shown = []
     reporter = Reporter(on_epoch=lambda epoch, w: shown.append((epoch, None if w is None else np.shape(w))))
     name, result = auto(F, F.zeros(), tol=1e-8, max_iter=500, rng=lambda: None, verbose=reporter)
