@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from fastopt import data, linear_model, model_file, optimizers
-from fastopt._validation import check_real
+from fastopt._validation import check_integer, check_positive, check_real
 from fastopt.data._read import Source, find
 from fastopt.linear_model.sgd import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
 from fastopt.solvers.table import SOLVERS
@@ -27,6 +27,16 @@ from fastopt.solvers.table import SOLVERS
 __all__ = ["main"]
 
 Array = NDArray[Any]
+
+#: Options, by the names that errors have for what they set.
+OPTIONS = {
+    name: "--" + name.replace("_", "-")
+    for name in (
+        "C", "alpha", "batch_size", "checkpoint", "class_weight", "delimiter", "dtype", "format", "l1_ratio",
+        "learning_rate", "loss", "missing", "n_features", "n_hash", "overwrite", "solver", "target", "tol",
+        "zero_based",
+    )
+} | {"max_iter": "--epochs", "optimizer": "--solver", "seconds": "--checkpoint-seconds"}  # fmt: skip
 
 #: Rows of a folder at once.
 ROWS = 1 << 14
@@ -101,7 +111,9 @@ def main(argv: list[str] | None = None) -> int:
     except (Trouble, ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         if isinstance(error, OSError) and error.strerror:
             error = Trouble(f"{error.filename or ''}: {error.strerror}".removeprefix(": "))
-        _say("error: " + (" ".join(str(error).split()) or type(error).__name__))
+        text = " ".join(str(error).split()) or type(error).__name__
+        name, must, rest = text.partition(" must be ")
+        _say("error: " + OPTIONS.get(name, name) + must + rest)
         return 1
     return 0
 
@@ -183,11 +195,17 @@ def _listed(default: str, names: list[str]) -> str:
 
 
 def _rate(text: str) -> float | str:
-    return text if text == "auto" else float(text)
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number >= 0 or auto; got {text!r}") from None
 
 
 def _size(text: str) -> int | str:
-    return text if text in ("auto", "full") else int(text)
+    try:
+        return text if text in ("auto", "full") else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an integer >= 1, full or auto; got {text!r}") from None
 
 
 def _names(text: str) -> list[str]:
@@ -261,6 +279,10 @@ def _train(arguments: argparse.Namespace) -> None:
         if other or (goal and not os.path.isdir(os.path.dirname(goal) or ".")):
             raise Trouble(f"{name} must be a regular file in a folder that is there; got {goal!r}")
     check_real("--holdout", arguments.holdout, low=0, high=0.99)
+    if arguments.seed is not None:
+        check_integer("--seed", arguments.seed, low=0, high=2**32 - 1)
+    check_positive("--checkpoint-seconds", arguments.checkpoint_seconds)
+    _model(arguments, 1)._check_parameters()  # before the data are read, which may take long
     with _opened(arguments) as found:
         X, y = found
         weights, held_out = None, None
@@ -331,6 +353,8 @@ def _model(arguments: argparse.Namespace, rows: int) -> Any:
     if regression:
         if a.loss not in REGRESSOR_LOSSES:
             raise Trouble(f"--loss must be one of {', '.join(REGRESSOR_LOSSES)} with --regression; got {a.loss}")
+        if a.class_weight is not None:
+            raise Trouble(f"--class-weight must be left out where the target is a number; got {a.class_weight}")
         return linear_model.SGDRegressor(**common)
     return linear_model.SGDClassifier(class_weight=a.class_weight, **common)
 

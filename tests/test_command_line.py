@@ -347,7 +347,19 @@ def test_predicted_numbers_are_read_back_as_they_were(files, cancer, capsys):
         (["train", "train.svm", "m", "--holdout", "2"], "--holdout must be a number in [0, 0.99]"),
         (["train", "train.svm", "m", "--solver", "sdca", "--l1-ratio", "1"], "solver must be one that can minimise"),
         (["train", "train.svm", "m", "--loss", "hinge", "-c", "1"], "give --alpha"),
-        (["train", "train.svm", "m", "--seed", "-1"], "random_state must be"),
+        (["train", "train.svm", "m", "--seed", "-1"], "--seed must be an integer in [0, 4294967295]; got -1."),
+        (["train", "none.svm", "m", "--seed", "4294967296"], "--seed must be an integer in [0, 4294967295]; got 4294"),
+        (["train", "none.svm", "m", "--epochs", "-1"], "--epochs must be an integer >= 0; got -1."),
+        (["train", "none.svm", "m", "--loss", "hinge", "--epochs", "0"], "--epochs must be an integer >= 1; got 0."),
+        (["train", "none.svm", "m", "--checkpoint-seconds", "0"], "--checkpoint-seconds must be a finite number > 0"),
+        (["train", "none.svm", "m", "--l1-ratio", "2"], "--l1-ratio must be a number in [0, 1]; got 2.0."),
+        (["train", "none.svm", "m", "--learning-rate", "-1"], "--learning-rate must be a finite number >= 0; got"),
+        (["train", "train.svm", "m", "--batch-size", "999"], "--batch-size must be an integer in [1, n_samples] or"),
+        (["train", "none.svm", "m", "--loss", "poisson", "--class-weight", "balanced"], "--class-weight must be left"),
+        (
+            ["train", "none.svm", "--regression", "--loss", "huber", "--class-weight", "balanced"],
+            "--class-weight must be left out where the target is a number; got balanced",
+        ),
         (["train", "train.svm", "m", "--format", "xml"], "format must be one of"),
         (["train", "train.svm", "m", "--checkpoint", "no/file"], "--checkpoint must be a regular file in a folder"),
         (["train", "-"], "MODEL must be named"),
@@ -393,6 +405,18 @@ def test_usage(argv, capsys):
     code, _, err = run(capsys, *argv)
     assert code == 2
     assert "usage: fastopt" in err
+
+
+def test_values_that_are_no_numbers(capsys):
+    """The rule, not the name of what reads them."""
+    for argv, message in (
+        (["--batch-size", "x"], "argument --batch-size: must be an integer >= 1, full or auto; got 'x'"),
+        (["--batch-size", "1.5"], "argument --batch-size: must be an integer >= 1, full or auto; got '1.5'"),
+        (["--learning-rate", "x"], "argument --learning-rate: must be a number >= 0 or auto; got 'x'"),
+    ):
+        code, _, err = run(capsys, "train", "a", *argv)
+        assert code == 2
+        assert message in err
 
 
 @pytest.mark.parametrize("command", [[], ["convert"], ["train"], ["predict"], ["evaluate"], ["info"]])
