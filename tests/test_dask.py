@@ -589,6 +589,27 @@ def test_predictions_are_lazy_and_those_of_one_machine(client, kind):
     assert model.score(X, y) == local.score(X, y)
 
 
+@pytest.mark.parametrize("kind", ["dense", "csr", "multiclass"])
+def test_chunks_without_rows_have_predictions_without_rows(client, kind):
+    """Of the shape and dtype of one machine's first ones, so that they can be put together; names are no matter."""
+    X, y = problem(kind)
+    model = on_dask.LogisticRegression(tol=1e-6).fit(cut(X), cut(y))
+    data = [X, X.astype(np.float32)]
+    if kind != "csr" and (pd := pytest.importorskip("pandas")):
+        frame = pd.DataFrame(X, columns=[f"x{j}" for j in range(X.shape[1])])
+        named = on_dask.LogisticRegression(tol=1e-6).fit([delayed(frame)], [delayed(y)])
+        data.append(frame)
+    for rows in data:
+        fitted = named if hasattr(rows, "columns") else model
+        for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+            expected = getattr(fitted.to_local(), method)(rows[:1])[:0]
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                (found,) = [chunk.compute() for chunk in getattr(fitted, method)([delayed(rows[:0])])]
+            assert found.shape == expected.shape
+            assert found.dtype == expected.dtype
+
+
 def test_blocks_of_csr(client):
     X, y = problem("csr")
     blocks = da.from_array(X.toarray(), chunks=(400, -1)).map_blocks(sp.csr_matrix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import time
@@ -164,7 +165,7 @@ class DaskModel(LinearModel):
         dask = needs("dask")
         model = dask.delayed(self._for_prediction(), pure=False)
         if isinstance(X, list | tuple):
-            return [dask.delayed(_call)(model, method, chunk) for chunk in X]
+            return [dask.delayed(_call_block)(chunk, model, method) for chunk in X]
         sample = np.zeros((1, self.n_features_in_), dtype=np.float64)
         local = self._for_prediction()
         vars(local).pop("feature_names_in_", None)
@@ -225,20 +226,17 @@ class DaskModel(LinearModel):
         return float(np.mean(1 - errors / np.where(spread > 0, spread, np.nan)))
 
 
-def _call(model: Any, method: str, X: Any) -> Any:
-    return getattr(model, method)(X) if len_of(X) else np.empty(0)
-
-
 def len_of(X: Any) -> int:
     """Rows of an array, a frame or a sparse matrix."""
     return int(X.shape[0])
 
 
 def _call_block(X: Any, model: Any, method: str) -> Any:
-    """`X` may be dask's own example of a block, without rows."""
+    """`X` may be without rows, which the model would refuse: as dask's own example of a block is."""
     if not len_of(X):
-        example = getattr(model, method)(np.zeros((1, model.n_features_in_)))
-        return example[:0]
+        model = copy.copy(model)
+        vars(model).pop("feature_names_in_", None)  # the example has no names
+        return getattr(model, method)(np.zeros((1, model.n_features_in_), getattr(X, "dtype", np.float64)))[:0]
     return getattr(model, method)(X)
 
 
