@@ -7,12 +7,27 @@ import numbers
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["check_bool", "check_choice", "check_fraction", "check_integer", "check_positive", "check_real", "fail"]
+__all__ = [
+    "as_float", "check_between", "check_bool", "check_choice", "check_fraction", "check_integer", "check_positive",
+    "check_real", "fail",
+]  # fmt: skip
 
 
 def fail(name: str, rule: str, value: object, remedy: str = "", error: type[Exception] = ValueError) -> None:
     """Raises the one message; `remedy` is a sentence of its own."""
-    raise error(f"{name} must be {rule}; got {value!r}." + (f" {remedy}" if remedy else ""))
+    if isinstance(value, int) and value.bit_length() > 1024:  # hundreds of digits, and Python refuses to write 4,301
+        got = f"an integer of {value.bit_length():,} bits"
+    else:
+        got = repr(value)
+    raise error(f"{name} must be {rule}; got {got}." + (f" {remedy}" if remedy else ""))
+
+
+def as_float(value: Any) -> float:
+    """A real number as a float: infinite where it is beyond the largest one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _is_number(value: Any, kind: type) -> bool:
@@ -26,7 +41,7 @@ def check_real(
 ) -> None:
     """A real number in [low, high]."""
     number = _is_number(value, numbers.Real)
-    if number and low <= value <= high and not (finite and math.isinf(value)):
+    if number and low <= value <= high and not (finite and math.isinf(as_float(value))):
         return
     rule = "a finite number" if finite else "a number"
     if low > -math.inf and high < math.inf:
@@ -41,7 +56,7 @@ def check_positive(name: str, value: Any, remedy: str = "", *, finite: bool = Tr
     rule = "a finite number > 0" if finite else "a number > 0"
     if not _is_number(value, numbers.Real):
         fail(name, rule, value, remedy, TypeError)
-    if not value > 0 or (finite and math.isinf(value)):
+    if not value > 0 or (finite and math.isinf(as_float(value))):
         fail(name, rule, value, remedy)
 
 
@@ -51,6 +66,15 @@ def check_fraction(name: str, value: Any, remedy: str = "") -> None:
     if not _is_number(value, numbers.Real):
         fail(name, rule, value, remedy, TypeError)
     if not 0 <= value < 1:
+        fail(name, rule, value, remedy)
+
+
+def check_between(name: str, value: Any, low: float, high: float, remedy: str = "") -> None:
+    """A real number in (low, high)."""
+    rule = f"a number in ({low:g}, {high:g})"
+    if not _is_number(value, numbers.Real):
+        fail(name, rule, value, remedy, TypeError)
+    if not low < value < high:
         fail(name, rule, value, remedy)
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fastopt._validation import check_positive, check_real, fail
+from fastopt._validation import check_between, check_positive, check_real
 
 __all__ = [
     "LOSSES", "EpsilonInsensitive", "Gamma", "Hinge", "Huber", "Logistic", "Loss", "ModifiedHuber", "Multinomial",
@@ -198,9 +198,7 @@ class Quantile(Loss):
     quantile: float = 0.5
 
     def __post_init__(self) -> None:
-        check_real("quantile", self.quantile, low=0, high=1)
-        if not 0 < self.quantile < 1:
-            fail("quantile", "a number in (0, 1)", self.quantile)
+        check_between("quantile", self.quantile, low=0, high=1)
 
     @property
     def parameter(self) -> float:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastopt._kernels import step as _step
 from fastopt._validation import (
+    check_between,
     check_bool,
     check_choice,
     check_fraction,
@@ -1310,8 +1311,7 @@ class ScheduleFreeSGD(_ScheduleFree):
 
     def _check(self) -> None:
         super()._check()
-        check_fraction("momentum", self.momentum)
-        check_positive("momentum", self.momentum)
+        check_between("momentum", self.momentum, low=0, high=1)
 
     @property
     def _beta(self) -> float:
@@ -1370,8 +1370,7 @@ class ScheduleFreeAdamW(_ScheduleFree):
 
     def _check(self) -> None:
         super()._check()
-        check_fraction("beta_1", self.beta_1)
-        check_positive("beta_1", self.beta_1)
+        check_between("beta_1", self.beta_1, low=0, high=1)
         check_fraction("beta_2", self.beta_2)
         check_positive("epsilon", self.epsilon)
 

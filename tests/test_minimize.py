@@ -798,6 +798,7 @@ def test_inside_basinhopping():
         ),
         ({"n_samples": 5, "rng": "x"}, TypeError, "rng must be None, an integer >= 0, a SeedSequence, BitGenerator,"),
         ({"n_samples": 5, "rng": -1}, TypeError, "rng must be None, an integer >= 0, a SeedSequence, BitGenerator,"),
+        ({"tol": 10**400}, ValueError, "tol must be a finite number >= 0; got an integer of 1,329 bits."),
         ({"callback": 3}, TypeError, "callback must be callable or None; got 3."),
         ({"fun": lambda x: x}, TypeError, "fun must return one real number; got ndarray of shape (3,)."),
         ({"fun": lambda x: None}, TypeError, "fun must return one real number; got NoneType"),

@@ -9,7 +9,7 @@ import pytest
 from cases import assert_close, options_of
 
 from fastopt import reference
-from fastopt.optimizers import OPTIMIZERS, SGD, Adam, GradientDescent, get
+from fastopt.optimizers import OPTIMIZERS, SGD, Adam, GradientDescent, ScheduleFreeAdamW, ScheduleFreeSGD, get
 from fastopt.schedules import Cosine, InverseTime
 
 NAMES = pytest.mark.parametrize("name", OPTIMIZERS)
@@ -409,6 +409,11 @@ ERRORS = [
     (lambda: SGD(momentum=1.0), ValueError, "momentum must be a number in [0, 1); got 1.0."),
     (lambda: SGD(momentum=-0.1), ValueError, "momentum must be a number in [0, 1); got -0.1."),
     (lambda: SGD(momentum="0.9"), TypeError, "momentum must be a number in [0, 1); got '0.9'."),
+    (lambda: ScheduleFreeSGD(momentum=0), ValueError, "momentum must be a number in (0, 1); got 0."),
+    (lambda: ScheduleFreeSGD(momentum=1.0), ValueError, "momentum must be a number in (0, 1); got 1.0."),
+    (lambda: ScheduleFreeAdamW(beta_1=0.0), ValueError, "beta_1 must be a number in (0, 1); got 0.0."),
+    (lambda: Adam(epsilon=10**400), ValueError, "epsilon must be a finite number > 0; got an integer of 1,329 bits."),
+    (lambda: SGD(decay=10**400), ValueError, "decay must be a finite number >= 0; got an integer of 1,329 bits."),
     (lambda: SGD(nesterov=1), TypeError, "nesterov must be True or False; got 1."),
     (lambda: Adam(beta_1=1), ValueError, "beta_1 must be a number in [0, 1); got 1."),
     (lambda: Adam(beta_2=np.nan), ValueError, "beta_2 must be a number in [0, 1); got nan."),

@@ -510,5 +510,6 @@ def test_errors(values, text):
 def test_epsilon_must_be_a_number(loss):
     with pytest.raises(ValueError, match="epsilon must be a finite number >"):
         loss(epsilon=-0.1)
-    with pytest.raises(ValueError, match=r"quantile must be a number in \(0, 1\); got 1.0"):
-        Quantile(quantile=1.0)
+    for wrong in (0, 1.0, 2, -0.5):
+        with pytest.raises(ValueError, match=rf"quantile must be a number in \(0, 1\); got {wrong}\."):
+            Quantile(quantile=wrong)

@@ -125,6 +125,7 @@ ERRORS = [
     (lambda: Constant("0.1"), TypeError, "learning_rate must be a finite number >= 0; got '0.1'."),
     (lambda: InverseTime(-0.1), ValueError, "initial must be a finite number >= 0; got -0.1."),
     (lambda: InverseTime(0.1, -1), ValueError, "decay must be a finite number >= 0; got -1."),
+    (lambda: InverseTime(1, 10**400), ValueError, "decay must be a finite number >= 0; got an integer of 1,329 bits."),
     (lambda: InverseScaling(np.inf), ValueError, "initial must be a finite number >= 0; got inf."),
     (lambda: InverseScaling(0.1, None), TypeError, "power_t must be a finite number; got None."),
     (lambda: Exponential(decay_steps=0), ValueError, "decay_steps must be an integer >= 1; got 0."),
