@@ -17,11 +17,13 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression as Peer
 from sklearn.preprocessing import scale
+from sklearn.utils import compute_class_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y
 
-from fastopt import LogisticRegression, reference
+from fastopt import LogisticRegression, LogisticRegressionCV, SGDClassifier, reference
+from fastopt.data import Chunks
 from fastopt.linear_model import _base
 from fastopt.optimizers import OPTIMIZERS, SGD, Adam, GradientDescent
 from fastopt.schedules import InverseTime
@@ -626,9 +628,12 @@ PARAMETERS = [
     ({"learning_rate": -0.1}, ValueError, "learning_rate must be a finite number >= 0; got -0.1."),
     ({"learning_rate": "fast"}, ValueError, "learning_rate must be a number >= 0, a schedule or 'auto'; got 'fast'."),
     ({"learning_rate": None}, TypeError, "learning_rate must be a finite number >= 0; got None."),
-    ({"class_weight": "even"}, ValueError, "class_weight"),
-    ({"class_weight": {0: -1.0}}, ValueError, "class_weight"),
-    ({"class_weight": 3}, (TypeError, ValueError), "class_weight"),
+    ({"learning_rate": "fast", "solver": "auto"}, ValueError, "learning_rate must be a number >= 0, a schedule or"),
+    ({"learning_rate": -1, "solver": "lbfgs"}, ValueError, "learning_rate must be a finite number >= 0; got -1."),
+    ({"learning_rate": -1, "solver": Adam(0.1)}, ValueError, "learning_rate must be a finite number >= 0; got -1."),
+    ({"class_weight": "even"}, ValueError, "class_weight must be a dict, 'balanced' or None; got 'even'."),
+    ({"class_weight": {0: -1.0}}, ValueError, "class_weight[0] must be a finite number >= 0; got -1.0."),
+    ({"class_weight": 3}, ValueError, "class_weight must be a dict, 'balanced' or None; got 3."),
     ({"random_state": "seed"}, (TypeError, ValueError), "seed"),
 ]
 
@@ -666,12 +671,20 @@ DATA_ERRORS = {
     "cube": ((X[:, :, None], Y), "dim"),
     "no rows": ((X[:0], Y[:0]), "0 sample"),
     "no columns": ((X[:, :0], Y), "0 feature"),
-    "complex": ((X + 1j, Y), "omplex"),
+    "list of numbers": ((X[:, 0].tolist(), Y), "X must be two-dimensional; got 1 dimension. Reshape your data"),
+    "complex": ((X + 1j, Y), "X must be of real numbers; got complex128. Complex data not supported."),
     "strings": ((X.astype(str) + "a", Y), "could not convert"),
-    "short weights": ((X, Y, np.ones(5)), "sample_weight"),
-    "negative weights": ((X, Y, -np.ones(6)), "egative"),
-    "zero weights": ((X, Y, np.zeros(6)), "eight"),  # scikit-learn's own text, which its versions word differently
-    "NaN weights": ((X, Y, np.full(6, np.nan)), "NaN"),
+    "short weights": (
+        (X, Y, np.ones(5)), "sample_weight must have shape (6,), an element for each row of X; got (5,)."
+    ),
+    "weights in columns": ((X, Y, [[1.0, 2.0]] * 6), "sample_weight must have shape (6,), an element for each row"),
+    "a text of weights": ((X, Y, "heavy"), "sample_weight must have shape (6,), an element for each row of X; got ()."),
+    "negative weights": ((X, Y, [1, 1, 1, -2, 1, 1]), "sample_weight must be finite and >= 0; got -2.0 in row 3."),
+    "negative weight": ((X, Y, -1.0), "sample_weight must be finite and >= 0; got -1.0 in row 0."),
+    "zero weights": ((X, Y, np.zeros(6)), "sample_weight must be positive for at least one sample; got only zeros."),
+    "NaN weights": ((X, Y, np.full(6, np.nan)), "sample_weight must be finite and >= 0; got nan in row 0."),
+    "infinite weights": ((X, Y, np.r_[np.ones(5), np.inf]), "sample_weight must be finite and >= 0; got inf in row 5."),
+    "complex weights": ((X, Y, np.ones(6) + 1j), "sample_weight must be of real numbers; got complex128."),
 }
 
 
@@ -720,7 +733,89 @@ def test_errors_of_data(case, solver):
         with pytest.raises((ValueError, TypeError)) as caught:
             model.fit(*arguments)
         assert text in str(caught.value)
+        if "must" in text:  # ours; scikit-learn's go on for lines
+            assert "\n" not in str(caught.value)
         assert_same(before, vars(model))
+
+
+def test_complex_frames_are_refused_in_one_line():
+    frame = pytest.importorskip("pandas").DataFrame(X + 1j)
+    with pytest.raises(ValueError, match=r"^X must be of real numbers; got complex ones\. Complex data not supp"):
+        LogisticRegression().fit(frame, Y)
+
+
+def test_an_integer_beyond_floats_is_an_infinite_C():
+    """10**400 is no float, but larger than 0, which is all that C has to be."""
+    X, y = load_breast_cancer(return_X_y=True)
+    X = scale(X)[:, :3]
+    free = LogisticRegression(C=np.inf).fit(X, y)
+    np.testing.assert_array_equal(LogisticRegression(C=10**400).fit(X, y).coef_, free.coef_)
+    path = LogisticRegressionCV(Cs=[10**400], l1_ratios=(0,), scoring="accuracy", use_legacy_attributes=False)
+    assert path.fit(X, y).C_ == np.inf
+
+
+@pytest.mark.parametrize("name", ["C", "tol", "learning_rate", "intercept_scaling"])
+def test_integers_beyond_floats_are_refused_in_one_line(name):
+    for digits, bits in ((400, "1,329"), (5000, "16,610")):  # Python refuses to write the latter
+        value = -(10**digits) if name == "C" else 10**digits
+        with pytest.raises(ValueError, match=rf"^{name} must be a .*number >=? 0; got an integer of {bits} bits\."):
+            LogisticRegression(**{name: value}).fit(X, Y)
+
+
+CLASS_WEIGHTS = [
+    ({0: 0, 1: 0}, ValueError, "class_weight must be > 0 for at least one class with rows that weigh something; got {"),
+    ({0: -1.0}, ValueError, "class_weight[0] must be a finite number >= 0; got -1.0."),
+    ({1: np.inf}, ValueError, "class_weight[1] must be a finite number >= 0; got inf."),
+    ({1: np.nan}, ValueError, "class_weight[1] must be a finite number >= 0; got nan."),
+    ({1: 10**400}, ValueError, "class_weight[1] must be a finite number >= 0; got an integer of 1,329 bits."),
+    ({0: "x"}, TypeError, "class_weight[0] must be a finite number >= 0; got 'x'."),
+    ({7: 2.0}, ValueError, "class_weight must be a dict whose keys are labels of y (0, 1); got 7. Labels left out"),
+    ({0: 1.0, "1": 2.0}, ValueError, "class_weight must be a dict whose keys are labels of y (0, 1); got '1'."),
+    ([1.0, 2.0], ValueError, "class_weight must be a dict, 'balanced' or None; got [1.0, 2.0]."),
+]
+
+
+@pytest.mark.parametrize(("class_weight", "error", "text"), CLASS_WEIGHTS, ids=[f"{c[0]}"[:20] for c in CLASS_WEIGHTS])
+def test_class_weights_are_refused_by_all_in_the_same_words(class_weight, error, text):
+    path = LogisticRegressionCV(l1_ratios=(0,), Cs=2, cv=2, class_weight=class_weight)
+    for model in (LogisticRegression(class_weight=class_weight), SGDClassifier(class_weight=class_weight), path):
+        for data in ((X, Y), (Chunks([(X[:2], Y[:2]), (X[2:], Y[2:])]),)):
+            if len(data) == 1 and type(model) is not LogisticRegression:
+                continue
+            with pytest.raises(error) as caught:
+                model.fit(*data)
+            assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "class_weight", ["balanced", {0: 0.5}, {0: 2, 1: 3}, {0: 2, 1: 3, 7: 5}, {}, {1: np.float32(4)}]
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_class_weights_are_scikit_learns(class_weight, weighted, rng):
+    y, s = rng.integers(0, 3, 30), rng.exponential(size=30) if weighted else None
+    if class_weight != "balanced" and 7 in class_weight:
+        y %= 2  # a label too many is for folds that lack it, where all others are there
+    classes = np.unique(y)
+    expected = compute_class_weight(class_weight or None, classes=classes, y=y, sample_weight=s)
+    np.testing.assert_array_equal(_base.class_weights(class_weight, classes, np.bincount(y, s).astype(float)), expected)
+
+
+def test_labels_of_digits_have_their_class_weights():
+    """By the label as by the number, which is what scikit-learn looks up."""
+    labels = np.array(["1", "2"])
+    for key in ("2", 2):
+        np.testing.assert_array_equal(_base.class_weights({key: 3.0}, labels, np.ones(2)), [1.0, 3.0])
+
+
+def test_a_class_whose_rows_weigh_nothing_is_balanced_by_nothing():
+    """The others' weights are sum / (K sum of the class), where K counts it, as in scikit-learn."""
+    X, y = load_iris(return_X_y=True)
+    s = np.where(y == 2, 0.0, 1.0)
+    options = {"tol": 1e-8, "max_iter": 1000, "fit_intercept": False}
+    plain = LogisticRegression(**options).fit(X, y, s * 100 / (3 * 50))
+    for data in ((X, y, s), (Chunks([(X, y, s)]),)):
+        model = LogisticRegression(class_weight="balanced", **options).fit(*data)
+        np.testing.assert_allclose(model.coef_, plain.coef_, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba", "decision_function"])

@@ -654,7 +654,14 @@ def test_random_states(early_stopping):
         ({"learning_rate": "pa1", "batch_size": 2}, "learning_rate must be a schedule"),
         ({"batch_size": 0}, r"batch_size must be an integer in \[1, n_samples\] or 'full'; got 0"),
         ({"optimizer": "nope"}, "optimizer must be one of 'gd'"),
-        ({"validation_fraction": 1.0}, "validation_fraction must be a number"),
+        ({"validation_fraction": 1.0}, r"validation_fraction must be a number in \(0, 1\); got 1.0\."),
+        ({"validation_fraction": 0}, r"validation_fraction must be a number in \(0, 1\); got 0\."),
+        ({"validation_fraction": "half"}, r"validation_fraction must be a number in \(0, 1\); got 'half'\."),
+        ({"alpha": 10**400}, "alpha must be a finite number >= 0; got an integer of 1,329 bits"),
+        ({"eta0": 10**400}, "eta0 must be a finite number > 0; got an integer of 1,329 bits"),
+        ({"epsilon": 10**400}, "epsilon must be a finite number >= 0; got an integer of 1,329 bits"),
+        ({"power_t": -(10**400)}, "power_t must be a finite number; got an integer of 1,329 bits"),
+        ({"class_weight": {0: 0, 1: 0}}, "class_weight must be > 0 for at least one class"),
         ({"tol": -1.0}, "tol must be a finite number >= 0"),
         ({"max_iter": 0}, "max_iter must be an integer >= 1; got 0"),
     ],
@@ -667,6 +674,14 @@ def test_parameters_out_of_range(options, message):
         with pytest.raises((ValueError, TypeError), match=message):
             method(X, y)
     assert not hasattr(model, "coef_")
+
+
+@IGNORE
+@pytest.mark.parametrize("average", [2**63, 10**30, 10**400])
+def test_an_average_that_never_begins(average):
+    X, y = problem()
+    model = SGDClassifier(average=average, random_state=0, max_iter=3).fit(X, y)
+    np.testing.assert_array_equal(model.coef_, SGDClassifier(average=10**9, random_state=0, max_iter=3).fit(X, y).coef_)
 
 
 @IGNORE

@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import compute_class_weight
 
 from fastopt import linear_model
-from fastopt._validation import fail
+from fastopt._validation import as_float, fail
 from fastopt.dask._base import DaskCourse, DaskModel
 from fastopt.dask._cluster import Cluster, find_client
 from fastopt.dask._objective import Distributed, distribute, obstacle
 from fastopt.dask._parts import Data, Task, is_dask, load
 from fastopt.dask._rounds import Averaging, Until, averaging, cocoa, rate_of
 from fastopt.dask._start import minima_of_partitions
-from fastopt.linear_model._base import generator, unchanged_on_error
+from fastopt.linear_model._base import class_weights, generator, unchanged_on_error
 from fastopt.losses import Logistic, Multinomial
 from fastopt.optimizers import Optimizer
 from fastopt.solvers.lbfgs import lbfgs
@@ -190,17 +189,13 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
             raise ValueError(f"y must hold at least 2 classes; got only one class, {label!r}.")
         factors, total = None, data.weight
         if self.class_weight is not None:
-            factors = compute_class_weight(
-                self.class_weight, classes=classes, y=classes, sample_weight=data.weights
-            )  # fmt: skip
-            if not (np.isfinite(factors) & (factors >= 0)).all() or not factors.any():
-                fail("class_weight", "finite and >= 0 for each class, > 0 for one", self.class_weight)
+            factors = class_weights(self.class_weight, classes, data.weights)
             total = float(factors @ data.weights)
         binary = len(classes) == 2
         task = Task(
-            Logistic() if binary else Multinomial(), 1 / (self.C * total), float(self.l1_ratio), self.fit_intercept,
-            1 if binary else len(classes), "binary" if binary else "multinomial", classes, total, factors,
-            n_jobs=self.n_jobs or 1,
+            Logistic() if binary else Multinomial(), 1 / (as_float(self.C) * total), float(self.l1_ratio),
+            self.fit_intercept, 1 if binary else len(classes), "binary" if binary else "multinomial", classes, total,
+            factors, n_jobs=self.n_jobs or 1,
         )  # fmt: skip
         return distribute(data, task)
 

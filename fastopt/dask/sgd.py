@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import compute_class_weight
 from sklearn.utils.metaestimators import available_if
 
 from fastopt import linear_model, schedules
@@ -19,7 +18,7 @@ from fastopt.dask._cluster import Cluster, find_client
 from fastopt.dask._objective import Distributed, distribute, obstacle
 from fastopt.dask._parts import Data, Task, is_dask, load
 from fastopt.dask._rounds import Averaging, Until, averaging, rate_of
-from fastopt.linear_model._base import generator, unchanged_on_error
+from fastopt.linear_model._base import class_weights, generator, unchanged_on_error
 from fastopt.linear_model.sgd import _SGD, bottou
 from fastopt.optimizers import OPTIMIZERS, Optimizer
 from fastopt.solvers.lbfgs import lbfgs
@@ -307,13 +306,10 @@ class SGDClassifier(_DaskSGD, linear_model.SGDClassifier):
         classes = self.classes_ = data.classes
         if len(classes) < 2:
             raise ValueError(f"y must hold at least 2 classes; got 1 class, {classes[0]!r}.")
-        factors = None
+        factors, binary, softmax = None, len(classes) == 2, self.loss == "multinomial"
         if self.class_weight is not None:
             counts = data.rows.astype(np.float64)
-            factors = compute_class_weight(self.class_weight, classes=classes, y=classes, sample_weight=counts)
-            if not (np.isfinite(factors) & (factors >= 0)).all():
-                fail("class_weight", "finite and >= 0 for each class", self.class_weight)
-        binary, softmax = len(classes) == 2, self.loss == "multinomial"
+            factors = class_weights(self.class_weight, classes, counts, zeros=not (binary or softmax))
         if factors is None or binary or softmax:
             total = data.weight if factors is None else float(factors @ data.weights)
             kind = "binary" if binary else "multinomial" if softmax else "ovr"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,11 +12,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.linear_model._base import SparseCoefMixin
+from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_y, check_is_fitted, validate_data
 
 from fastopt._design import Design, checked_csr
-from fastopt._validation import fail
+from fastopt._validation import check_real, fail
 from fastopt.objective import raw_prediction
 from fastopt.solvers import resume
 from fastopt.solvers.monitor import Reporter
@@ -47,8 +49,8 @@ else:
 
 __all__ = [
     "FRAMES", "PENALTY_NAMES", "LinearModel", "Progress", "check_labels", "check_length", "check_random_state",
-    "class_numbers", "dense", "generator", "generator_of", "read", "read_targets", "unchanged_on_error", "weights_of",
-    "with_callbacks",
+    "class_numbers", "class_weights", "dense", "generator", "generator_of", "read", "read_targets",
+    "unchanged_on_error", "weights_of", "with_callbacks",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -63,17 +65,16 @@ def read(estimator: BaseEstimator, X: Any, *, reset: bool, later: bool = False) 
     With `later` the entries of a CSR matrix are left to their first reader (`Design.from_array`).
     """
     sparse = hasattr(X, "indptr") or hasattr(X, "tocsr")
+    if getattr(getattr(X, "dtype", None), "kind", "") == "c":  # before anybody converts it
+        _refuse_complex("X", X.dtype)
     if isinstance(X, np.ndarray) and X.ndim == 1:
-        remedy = "Reshape your data: X.reshape(-1, 1) if it is one feature, X.reshape(1, -1) if it is one sample."
-        raise ValueError(f"X must be two-dimensional; got 1 dimension. {remedy}")
+        _refuse_flat()
     design = None
     if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "biuf":
         design = Design.from_array(X)
         X = design.values
         design = design if design.finite else None
     elif sparse and np.ndim(X) == 2:
-        if X.dtype.kind == "c":  # before anybody converts it
-            raise ValueError(f"X must be of real numbers; got {X.dtype}. Complex data not supported.")
         X = checked_csr(X)
         design = Design.from_array(X, later=later) if X.dtype.kind in "biuf" else None
     if design is not None and (sparse or type(X) is np.ndarray) and min(X.shape) > 0:
@@ -84,14 +85,31 @@ def read(estimator: BaseEstimator, X: Any, *, reset: bool, later: bool = False) 
         elif X.shape[1] != estimator.n_features_in_ or hasattr(estimator, "feature_names_in_"):
             validate_data(estimator, X, reset=False, skip_check_array=True)
         return design
-    with np.errstate(over="ignore", invalid="ignore"):  # it adds up infinities to find them
-        checked = validate_data(
-            estimator, X, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32], reset=reset,
-            order="C", ensure_all_finite=design is None,
-        )  # fmt: skip
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # it adds up infinities to find them
+            checked = validate_data(
+                estimator, X, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32],
+                reset=reset, order="C", ensure_all_finite=design is None,
+            )  # fmt: skip
+    except ValueError as error:
+        if str(error).startswith("Complex data not supported"):  # and then all of X, line after line
+            _refuse_complex("X", "complex ones")
+        if str(error).startswith("Expected 2D array, got 1D array"):  # too
+            _refuse_flat()
+        raise
     if design is not None and checked.dtype == design.dtype:
         return design
     return Design.from_array(checked)
+
+
+def _refuse_flat() -> None:
+    remedy = "Reshape your data: X.reshape(-1, 1) if it is one feature, X.reshape(1, -1) if it is one sample."
+    raise ValueError(f"X must be two-dimensional; got 1 dimension. {remedy}") from None
+
+
+def _refuse_complex(name: str, got: Any) -> None:
+    """In one line, of which scikit-learn's words come last; its own is followed by the whole array."""
+    raise ValueError(f"{name} must be of real numbers; got {got}. Complex data not supported.") from None
 
 
 def read_targets(estimator: BaseEstimator, y: Any, **how: bool) -> Array:
@@ -127,16 +145,65 @@ def check_length(y: Any, n_samples: int) -> None:
 
 
 def weights_of(sample_weight: Any, n_samples: int, *, zeros: bool = False) -> Array | None:
-    """Sample weights as float64, or None; finite, >= 0 and, unless `zeros`, not all zero."""
+    """Sample weights as float64, or None; finite, >= 0 and, unless `zeros`, not all zero. A number is that of all."""
     if sample_weight is None:
         return None
-    if zeros and np.shape(sample_weight) == (n_samples,) and not np.any(sample_weight):
-        return np.zeros(n_samples)
-    rows = np.empty((n_samples, 1))
-    weights: Array = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
-    if not zeros and not weights.sum() > 0:
+    if isinstance(sample_weight, numbers.Number):
+        sample_weight = np.full(n_samples, sample_weight)
+    elif not hasattr(sample_weight, "shape"):
+        sample_weight = np.asarray(sample_weight)
+    shape = tuple(sample_weight.shape)
+    if shape != (n_samples,):
+        raise ValueError(f"sample_weight must have shape ({n_samples},), an element for each row of X; got {shape}.")
+    if getattr(getattr(sample_weight, "dtype", None), "kind", "") == "c":
+        _refuse_complex("sample_weight", sample_weight.dtype)
+    weights: Array = check_array(
+        sample_weight, dtype=np.float64, order="C", ensure_2d=False, ensure_all_finite=False,
+        input_name="sample_weight",
+    )  # fmt: skip
+    right = np.isfinite(weights) & (weights >= 0)
+    if not right.all():
+        row = int(np.argmin(right))
+        raise ValueError(f"sample_weight must be finite and >= 0; got {float(weights[row])!r} in row {row}.")
+    if not zeros and not weights.any():
         raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
     return weights
+
+
+def class_weights(class_weight: Any, classes: Array, counts: Array, *, zeros: bool = False) -> Array:
+    """The weight of each class; `counts` are sums of its rows' weights, which not all may come to zero unless `zeros`.
+
+    As `compute_class_weight` of scikit-learn has it; but a class whose rows weigh nothing is nothing under "balanced".
+    """
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        found: Array = np.zeros(len(classes))
+        np.divide(counts.sum(), len(classes) * counts, out=found, where=counts > 0)
+        return found
+    if class_weight is not None and not isinstance(class_weight, dict):
+        fail("class_weight", "a dict, 'balanced' or None", class_weight)
+    weights = np.ones(len(classes))
+    given = class_weight or {}
+    keys = [label if label in given else _as_key(label) for label in classes.tolist()]
+    known = [key for key in keys if key in given]
+    if len(known) < min(len(given), len(classes)):
+        wrong = next(key for key in given if key not in known)
+        labels = ", ".join(map(repr, classes[:10].tolist())) + (", ..." if len(classes) > 10 else "")
+        fail("class_weight", f"a dict whose keys are labels of y ({labels})", wrong, "Labels left out weigh 1.")
+    for i, key in enumerate(keys):
+        if key in given:
+            check_real(f"class_weight[{key!r}]", given[key], low=0)
+            weights[i] = given[key]
+    if not zeros and not counts @ weights > 0:
+        fail("class_weight", "> 0 for at least one class with rows that weigh something", class_weight)
+    return weights
+
+
+def _as_key(label: Any) -> Any:
+    """What scikit-learn looks a label up by: "1" by 1."""
+    try:
+        return int(label)
+    except (ValueError, TypeError):
+        return str(label)
 
 
 def dense(array: Any) -> Any:

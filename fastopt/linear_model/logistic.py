@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import compute_class_weight
 
 from fastopt import optimizers
 from fastopt._chunks import Chunks
 from fastopt._design import WORK, Design
-from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
+from fastopt._validation import as_float, check_bool, check_choice, check_integer, check_positive, check_real, fail
 from fastopt.linear_model._base import (
     FRAMES,
     PENALTY_NAMES,
@@ -29,6 +28,7 @@ from fastopt.linear_model._base import (
     check_length,
     check_random_state,
     class_numbers,
+    class_weights,
     dense,
     generator,
     generator_of,
@@ -91,8 +91,8 @@ def _log_probabilities(z: Array) -> Array:
 def _strength(penalty: Any, C: float, l1_ratio: Any) -> tuple[float, float]:
     """C and l1_ratio, as what was passed for scikit-learn's deprecated `penalty` has it."""
     if penalty in ("l1", "l2"):
-        return C, float(penalty == "l1")
-    return (math.inf if penalty is None else C), float(l1_ratio or 0.0)
+        return as_float(C), float(penalty == "l1")
+    return (math.inf if penalty is None else as_float(C)), float(l1_ratio or 0.0)
 
 
 def _old_ways(penalty: Any, l1_ratio: Any, C: float = 1.0) -> Iterator[tuple[str, type[Warning]]]:
@@ -392,9 +392,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         y, classes = self._encode(y, design.shape[0], classes)
         weights = weights_of(sample_weight, design.shape[0])
         if self.class_weight is not None:
-            per_class = compute_class_weight(self.class_weight, classes=classes, y=classes[y], sample_weight=weights)
-            if not (np.isfinite(per_class) & (per_class >= 0)).all() or not per_class.any():
-                fail("class_weight", "finite and >= 0 for each class, > 0 for one", self.class_weight)
+            counts = np.bincount(y, weights, minlength=len(classes)).astype(np.float64)
+            per_class = class_weights(self.class_weight, classes, counts)
             weights = per_class[y] * (1.0 if weights is None else weights)
         total = float(design.shape[0] if weights is None else weights.sum())
         return Objective(design, _signs(y, classes), sample_weight=weights, **self._terms(total, classes)), classes
@@ -429,13 +428,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         counts = np.array([sums[label] for label in classes])
         if not counts.sum() > 0:
             raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
-        per_class = np.ones(len(classes))
-        if self.class_weight == "balanced":
-            per_class = counts.sum() / (len(classes) * np.maximum(counts, 1e-300))
-        elif self.class_weight is not None and not isinstance(self.class_weight, dict):
-            fail("class_weight", "a dict, 'balanced' or None", self.class_weight)
-        elif self.class_weight is not None:
-            per_class = np.array([float(self.class_weight.get(label, 1.0)) for label in classes.tolist()])
+        per_class = class_weights(self.class_weight, classes, counts)
 
         def again() -> Iterator[tuple[Design, Array, Array | None]]:
             for X, labels, weights in chunks:
@@ -483,6 +476,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         check_bool("warm_start", self.warm_start)
         check_integer("max_iter", self.max_iter, low=0)
         check_integer("verbose", int(self.verbose) if isinstance(self.verbose, bool) else self.verbose, low=0)
+        optimizers.SGD(self.learning_rate)  # checks it, whether or not the solver has one
         rule = "an integer in [1, n_samples], 'full' or 'auto'"
         if isinstance(self.batch_size, str):
             if self.batch_size not in ("auto", "full"):

@@ -15,7 +15,6 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import get_scorer, make_scorer
 from sklearn.model_selection import check_cv
-from sklearn.utils import compute_class_weight
 from sklearn.utils.metadata_routing import (
     UNUSED,
     MetadataRouter,
@@ -26,8 +25,16 @@ from sklearn.utils.metadata_routing import (
 )
 
 from fastopt._design import Design
-from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
-from fastopt.linear_model._base import PENALTY_NAMES, Progress, generator, read, unchanged_on_error, weights_of
+from fastopt._validation import as_float, check_bool, check_choice, check_integer, check_positive, check_real, fail
+from fastopt.linear_model._base import (
+    PENALTY_NAMES,
+    Progress,
+    class_weights,
+    generator,
+    read,
+    unchanged_on_error,
+    weights_of,
+)
 from fastopt.linear_model.logistic import LogisticRegression, _old_ways
 
 __all__ = ["LogisticRegressionCV"]
@@ -222,9 +229,10 @@ class LogisticRegressionCV(LogisticRegression):
             check_positive("Cs", C, "Each of them is a C.", finite=False)
         for ratio in ratios.tolist():
             check_real("l1_ratios", ratio, low=0, high=1, remedy="Each of them is an l1_ratio.")
+        Cs = np.array([as_float(C) for C in Cs.tolist()])
         for ratio in ratios.tolist():
             self._model(float(Cs[0]), ratio, None, self.verbose)._check_parameters()
-        return Cs.astype(np.float64), ratios.astype(np.float64)
+        return Cs, ratios.astype(np.float64)
 
     def _fit_path(
         self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any], progress: Progress | None = None
@@ -242,7 +250,8 @@ class LogisticRegressionCV(LogisticRegression):
         folds = begun["folds"] if begun else list(check_cv(self.cv, labels, classifier=True).split(X, labels, **split))
         weights = self.class_weight
         if weights is not None:
-            found = compute_class_weight(weights, classes=classes, y=labels, sample_weight=s)
+            counts = np.bincount(codes, s, minlength=len(classes)).astype(np.float64)
+            found = class_weights(weights, classes, counts)
             weights = dict(zip(classes.tolist(), found.tolist(), strict=True))
         data = _Data(X, labels, s, classes, weights, scorer, score)
         jobs = [(train, test, ratio) for train, test in folds for ratio in ratios.tolist()]

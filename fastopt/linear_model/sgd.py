@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from typing import Any
 
@@ -12,14 +13,14 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
-from sklearn.utils import assert_all_finite, column_or_1d, compute_class_weight
+from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
 
 from fastopt import losses, optimizers, schedules
 from fastopt._design import Design
 from fastopt._order import epoch_order
-from fastopt._validation import check_bool, check_choice, check_integer, check_positive, check_real, fail
+from fastopt._validation import check_between, check_bool, check_choice, check_integer, check_positive, check_real, fail
 from fastopt.linear_model._base import (
     FRAMES,
     PENALTY_NAMES,
@@ -28,6 +29,7 @@ from fastopt.linear_model._base import (
     check_labels,
     check_length,
     class_numbers,
+    class_weights,
     dense,
     generator,
     generator_of,
@@ -116,8 +118,7 @@ class _SGD(LinearModel):
         check_integer("verbose", int(self.verbose) if isinstance(self.verbose, bool) else self.verbose, low=0)
         if not isinstance(self.average, bool | np.bool_):
             check_integer("average", self.average, low=1, rule="True, False or an integer >= 1")
-        check_positive("validation_fraction", self.validation_fraction)
-        check_real("validation_fraction", self.validation_fraction, low=0, high=math.nextafter(1, 0))
+        check_between("validation_fraction", self.validation_fraction, low=0, high=1)
         if not isinstance(self.batch_size, str):
             check_integer("batch_size", self.batch_size, low=1, rule="an integer in [1, n_samples] or 'full'")
         elif self.batch_size != "full":
@@ -198,8 +199,8 @@ class _SGD(LinearModel):
             return None
         passive = self.learning_rate if self.learning_rate in ("pa1", "pa2") else None
         return Around(
-            average=int(self.average), l1="truncated", passive=passive, bound=float(self.eta0), guarded=True,
-            raw_weights=not auto, measures=not auto, calm=not own and not auto,
+            average=min(int(self.average), sys.maxsize), l1="truncated", passive=passive, bound=float(self.eta0),
+            guarded=True, raw_weights=not auto, measures=not auto, calm=not own and not auto,
         )  # fmt: skip
 
     def _rows_per_step(self, n_samples: int) -> int:
@@ -856,11 +857,11 @@ class SGDClassifier(ClassifierMixin, _SGD):
             fail("class_weight", "None with a multilabel target", self.class_weight)
         positive = targets > 0
         codes = positive[:, 0].astype(np.intp) if targets.shape[1] == 1 else positive.argmax(axis=1)
-        per_class = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[codes])
-        if not (np.isfinite(per_class) & (per_class >= 0)).all():
-            fail("class_weight", "finite and >= 0 for each class", self.class_weight)
+        counts = np.bincount(codes, minlength=len(self.classes_)).astype(np.float64)
+        one_sum = targets.shape[1] == 1 or self.loss == "multinomial"  # else each class has the others' rows as well
+        per_class = class_weights(self.class_weight, self.classes_, counts, zeros=not one_sum)
         s = np.ones(len(targets)) if weights is None else weights
-        if targets.shape[1] == 1 or self.loss == "multinomial":
+        if one_sum:
             return np.asarray(s * per_class[codes])
         return np.asarray(s[:, None] * np.where(positive, per_class, 1.0))
 
