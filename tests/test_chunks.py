@@ -154,6 +154,13 @@ def test_what_is_refused(X, source, error, message):
         LogisticRegression().fit(Chunks(source(X, targets(X, 2))))
 
 
+def test_an_iterator_that_is_used_up(X):
+    y = targets(X, 2)
+    parts = iter([(X, y), (X, y)])
+    with pytest.raises(ValueError, match=r"the same chunks each time; got none after 2. Give a function that returns"):
+        LogisticRegression().fit(Chunks(lambda: parts))
+
+
 def test_chunks_that_change(X):
     y, passes = targets(X, 2), []
 

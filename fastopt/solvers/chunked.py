@@ -42,7 +42,11 @@ class ChunkedObjective(Objective):
 
     def __init__(self, read: Callable[[], Iterator[Chunk]], sizes: list[int], total: float, **terms: Any) -> None:
         self.read, self.sizes, self.total, self.terms = read, sizes, total, terms
-        design, y, weights = next(chunk for chunk in read() if chunk[2] is None or chunk[2].any())
+        first = next((chunk for chunk in read() if chunk[2] is None or chunk[2].any()), None)
+        if first is None:
+            remedy = "Give a function that returns a new iterator each time it is called."
+            raise ValueError(f"source must give the same chunks each time; got none after {len(sizes)}. {remedy}")
+        design, y, weights = first
         super().__init__(design, y, sample_weight=weights, **terms)
         self.part = Objective(design, y, sample_weight=weights, **terms)
         self.n_samples = sum(sizes)
