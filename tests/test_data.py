@@ -2,6 +2,7 @@
 
 import bz2
 import contextlib
+import decimal
 import errno
 import gzip
 import io
@@ -436,6 +437,104 @@ def test_malformed_tables(people, text, options, message, tmp_path):
     (tmp_path / "bad.parquet").write_text(text)
     with pytest.raises(ValueError, match="must be a Parquet file"):
         fastopt.data.convert(tmp_path / "bad.parquet", tmp_path / "out", **options)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "message"),
+    [
+        (np.eye(2) * 1e39, [0, 1], r"got 1e\+39 in row 0, column 0. float32 ends at .* dtype='float64'"),
+        (scipy.sparse.csr_array([[0, 0], [2.0, -1e39]]), [0, 1], r"got -1e\+39 in row 1, column 1. float32 ends at"),
+        (np.array([[1, 2], [3, np.nan]]), [0, 1], "X must be finite; got nan in row 1, column 1. Impute"),
+        (np.vstack([np.zeros((90, 1)), [[np.inf]]]), np.zeros(91), "got inf in row 90, column 0"),
+        (scipy.sparse.csr_array([[0, np.nan]]), [0], r"X.data must be finite; got nan in row 0"),
+        (np.eye(2), [0, np.nan], "y must be finite; got nan in row 1"),
+        (np.zeros((90, 1)), [*range(89), np.inf], "y must be finite; got inf in row 89"),
+        (np.eye(2), np.array(["a", None], object), "y must hold a number or a string in each row; got None in row 1"),
+        (np.eye(2), np.array([np.nan, "a"], object), "got nan in row 0"),
+        (np.eye(2), np.array([b"a", b"\xff"]), "y must be UTF-8 where it holds bytes; got b'.xff' in row 1"),
+        (np.eye(2), np.array([1, 2j]), "y must be of real numbers or strings; got .*complex128"),
+        (np.eye(2) * 1j, [0, 1], "X must be of real numbers"),
+        ([[1j, 2]], [0], "X must be of real numbers"),
+    ],
+)
+def test_arrays_that_no_folder_holds(X, y, message, small_blocks, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        fastopt.data.convert((X, y), tmp_path / "out")
+    assert os.listdir(tmp_path) == []
+
+
+def test_targets_in_any_type(tmp_path):
+    for i, y in enumerate((np.array([b"no", b"yes"]), np.array([b"no", "yes"], object), ["no", "yes"])):
+        data = fastopt.data.convert((np.eye(2), y), tmp_path / f"{i}")
+        assert data.labels.tolist() == ["no", "yes"]
+        assert data.y.tolist() == [0, 1]
+    assert fastopt.data.convert((np.eye(2), np.array([1, "a"], object)), tmp_path / "m").labels.tolist() == ["1", "a"]
+    data = fastopt.data.convert((np.eye(2) * 1e39, [True, False]), tmp_path / "wide", dtype="float64")
+    assert fastopt.data.open(tmp_path / "wide").X[0, 0] == 1e39
+    assert data.y.tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize("hashed", [False, True])
+def test_numbers_beyond_float32(people, ending, hashed, small_blocks, tmp_path):
+    people["income"] = np.where(np.arange(300) == 250, 1e39, people["income"])
+    if not hashed:
+        people = people[["age", "income", "id"]]
+    path = tmp_path / f"a.{ending}"
+    people.to_csv(path, index=False) if ending == "csv" else people.to_parquet(path)
+    where = "byte" if ending == "csv" else "row 240"
+    message = f"begins at {where}.*column 'income' must .* got 1e.39 in row [0-9]+ of its block. .*dtype='float64'"
+    with pytest.raises(ValueError, match=message):
+        fastopt.data.convert(path, tmp_path / "out", target="age")
+    fastopt.data.convert(path, tmp_path / "out", target="age", dtype="float64")
+    assert fastopt.data.open(tmp_path / "out").X.max() == 1e39
+
+
+def test_true_and_false_in_csv(people, small_blocks, tmp_path):
+    """As in Parquet: features and targets."""
+    people = people[["age"]].assign(flag=people["income"] > 0.5, y=people["income"] > 0.3)
+    people.to_csv(tmp_path / "a.csv", index=False)
+    people.to_parquet(tmp_path / "b.parquet")
+    a, b = (fastopt.data.convert(tmp_path / n, tmp_path / f"{n}.data", target="y") for n in ("a.csv", "b.parquet"))
+    assert np.array_equal(a.X, people[["age", "flag"]])
+    assert np.array_equal(a.y, people["y"])
+    assert np.array_equal(a.X, b.X)
+    assert np.array_equal(a.y, b.y)
+    c = fastopt.data.convert(tmp_path / "a.csv", tmp_path / "c", target="y", categorical=["flag"], n_hash=8)
+    assert c.X.shape == (300, 9)
+
+
+def test_columns_left_out_are_not_looked_at(people, small_blocks, tmp_path):
+    people["id"] = [str(i) if i < 280 else f"A{i}" for i in range(300)]
+    people["flag"] = ["True" if i < 280 else "perhaps" for i in range(300)]
+    people.to_csv(tmp_path / "a.csv", index=False)
+    ignore = ["zip", "city", "label", "id", "flag"]
+    data = fastopt.data.convert(tmp_path / "a.csv", tmp_path / "out", target="age", ignore=ignore)
+    assert data.feature_names == ["income"]
+    np.testing.assert_allclose(data.X[:, 0], people["income"], rtol=1e-6)
+
+
+def test_decimals_and_long_integers_are_numbers(people, tmp_path):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    price = pa.array([decimal.Decimal("1.25"), decimal.Decimal("-2.50"), None], pa.decimal128(9, 2))
+    y = pa.array([decimal.Decimal(i) / 4 for i in range(3)], pa.decimal256(50, 2))
+    table = pa.table({"price": price, "long": [2**53 + 1, -(2**62) - 1, 0], "y": y})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_text(f"price,long,y\n1.25,{2**53 + 1},0\n-2.5,{-(2**62) - 1},.25\n,0,.5\n")
+    for name in ("a.parquet", "a.csv"):
+        data = fastopt.data.convert(
+            tmp_path / name, tmp_path / f"{name}.data", target="y", missing="zero", dtype="float64"
+        )
+        assert data.feature_names == ["price", "long"]
+        assert data.X.tolist() == [[1.25, 2.0**53], [-2.5, -(2.0**62)], [0.0, 0.0]]
+        assert data.y.tolist() == [0.0, 0.25, 0.5]
+
+
+@pytest.mark.parametrize("delimiter", [";;", "", "\n", '"', "é", 3])
+def test_delimiters(delimiter, tmp_path):
+    (tmp_path / "a.csv").write_text("a;y\n1;2\n")
+    with pytest.raises(ValueError, match="delimiter must be one ASCII character"):
+        fastopt.data.convert(tmp_path / "a.csv", tmp_path / "out", target="y", delimiter=delimiter)
 
 
 # ------------------------------------------------------------------------------------------- folders that are not sound

@@ -154,7 +154,7 @@ class _Conversion:
             writer.append("values", X.astype(self.source.options["dtype"], copy=False))
         self.width = max(self.width, X.shape[1])
         y = block.y
-        if self.source.format == "arrays" and y.dtype.kind in "OUS":
+        if y.dtype.kind == "U":
             words = np.unique(y)
             known = {word: i for i, word in enumerate(self.source.labels)}
             for word in map(str, words):

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
+from numbers import Number
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -96,10 +97,14 @@ class Source:
 
     def _arrays(self) -> Iterator[Block]:
         X, y = self.input
-        design = Design.from_array(X)
+        if np.iscomplexobj(X):
+            raise ValueError("X must be of real numbers; got complex ones.")
+        design, dtype = Design.from_array(X), np.dtype(self.options["dtype"])
         y = np.asarray(y)
         if y.shape != (design.shape[0],):
             raise ValueError(f"y must have one element for each row of X ({design.shape[0]}); got shape {y.shape}.")
+        if y.dtype.kind not in "biufOUS":
+            fail("y", "of real numbers or strings", y.dtype)
         for start in range(0, design.shape[0], ROWS):
             rows = design.rows(np.arange(start, min(start + ROWS, design.shape[0])))
             part: Any = rows.values
@@ -107,7 +112,20 @@ class Source:
                 m = rows.n_stored
                 part = csr_array((rows.values[:m], rows.indices[:m], rows.indptr), rows.shape)  # type: ignore[index]
                 part.sum_duplicates()
-            yield Block(part, y[start : start + ROWS], None, 0)
+                kept, k = _finite(part.data, dtype)
+                if k is not None:
+                    row, column = int(np.searchsorted(part.indptr, k, "right")) - 1, int(part.indices[k])
+                    value = part.data[k]
+                part = csr_array((kept, part.indices, part.indptr), part.shape)
+            else:
+                kept, k = _finite(part, dtype)
+                if k is not None:
+                    (row, column), value = divmod(k, part.shape[1]), part.reshape(-1)[k]
+                part = kept
+            if k is not None:
+                text = f"X must be finite; got {value} in row {start + row}, column {column}."
+                raise ValueError(f"{text} {_remedy(value, dtype, 'Impute or drop such entries first.')}")
+            yield Block(part, _array_targets(y[start : start + ROWS], start), None, 0)
 
     # --------------------------------------------------------------------------------------------------------- text
 
@@ -157,13 +175,22 @@ class Source:
         try:
             if header:  # its types say which columns hold numbers; then it is read again as all the others
                 reading = csv.ReadOptions(block_size=size, use_threads=False)
-                self._learn(csv.read_csv(io.BytesIO(text), reading, parsing).schema, options)
+                schema = csv.read_csv(io.BytesIO(text), reading, parsing).schema
+                self._learn(schema, options)
+                options["booleans"] = [f.name for f in schema if pa.types.is_boolean(f.type)]
             types = {"number": pa.float64(), "string": pa.string()}
             columns = {name: types[kind] for name, kind in zip(options["names"], options["kinds"], strict=True)}
+            for name in options.get("booleans", ()):  # True and False are no numbers to pyarrow's parser
+                if columns[name] == types["number"]:
+                    columns[name] = pa.bool_()
+            wanted = {*options["numeric"], *options["hashed"], options["target"]}
             reading = csv.ReadOptions(
                 column_names=None if header else options["names"], block_size=size, use_threads=False
             )
-            converting = csv.ConvertOptions(column_types=columns, strings_can_be_null=True)
+            converting = csv.ConvertOptions(
+                column_types=columns, strings_can_be_null=True,
+                include_columns=[name for name in options["names"] if name in wanted],
+            )  # fmt: skip
             return self._encoded(csv.read_csv(io.BytesIO(text), reading, parsing, converting), options)
         except pa.ArrowException as error:
             raise ValueError(str(error)) from None
@@ -183,8 +210,12 @@ class Source:
                 for b, rows in enumerate(file.iter_batches(ROWS, row_groups=[g], use_threads=False)):
                     if g == group and b < batch:
                         continue
+                    try:
+                        X, y = self._encoded(pa.Table.from_batches([rows]), self.options)
+                    except ValueError as error:
+                        where = f", in the block that begins at row {done:,}" if done else ""
+                        raise ValueError(f"{self.name}{where}: {error}") from None
                     done += rows.num_rows
-                    X, y = self._encoded(pa.Table.from_batches([rows]), self.options)
                     yield Block(X, y, [g, b + 1], int(done * size))
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{self.name} must be a Parquet file; {error}") from None
@@ -201,7 +232,7 @@ class Source:
         if "known" in options:  # a model's: its columns are what they were when it was trained
             numbers = {name for name, kind in options["known"].items() if kind == "number"}
         else:
-            is_number = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+            is_number = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
             numbers = {f.name for f in schema if any(is_(f.type) for is_ in is_number)} - {*options["categorical"]}
         for f in schema:
             if pa.types.is_nested(f.type) and f.name not in options["ignore"]:
@@ -233,9 +264,8 @@ class Source:
         if missing is not None:
             raise ValueError(f"there is no column {missing!r}, which the model was trained with")
         dense = np.empty((n, len(numeric)), dtype)
-        with np.errstate(over="ignore"):
-            for j, name in enumerate(numeric):
-                dense[:, j] = self._numbers(table, name)
+        for j, name in enumerate(numeric):
+            dense[:, j] = self._numbers(table, name, dtype)
         X: Any = dense
         if hashed:
             width, count = len(numeric), len(numeric) + len(hashed)
@@ -259,7 +289,7 @@ class Source:
         if column.null_count:
             raise ValueError(f"the target {target!r} must have a value in each row; got none in {column.null_count}")
         if options["kinds"][options["names"].index(target)] == "number":
-            return X, self._numbers(table, target)
+            return X, self._numbers(table, target, np.dtype(np.float64))
         codes, words = _strings(column)
         known = set(self.labels)
         self.labels += [word for word in words if word not in known]
@@ -268,22 +298,61 @@ class Source:
         place = {word: i for i, word in enumerate(self.labels)}
         return X, np.array([place[word] for word in words], np.int32)[codes.to_numpy(zero_copy_only=False)]
 
-    def _numbers(self, table: Any, name: str) -> Array:
+    def _numbers(self, table: Any, name: str, dtype: np.dtype[Any]) -> Array:
         pa, _ = _pyarrow("csv")
         column = table.column(name)
-        try:
-            a = column.cast(pa.int8() if pa.types.is_boolean(column.type) else pa.float64())
+        boolean = pa.types.is_boolean(column.type)
+        try:  # unsafe: integers beyond 2^53 are rounded, as those of texts are
+            found = column.cast(pa.int8()) if boolean else column.cast(pa.float64(), safe=False)
         except pa.ArrowException as error:
             raise ValueError(f"column {name!r} must hold numbers, as it does at the start; {error}") from None
-        if a.null_count and self.options["missing"] == "zero":
-            a = a.fill_null(0)
-        a = np.asarray(a.to_numpy(), dtype=np.float64)
-        if not np.isfinite(a).all():
-            row = int(np.flatnonzero(~np.isfinite(a))[0])
-            remedy = "Give missing='zero', which takes those that are missing for 0, or impute them first."
+        if found.null_count and self.options["missing"] == "zero":
+            found = found.fill_null(0)
+        a = np.asarray(found.to_numpy(), dtype=np.float64)
+        kept, row = _finite(a, dtype)
+        if row is not None:
             text = f"column {name!r} must hold a finite number in each row; got {a[row]} in row {row} of its block."
-            raise ValueError(f"{text} {remedy}")
-        return a
+            remedy = "Impute or drop such rows first."
+            if found.null_count:
+                remedy = "Give missing='zero', which takes those that are missing for 0, or impute them first."
+            raise ValueError(f"{text} {_remedy(a[row], dtype, remedy)}")
+        return kept
+
+
+def _finite(a: Array, dtype: np.dtype[Any]) -> tuple[Array, int | None]:
+    """Numbers in another type, and the place of the first that is not finite there."""
+    with np.errstate(over="ignore"):
+        kept = a.astype(dtype, copy=False)
+    sound = np.isfinite(kept)
+    return kept, None if sound.all() else int(np.argmin(sound))
+
+
+def _remedy(value: Any, dtype: np.dtype[Any], otherwise: str) -> str:
+    """What helps against a number that is not finite, perhaps for its type alone."""
+    return f"{dtype} ends at {np.finfo(dtype).max:.4g}: give dtype='float64'." if np.isfinite(value) else otherwise
+
+
+def _array_targets(y: Array, start: int) -> Array:
+    """Some rows' targets as float64 or as strings; `start` is the number of the first row."""
+    if y.dtype.kind == "U":
+        return y
+    if y.dtype.kind not in "OS":
+        kept, row = _finite(y, np.dtype(np.float64))
+        if row is not None:
+            raise ValueError(f"y must be finite; got {y[row]} in row {start + row}. Impute or drop such rows first.")
+        return kept
+    words = y.tolist()
+    for row, word in enumerate(words):
+        if isinstance(word, bytes):
+            try:
+                words[row] = word.decode()
+            except UnicodeDecodeError:
+                text = f"y must be UTF-8 where it holds bytes; got {word!r} in row {start + row}."
+                raise ValueError(text) from None
+        elif not isinstance(word, str | Number | np.generic) or word != word:
+            text = f"y must hold a number or a string in each row; got {word!r} in row {start + row}."
+            raise ValueError(f"{text} Impute or drop such rows first.")
+    return np.array(list(map(str, words)), dtype=str)
 
 
 def _strings(column: Any) -> tuple[Any, list[str]]:
@@ -349,6 +418,9 @@ def find(source: Any, format: str, options: dict[str, Any]) -> Source:
     check_choice("missing", options["missing"], ("error", "zero"))
     check_choice("dtype", str(options["dtype"]), ("float32", "float64"))
     check_integer("n_hash", options["n_hash"], low=1, high=2**30)
+    delimiter = options["delimiter"]
+    if not (delimiter is None or (isinstance(delimiter, str) and re.fullmatch(r'(?![\n\r"])[\x01-\x7f]', delimiter))):
+        fail("delimiter", "one ASCII character other than a quote or a line's end", delimiter)
     if isinstance(source, tuple):
         if len(source) != 2:
             fail("source", "a path, a binary file or (X, y)", source)
