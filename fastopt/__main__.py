@@ -383,7 +383,7 @@ def _predict(arguments: argparse.Namespace) -> None:
             out = stack.enter_context(contextlib.closing(_Text(file)))
         if arguments.probabilities:
             out.write("labels " + " ".join(map(_label, model.classes_)) + "\n")
-        for X, _ in _rows(arguments, model):
+        for X, _ in _rows(arguments, model, targets=False):
             if arguments.raw:
                 raw = _raw(model, X)
                 lines = [" ".join(f"{value:.9g}" for value in row) for row in raw.reshape(len(raw), -1).tolist()]
@@ -502,8 +502,8 @@ def _held_out(found: data.Data, model: Any, held_out: Array) -> Iterator[tuple[A
         yield X, y[keep], keep
 
 
-def _rows(arguments: argparse.Namespace, model: Any) -> Iterator[tuple[Any, Array | None]]:
-    """Rows to predict and their targets, if any: of a folder, or read from a file as the model's data were."""
+def _rows(arguments: argparse.Namespace, model: Any, *, targets: bool = True) -> Iterator[tuple[Any, Array | None]]:
+    """Rows to predict and their targets, if wanted: of a folder, or read from a file as the model's data were."""
     if os.path.isdir(arguments.data):
         found = data.open(arguments.data)
         comparable = _fits(found, model)
@@ -519,6 +519,8 @@ def _rows(arguments: argparse.Namespace, model: Any) -> Iterator[tuple[Any, Arra
         options |= encoding | {"names": None}
         if isinstance(encoding.get("names"), list) and isinstance(encoding.get("kinds"), list):
             options["known"] = dict(zip(encoding["names"], encoding["kinds"], strict=False))
+    if not targets:
+        options |= {"target": None, "labels": False}
     source = find(arguments.data, arguments.format, options)
     tables = ("csv", "parquet")
     if source.format in tables and "known" not in options:

@@ -398,6 +398,43 @@ def test_trouble_is_one_line(argv, message, files, capsys):
     assert sorted(os.listdir()) == before
 
 
+def test_labels_are_not_looked_at(files, capsys):
+    """By predict; evaluate compares with them."""
+    assert run(capsys, "train", "train.svm", "m", "-q")[0] == 0
+    lines = Path("test.svm").read_text(encoding="utf-8").splitlines()[:6]
+    Path("known.svm").write_text("\n".join(lines) + "\n")
+    rows = [line.split(" ", 1)[1] for line in lines]
+    labels = ["?", "nan", "spam", "1,2", "\t-inf", "1e999"]
+    Path("new.svm").write_text("# of no use\n" + "\n".join(map(" ".join, zip(labels, rows, strict=True))))
+    assert run(capsys, "predict", "new.svm", "m", "-r") == run(capsys, "predict", "known.svm", "m", "-r")
+    assert run(capsys, "evaluate", "new.svm", "m")[0] == 1
+    Path("none.svm").write_text(rows[0] + "\n")  # its first column is none
+    code, _, err = run(capsys, "predict", "none.svm", "m")
+    assert code == 1
+    assert "none.svm, line 1" in err
+
+
+def test_targets_of_tables_are_not_looked_at(files, capsys):
+    pytest.importorskip("pyarrow", reason="CSV and Parquet are read by pyarrow, which is not installed")
+    Path("a.csv").write_text("a,flag,y\n1,True,1\n2,False,0\n3,True,1\n4,False,1\n")
+    assert run(capsys, "train", "a.csv", "m", "--target", "y", "-q")[0] == 0
+    expected = run(capsys, "predict", "a.csv", "m", "-r")
+    assert len(expected[1].split()) == 4
+    for text in (
+        "a,flag,y\n1,True,\n2,False,\n3,True,\n4,False,\n", "a,flag,y\n1,1,x\n2,0,\n3,1,foo\n4,0,1e999\n",
+        "flag,a\nTrue,1\nFalse,2\nTrue,3\nFalse,4\n",
+    ):  # fmt: skip
+        Path("b.csv").write_text(text)
+        assert run(capsys, "predict", "b.csv", "m", "-r") == expected
+    assert run(capsys, "evaluate", "b.csv", "m")[0] == 1
+    Path("b.csv").write_text("a,flag,y\n")  # a line of names alone is as good as nothing
+    for option in ([], ["-b"], ["-r"]):
+        names = run(capsys, "predict", "b.csv", "m", *option)
+        Path("empty.csv").write_text("")
+        assert names == run(capsys, "predict", "empty.csv", "m", *option)
+        assert names[0] == 0
+
+
 @pytest.mark.parametrize(
     "argv", [[], ["fly"], ["train"], ["train", "a", "b", "--loss", "x"], ["train", "a", "-c", "x"]]
 )

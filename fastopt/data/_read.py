@@ -37,6 +37,8 @@ ENDINGS = {
     ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet", ".svm": "svmlight", ".libsvm": "svmlight",
     ".svmlight": "svmlight", ".txt": "svmlight",
 }  # fmt: skip
+#: What stands before the first column of a line in LIBSVM's format.
+_LABEL = re.compile(rb"^[^\S\n]*[^\s#:]+(?=[\s#]|\Z)", re.MULTILINE)
 PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 Array = NDArray[Any]
@@ -163,7 +165,8 @@ class Source:
                     X, y = parse(text, self.options)
                 except (ValueError, OverflowError) as error:
                     raise ValueError(_explained(self.name, text, start, parse, self.options, error)) from None
-                yield Block(X, y, position, position)
+                if X.shape[0]:  # not of a line of names or comments alone
+                    yield Block(X, y, position, position)
 
     def _csv(self, text: bytes, options: dict[str, Any]) -> tuple[Any, Array | None]:
         pa, csv = _pyarrow("csv")
@@ -216,7 +219,8 @@ class Source:
                         where = f", in the block that begins at row {done:,}" if done else ""
                         raise ValueError(f"{self.name}{where}: {error}") from None
                     done += rows.num_rows
-                    yield Block(X, y, [g, b + 1], int(done * size))
+                    if rows.num_rows:
+                        yield Block(X, y, [g, b + 1], int(done * size))
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{self.name} must be a Parquet file; {error}") from None
 
@@ -374,6 +378,8 @@ def _last_line_end(text: bytes, quoted: bool) -> int:
 def _svmlight(text: bytes, options: dict[str, Any]) -> tuple[Any, Array]:
     """Rows of LIBSVM's text; columns as they are numbered."""
     dtype = np.dtype(options["dtype"])
+    if not options.get("labels", True):  # they are not looked at, whatever they are
+        text = _LABEL.sub(b"0", text)
     found = _plain_svmlight(text, dtype)
     if found is None:  # comments, query numbers, or something to complain about
         found = load_svmlight_file(io.BytesIO(text), dtype=dtype, zero_based=True)
