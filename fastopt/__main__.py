@@ -375,8 +375,8 @@ def _predict(arguments: argparse.Namespace) -> None:
     if arguments.probabilities and not hasattr(model, "predict_proba"):
         raise Trouble(f"-b must be left out for a {type(model).__name__} of the loss {getattr(model, 'loss', '')}")
     with contextlib.ExitStack() as stack:
-        out: Any = sys.stdout
-        if arguments.output != "-" and not _is_standard_output(arguments.output):
+        out: Any = sys.stdout if arguments.output == "-" else _standard(arguments.output)
+        if out is None:
             other = os.path.exists(arguments.output) and not os.path.isfile(arguments.output)
             opened = open(arguments.output, "wb") if other else model_file._replacing(arguments.output)  # noqa: SIM115
             file = stack.enter_context(opened)
@@ -395,11 +395,13 @@ def _predict(arguments: argparse.Namespace) -> None:
             out.write("".join(f"{line}\n" for line in lines))
 
 
-def _is_standard_output(path: str) -> bool:
-    """Whether a file is where standard output goes, as /dev/stdout is: what others write there must stay."""
-    with contextlib.suppress(OSError, ValueError):
-        return os.path.samestat(os.stat(path), os.fstat(sys.stdout.fileno()))
-    return False
+def _standard(path: str) -> Any:
+    """The stream that goes to this file, as to /dev/stdout: what others write there is neither replaced nor cut."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            if os.path.samestat(os.stat(path), os.fstat(stream.fileno())):
+                return stream
+    return None
 
 
 class _Text:

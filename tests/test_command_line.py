@@ -499,13 +499,14 @@ def test_pipes_are_written_to_and_not_replaced(files, capsys):
     expected = Path("out").read_text(encoding="utf-8")
     with process("predict", "test.svm", "m", "/dev/stdout") as running:
         assert running.communicate(timeout=60) == (expected, "")
-    with open("log", "a", encoding="utf-8") as log:  # in turn with what others write there
-        log.write("before\n")
-        log.flush()
-        with process("predict", "test.svm", "m", "/dev/stdout", stdout=log) as running:
-            assert running.wait(60) == 0
-        log.write("behind\n")
-    assert Path("log").read_text(encoding="utf-8") == f"before\n{expected}behind\n"
+    for stream in ("stdout", "stderr"):
+        with open("log", "w", encoding="utf-8") as log:  # in turn with what others write there
+            log.write("before\n")
+            log.flush()
+            with process("predict", "test.svm", "m", f"/dev/{stream}", **{stream: log}) as running:
+                assert running.wait(60) == 0
+            log.write("behind\n")
+        assert Path("log").read_text(encoding="utf-8") == f"before\n{expected}behind\n"
     os.mkfifo("pipe")
     reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
     assert main(["predict", "test.svm", "m", "pipe"]) == 0
