@@ -218,6 +218,23 @@ def test_solvers_go_on(solver, kind, k, l1_ratio, n_classes, tmp_path):
         np.testing.assert_array_equal(history[name][later], expected)
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("k", [4, 8, 10, 16])
+def test_sdca_goes_on_from_its_last_epoch_where_f_rose(k, n_classes, tmp_path):
+    """Not from the best parameters, which it returns."""
+    X, y = data("dense", n_classes)
+    options = {"solver": "sdca", "C": 1.0, "tol": 1e-9, "random_state": 0, "warm_start": True}
+    whole = LogisticRegression(max_iter=2 * k, **options).fit(X * 1e3, y)
+    assert (np.diff(whole.history_["objective"]) > 0).any()
+    for way in WAYS.values():
+        model = LogisticRegression(max_iter=k, **options).fit(X * 1e3, y)
+        again = way(model, tmp_path).fit(X * 1e3, y)
+        for name in ("coef_", "intercept_"):
+            assert getattr(again, name).tobytes() == getattr(whole, name).tobytes(), name
+        assert (again.objective_, again.grad_norm_) == (whole.objective_, whole.grad_norm_)
+        assert again.history_["objective"][-1] == again.objective_
+
+
 @SOLVERS
 def test_several_breaks_of_a_solver(solver, tmp_path):
     X, y = data("csr")

@@ -5,8 +5,9 @@ import pytest
 import scipy.optimize
 import scipy.sparse
 from cases import assert_close, interrupt_after, problem
-from scipy.special import xlogy
+from scipy.special import logsumexp, xlogy
 from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression as Peer
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import scale
@@ -284,6 +285,33 @@ def test_separable_data_and_next_to_no_penalty():
     assert np.isfinite(result.w).all()
     assert result.converged
     assert (np.sign(X @ result.w[:-1, 0] + result.w[-1, 0]) == y).all()
+
+
+@pytest.mark.parametrize(
+    ("n", "n_classes", "size", "C", "last"),
+    [
+        (50, 2, 1.0, 100.0, 16), (50, 2, 1e3, 1.0, 16), (50, 2, 1e6, 1.0, 0), (50, 3, 1e3, 1.0, 0),
+        (50, 3, 1e6, 1.0, 0), (5000, 2, 1e6, 0.01, 0), (5000, 3, 1e3, 1.0, 0), (5000, 3, 1e6, 1.0, 0),
+    ],
+)  # fmt: skip
+def test_the_best_parameters_are_returned_where_f_rose(n, n_classes, size, C, last):
+    """Among them the start: on long rows epochs end far above it."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, 4))
+    y = (X[:, 0] + 0.3 * rng.standard_normal(n) > 0) * 1 + (n_classes == 3) * (X[:, 1] > 0)
+    with pytest.warns(ConvergenceWarning):
+        model = LogisticRegression(solver="sdca", C=C, max_iter=20, random_state=0).fit(X * size, y)
+    history, alpha = model.history_, 1 / (C * n)
+    assert model.n_iter_ == 20
+    assert model.objective_ == history["objective"][-1] == history["objective"].min() <= np.log(n_classes) + 1e-12
+    assert model.grad_norm_ == history["grad_norm"][-1]
+    assert len(history["duality_gap"]) == len(history["epoch"])
+    z = X * size @ model.coef_.T + model.intercept_
+    z = np.column_stack([-z / 2, z / 2]) if n_classes == 2 else z
+    value = (logsumexp(z, axis=1) - z[np.arange(n), y]).mean() + alpha / 2 * np.sum(model.coef_**2)
+    assert model.objective_ == pytest.approx(value, rel=1e-9)
+    assert np.isfinite(model.grad_norm_)
+    assert history["epoch"][-2:].tolist() == [20, last]
 
 
 def test_a_warm_start_at_the_minimum_stays():

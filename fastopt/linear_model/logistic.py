@@ -201,7 +201,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         As in scikit-learn.
     history_ : dict of arrays
         epoch, seconds, objective, grad_norm, learning_rate: one element per measurement, the first before any step (of
-        a warm start where the last fit's epochs ended). Where F rose at the end, the last is that of the best
+        a warm start where the last fit's epochs ended). Where F rose at a solver's end, its last is that of the best
         parameters, which are returned; its epoch is below 0 if they are of a fit before. "sdca" adds duality_gap, an
         upper bound of F's distance to its minimum.
     objective_, grad_norm_ : float

@@ -351,7 +351,8 @@ def sdca(
 
     An epoch costs what one of plain SGD does. Its own steps estimate the gradient's norm; all the data are gone
     through for a measurement only when the estimate says converged, and at epochs 4, 8, 16, ... (`Checks`). With
-    `foretell` it is "stalled" as soon as these say that max_iter epochs are far from enough.
+    `foretell` it is "stalled" as soon as these say that max_iter epochs are far from enough. It is the dual that every
+    step raises: where F has risen at the end, the result is what was measured best.
     The hinge has no gradient to measure at its kinks: there ``sqrt(2 l2 gap)`` stands for the norm, gap being the
     duality gap, an upper bound of ``l2 ||w - w*||``.
 
@@ -406,22 +407,40 @@ def sdca(
         return {
             "solver": "sdca", "epoch": done, "rows": np.array(monitor.rows), "gaps": np.array(gaps),
             "w": epochs.w.copy(), "a": copied(epochs.state), "center": epochs.center, "checks": dict(vars(checks)),
-            "found": kept[0], "found_at": kept[1],
+            "found": kept[0], "found_at": kept[1], "best": best, "best_at": best_at,
         }  # fmt: skip
 
     def result() -> Result:
-        result = monitor.result(kept[0], kept[1], reason)
-        result.history["duality_gap"] = np.array(gaps[: len(monitor.rows)])
+        rows, at = monitor.rows, [*range(len(monitor.rows))]
+        worse = reason in ("max_iter", "diverged", "stalled") and not monitor.value <= rows[best_at][2]
+        if worse:  # for this result alone: the epochs go on from what they have come to
+            at.append(best_at)
+            epoch, seconds, value, size, rate = rows[best_at]
+            if math.isnan(size):  # of a start at zero
+                size = norm(objective.value_and_gradient(best)[1])
+            monitor.rows = [*rows, (epoch, seconds, value, size, rate)]
+        result = monitor.result(best if worse else kept[0], kept[1], reason)
+        monitor.rows = rows
+        result.history["duality_gap"] = np.array(gaps)[at]
         return result
+
+    def take(at: NDArray[Any], raw: Float64 | None) -> bool:
+        """Measures after an epoch; True if converged."""
+        nonlocal kept, best, best_at
+        converged, kept = check(at, done, raw), (at, done)
+        lowest = monitor.rows[best_at][2]
+        if monitor.value <= lowest or math.isnan(lowest):
+            best, best_at = at, len(monitor.rows) - 1
+        return converged
 
     reason, done = "max_iter", 0
     found = start.astype(dtype).reshape(objective.shape)
     like = {
         "w": epochs.w, "a": epochs.state, "center": epochs.center, "checks": vars(Checks(tol, 0.0)), "found": found,
-        "found_at": 0,
+        "found_at": 0, "best": found, "best_at": 0,
     }  # fmt: skip
     before = course.taken_up("sdca", like)
-    if before is not None and not _is_column(before.get("gaps"), len(before["rows"])):
+    if before is not None and not (_is_column(before.get("gaps"), n := len(before["rows"])) and before["best_at"] < n):
         before = None
     if before is not None:
         monitor.go_on(before["rows"])
@@ -430,7 +449,7 @@ def sdca(
         found, done = before["found"], before["epoch"]
         checks = Checks(tol, 0.0)
         vars(checks).update(before["checks"], tol=tol, most=most)
-        kept = (found, before["found_at"])
+        kept, best, best_at = (found, before["found_at"]), before["best"], before["best_at"]
     else:
         if start.any():
             no_intercept = np.zeros(0 if objective.fit_intercept else objective.n_outputs)
@@ -442,7 +461,7 @@ def sdca(
         else:
             check(found, 0)
             checks = Checks(tol, monitor.grad_norm, most)
-        kept = (found, 0)
+        kept, best, best_at = (found, 0), found, 0
     if monitor.grad_norm <= tol:
         reason = "tol"
     elif before is not None and checks.stalled:
@@ -462,14 +481,12 @@ def sdca(
                 reason = "diverged"
                 break
             if checks.wanted(done, estimate):
-                found, raw = solution()
-                converged, kept = check(found, done, raw), (found, done)
+                converged = take(*solution())
                 checks.measured(done, estimate, monitor.grad_norm)
                 reason = "tol" if converged else "stalled" if checks.stalled else reason
             course.keep(run, result, last=reason != "max_iter" or done == max_iter)
         if reason == "max_iter" and kept[1] < done:  # nothing follows: this moves the center
-            found, raw = solution()
-            reason, kept = "tol" if check(found, done, raw) else reason, (found, done)
+            reason = "tol" if take(*solution()) else reason
     except KeyboardInterrupt:
         reason = "interrupted"
         del monitor.rows[sum(row[0] <= kept[1] for row in monitor.rows) :]
