@@ -579,6 +579,71 @@ def test_iterates_that_run_away_are_caught(sparse):
     assert np.isfinite(model.coef_).all()
 
 
+def test_losses_that_zeros_have_none_of_do_not_run_away():
+    """With one step per epoch the first epoch's mean is that of zeros; the steps are those by hand."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((100, 3))
+    y = (X[:, 0] > 0).astype(int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "Maximum number of iteration")
+        for batch_size in (1, 99, 1000, "full"):
+            for rate in ("constant", "optimal", "invscaling", "adaptive", "auto"):
+                for optimizer in ("sgd", "adam", "momentum"):
+                    for size in (1.0, 1e3):
+                        model = SGDClassifier(
+                            "perceptron", learning_rate=rate, optimizer=optimizer, batch_size=batch_size, max_iter=5,
+                            random_state=0,
+                        )  # fmt: skip
+                        assert np.isfinite(model.fit(X * size, y).coef_).all()
+    model = SGDClassifier("perceptron", learning_rate="constant", batch_size="full", max_iter=5, tol=None, alpha=0)
+    w, signs = np.zeros(4), np.where(y, 1.0, -1.0)
+    rows = np.column_stack([X, np.ones(100)])
+    for _ in range(5):
+        w += 0.01 * (signs * (signs * (rows @ w) <= 0)) @ rows / 100
+    model.fit(X, y)
+    np.testing.assert_allclose(np.append(model.coef_, model.intercept_), w, rtol=1e-12)
+
+
+def test_targets_that_are_all_but_within_epsilon():
+    """Zeros' loss is next to nothing, and a fit may have some more: by scikit-learn's steps, at its rates."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((100, 3)), rng.uniform(-0.099, 0.099, 100)
+    y[99] = 0.1001
+    options = {"loss": "epsilon_insensitive", "tol": None, "max_iter": 1, "shuffle": False, "learning_rate": "constant"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = SGDRegressor(**options).fit(X, y)
+    assert model.objective_ > 2 * 1e-6
+    peer = peers.SGDRegressor(**options).fit(X, y)
+    np.testing.assert_allclose(model.coef_, peer.coef_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("batch_size", [1, "full"])
+def test_losses_of_bounded_slopes_are_never_said_to_overflow(batch_size, optimizer):
+    X, y = problem()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = SGDRegressor(
+            loss="quantile", optimizer=optimizer, batch_size=batch_size, learning_rate="constant", max_iter=5
+        ).fit(X, np.zeros(len(y)))
+        assert np.abs(model.coef_).max() < 1e-9
+        model = SGDClassifier("log_loss", optimizer=optimizer, batch_size=batch_size, max_iter=5, random_state=0)
+        assert np.isfinite(model.fit(X * 1e6, y).coef_).all()
+
+
+def test_growing_steps_of_a_perceptron_are_caught():
+    """With ``eta0 alpha > 2`` each step of a rule that is not guarded enlarges the coefficients."""
+    X, y = problem()
+    with pytest.warns(ConvergenceWarning, match="The iterates ran away"):
+        model = SGDClassifier(
+            "perceptron", optimizer=Adam(0.1, weight_decay=40.0), max_iter=30, batch_size="full",
+            tol=None, random_state=0,
+        ).fit(X, y)  # fmt: skip
+    assert np.abs(model.coef_).max() < 10
+
+
 @IGNORE
 @pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if name != "sgd"])
 @pytest.mark.parametrize("layout", [np.asarray, scipy.sparse.csr_array])

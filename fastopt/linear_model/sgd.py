@@ -61,6 +61,10 @@ LOG_LINK = ("poisson", "gamma")
 #: What iterates that ran away come to: F so many times above that of zeros (a regression's), above the first epoch's
 #: mean, above that of zeros (a classifier's with a loss that grows with the square).
 USELESS, GROWN, ABSURD = 2.0, 10.0, 1e6
+#: Losses whose slopes are bounded: by themselves their steps do not grow until numbers overflow.
+BOUNDED = (
+    "hinge", "log_loss", "modified_huber", "perceptron", "huber", "epsilon_insensitive", "quantile", "multinomial",
+)  # fmt: skip
 #: How often a fit is tried again, each time with learning rates ten times smaller.
 CUTS = 10
 
@@ -360,7 +364,8 @@ class _SGD(LinearModel):
                 if not away or cuts == CUTS:
                     break
                 cuts += 1
-            if away:
+            finite = descent.stop_reason != "diverged" and math.isfinite(value)
+            if away and not (finite and self.loss in BOUNDED):
                 raise ValueError(
                     f"Floating-point under-/overflow occurred at epoch #{descent.n_iter}. Scaling input data with "
                     "StandardScaler or MinMaxScaler might help."
@@ -377,7 +382,7 @@ class _SGD(LinearModel):
         if cuts:
             remedy = "another learning_rate" if self.learning_rate == "optimal" else f"eta0={self.eta0 / 10**cuts:.3g}"
             warnings.warn(
-                f"The iterates ran away; with learning rates 1e{cuts} times smaller they do not. "
+                f"The iterates ran away; these are of learning rates 1e{cuts} times smaller. "
                 f"Scale the features (StandardScaler), or give {remedy}.", ConvergenceWarning, stacklevel=level,
             )  # fmt: skip
         if of_partial_fit:
@@ -518,17 +523,24 @@ class _Problem:
         """Whether F at the end, `value`, tells of steps that grew; `first` is the first epoch's mean.
 
         A regression that is worse than zeros is useless. A classifier may still tell the classes apart when its scores
-        are far too large, as they are at first with "optimal" rates: only growth counts.
+        are far too large, as they are at first with "optimal" rates: only growth counts. Where F of zeros is zero, or
+        next to nothing, it is no measure: what `epsilon` makes free of charge is no loss to speak of, and the
+        perceptron's plain steps, each towards rows that w points away from, cannot grow.
         """
+        if self.loss.name == "perceptron":
+            return not (math.isfinite(value) if self.around is not None else value <= ABSURD * max(1.0, first))
+        width = self.loss.parameter
+        trifle = {"epsilon_insensitive": width, "squared_epsilon_insensitive": width**2}.get(self.loss.name, 0.0)
+        trifle *= self.y.shape[1]
         empty = Design.from_array(np.zeros((self.n_samples, 1)))
         zero = 0.0
         for columns in self.alike:
             objective = self._objective(columns, self._weights_of(columns), 1.0, empty)
             zero += objective.value(np.zeros(objective.shape))
         if self.regression:
-            return not value <= zero + (USELESS - 1) * abs(zero)
+            return not value <= max(zero + (USELESS - 1) * abs(zero), trifle)
         curved = self.loss.name.startswith("squared")
-        return not value <= max(zero, GROWN * first) or (curved and not value <= ABSURD * zero)
+        return not value <= max(zero, GROWN * first, trifle) or (curved and not value <= ABSURD * max(zero, trifle))
 
     def score(self, w: Array, columns: NDArray[np.intp]) -> Array:
         """Scores of these outputs on the rows held out."""
