@@ -31,7 +31,9 @@ Snapshot = tuple[NDArray[Any], dict[str, Any]]
 MOST_STEPS = 2**31 - 2
 #: Columns that the lazy kernel packs at once.
 BLOCK = 256
-
+#: What it costs to bring a touched coordinate up to date, in coordinates of a step of all: measured for Adam, momentum
+#: and RMSprop on 50,000 columns, where both ways cost the same at 32 rows of 75 nonzeros.
+TOUCH = 24
 #: Steps at a time of those that keep a history for the columns that wait: bounds its memory.
 HISTORY_STEPS = 2**19
 
@@ -143,122 +145,150 @@ class Epochs:
         around: Around | None = None,
     ) -> None:  # fmt: skip
         self.objective, self.optimizer = objective, optimizer
-        n, d, design = objective.n_samples, objective.n_features, objective.design
+        n = objective.n_samples
         full = batch_size == "full" or isinstance(optimizer, GradientDescent)
         self.batch_size = n if full else min(int(batch_size), n)
         self.full = self.batch_size == n and around is None
         # Plain SGD scatters straight into w, unless something goes around its steps.
-        plain_sgd = is_plain(optimizer)
-        if around is None and plain_sgd and objective.l1 and not self.full:
+        self._plain = is_plain(optimizer)
+        if around is not None:
+            self._check_around(around)
+        elif self._plain and objective.l1 and not self.full:
             around = Around()
-        elif around is not None:
-            self._check_around(around, plain_sgd)
         self.around = around
-        arrays = optimizer._arrays
+        # FTRL has L1 in its own formula: its step t has t times the strength of one step.
+        self._ftrl = optimizer._kernel.startswith("ftrl")
+        self._may_wait = self._waits(lazy)
+        self._allocate_params(w, state)
+        self._allocate_scores()
+        self._plan = self._make_plan()
+        if around is not None:
+            self._prepare(around, state)
+
+    def _check_around(self, around: Around) -> None:
+        if not self._plain:
+            raise ValueError(f"around must be None for all but plain SGD; got {around!r} with {self.optimizer!r}.")
+        if around.passive is not None and self.objective.loss.targets == "multiclass":
+            raise ValueError(f"passive must be None for the loss 'multinomial'; got {around.passive!r}.")
+
+    def _waits(self, lazy: bool | None) -> bool:
+        """Whether CSR steps may leave coordinates for later: `run` looks at the learning rates, too."""
+        design = self.objective.design
+        if not design.sparse or self.full or self._plain:
+            return False
+        if lazy is not None:
+            return lazy
+        per_batch = design.n_stored / max(self.objective.n_samples, 1) * self.batch_size
+        return TOUCH * per_batch < self.objective.n_features
+
+    def _allocate_params(self, w: NDArray[Any] | None, state: dict[str, Any] | None) -> None:
+        """w and the arrays of its state, which are the rows of one array; one row more is the kernels' own."""
+        shape, around = self.objective.shape, self.around
+        arrays = self.optimizer._arrays
         if around is not None:
             arrays += ("average",) * (around.average > 0) + ("l1_paid",) * (around.l1 == "truncated")
         self._arrays = arrays
-        size = objective.shape[0] * objective.n_outputs
-        self._params = lines(len(arrays) + 2, size, design.dtype)
+        size = shape[0] * shape[1]
+        self._params = lines(len(arrays) + 2, size, self.objective.design.dtype)
         self._params[...] = 0
-        self.w = self._params[0, :size].reshape(objective.shape)
+        self.w = self._params[0, :size].reshape(shape)
         self.gradient: NDArray[np.float64] | None = None
         if w is not None:
             self.w[...] = w
         self.state: dict[str, Any] = {}
         for i, slot in enumerate(arrays):
-            self.state[slot] = self._params[1 + i, :size].reshape(objective.shape)
+            self.state[slot] = self._params[1 + i, :size].reshape(shape)
         self.forget()
         if state is not None:
             self._restore_state(state)
-        self._may_wait = design.sparse and not self.full and not plain_sgd
-        if lazy is None:
-            # Bringing a touched coordinate up to date costs some 24 times a coordinate of a step of all: measured for
-            # Adam, momentum and RMSprop on 50,000 columns, where both ways cost the same at 32 rows of 75 nonzeros.
-            per_batch = design.n_stored / max(n, 1) * self.batch_size
-            self._may_wait = self._may_wait and 24 * per_batch < d
-        elif not lazy:
-            self._may_wait = False
-        # FTRL has L1 in its own formula: its step t has t times the strength of one step.
-        self._ftrl = optimizer._kernel.startswith("ftrl")
+
+    def _allocate_scores(self) -> None:
+        """The raw predictions of a batch; of several outputs, by whole vectors, w, the gradient and four rows' too."""
+        design, K = self.objective.design, self.objective.n_outputs
+        self._scores = np.empty((1 if self.full else self.batch_size, K), dtype=design.dtype)
+        packed = dense.width(K, design.dtype.itemsize) if K > 1 and not design.sparse and not self.full else 1
+        rows = 2 * self.objective.n_features + 4 if packed > 1 else 1
+        self._packed = lines(1, rows * packed, design.dtype)[0, : rows * packed].reshape(rows, packed)
+
+    def _make_plan(self) -> plan.Plan:
+        """The kernels' view of the problem, the batches and the rule."""
+        objective, optimizer, around, design = self.objective, self.optimizer, self.around, self.objective.design
         # Penalties of columns that wait: at the touches alone, by the inverse share of batches that touch them.
         weighs_l2 = self._may_wait and objective.l2 > 0 and not optimizer.exact_l2
         weighs_l1 = self._may_wait and objective.l1 > 0 and not optimizer.exact_l1
-        inverse_shares, touched = np.empty(0), np.empty(0, np.intp)
-        first, local = np.empty(0, np.int32), np.empty(0, np.int32)
-        K = objective.n_outputs
-        if self._may_wait:
-            assert design.indptr is not None
-            entries = int(np.diff(design.indptr).max(initial=0)) * self.batch_size
-            most = max(BLOCK, min(d, entries) + 1)  # one more: where the kernel writes what it does not keep
-            touched, first = np.empty(most, np.intp), np.empty(most * K, np.int32)
-            local = np.empty(max(1, entries), np.int32)  # the kernels take the address of the first element
-            self._small = lines(SLOTS + 3, most * K, design.dtype)
-            weighs = weighs_l2 or weighs_l1
-            if weighs:
-                share = touch_shares(design.column_counts, n, self.batch_size)
-                inverse_shares = np.divide(1.0, share, out=np.zeros(d), where=share > 0)
-            self._records = records(d, (len(optimizer.slots) + 1) * K + weighs + 1, design.dtype)
-        weights = objective.weights
-        if around is not None and around.raw_weights:
-            weights = objective.sample_weight.ravel()
-        #: Several outputs by whole vectors: room for w, the gradient and four rows' scores.
-        packed = dense.width(K, design.dtype.itemsize) if K > 1 and not design.sparse and not self.full else 1
-        rows = 2 * d + 4 if packed > 1 else 1
-        self._packed = lines(1, rows * packed, design.dtype)[0, : rows * packed].reshape(rows, packed)
-        self._scores = np.empty((1 if self.full else self.batch_size, objective.n_outputs), dtype=design.dtype)
+        inverse_shares = np.empty(0)
+        if weighs_l2 or weighs_l1:
+            share = touch_shares(design.column_counts, objective.n_samples, self.batch_size)
+            inverse_shares = np.divide(1.0, share, out=np.zeros(len(share)), where=share > 0)
+        touched, first, local = self._allocate_lazy(weighs_l2 or weighs_l1)
+        raw = around is not None and around.raw_weights
         # Steps that go straight into w do not ask, nor do those of all columns; the first epoch may find it out.
-        distinct = design.distinct if self._may_wait or (around is not None and design.sound) else False
-        self._plan = plan.Plan(
-            objective.kernel_loss, objective.loss.parameter, objective.l2, objective.y.ravel(), weights, d,
-            K, objective.fit_intercept, self.batch_size, touched, first, local, distinct,
+        asks = self._may_wait or (around is not None and design.sound)
+        made = plan.Plan(
+            loss=objective.kernel_loss, loss_parameter=objective.loss.parameter, alpha=objective.l2,
+            y=objective.y.ravel(), weights=objective.sample_weight.ravel() if raw else objective.weights,
+            n_features=objective.n_features, n_outputs=objective.n_outputs, intercept=objective.fit_intercept,
+            batch_size=self.batch_size, touched=touched, first=first, local=local,
+            distinct=design.distinct if asks else False,
         )  # fmt: skip
         slot_rows = np.zeros(SLOTS + 1, np.intp)  # 0: an unused slot aliases w
         for i, position in enumerate(optimizer._positions):
             slot_rows[1 + position] = 1 + i
-        ema = (len(optimizer._arrays), optimizer.ema_momentum) if optimizer.ema_momentum is not None else (0, 0.0)
+        averages = optimizer.ema_momentum is not None
         of_intercept = optimizer if optimizer.weight_decay is None else replace(optimizer, weight_decay=None)
-        self._plan.use(
-            RULES[optimizer._kernel], of_intercept._hyper_array, slot_rows, not plain_sgd,
-            optimizer.clipnorm or np.inf, optimizer.clipvalue or np.inf, *ema,
+        made.use(
+            rule=RULES[optimizer._kernel], intercept_hyper=of_intercept._hyper_array, slot_rows=slot_rows,
+            eager=not self._plain, clipnorm=optimizer.clipnorm or np.inf, clipvalue=optimizer.clipvalue or np.inf,
+            ema_row=len(optimizer._arrays) if averages else 0, ema_momentum=optimizer.ema_momentum or 0.0,
         )  # fmt: skip
-        self._plan.shrink_by(0.0 if self._ftrl else objective.l1, inverse_shares, weighs_l2, weighs_l1)
-        if around is not None:
-            self._prepare(around, state)
+        made.shrink_by(0.0 if self._ftrl else objective.l1, inverse_shares, weighs_l2, weighs_l1)
+        return made
 
-    def _check_around(self, around: Around, plain_sgd: bool) -> None:
-        if not plain_sgd:
-            raise ValueError(f"around must be None for all but plain SGD; got {around!r} with {self.optimizer!r}.")
-        if around.passive is not None and self.objective.loss.targets == "multiclass":
-            raise ValueError(f"passive must be None for the loss 'multinomial'; got {around.passive!r}.")
+    def _allocate_lazy(self, weighs: bool) -> tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.int32]]:
+        """Room for the columns of a batch and for the record of each, with its inverse share where a penalty `weighs`.
+
+        Returns what the plan takes: the touched columns' numbers, the first step that each of their outputs waits for,
+        and for each entry of the batch the place of its column among these.
+        """
+        if not self._may_wait:
+            return np.empty(0, np.intp), np.empty(0, np.int32), np.empty(0, np.int32)
+        design, d, K = self.objective.design, self.objective.n_features, self.objective.n_outputs
+        assert design.indptr is not None
+        entries = int(np.diff(design.indptr).max(initial=0)) * self.batch_size
+        most = max(BLOCK, min(d, entries) + 1)  # one more: where the kernel writes what it does not keep
+        self._small = lines(SLOTS + 3, most * K, design.dtype)
+        self._records = records(d, (len(self.optimizer.slots) + 1) * K + weighs + 1, design.dtype)
+        local = np.empty(max(1, entries), np.int32)  # the kernels take the address of the first element
+        return np.empty(most, np.intp), np.empty(most * K, np.int32), local
 
     def _prepare(self, around: Around, state: dict[str, Any] | None) -> None:
         """The kernels' view of what goes around the steps, which goes on from an earlier state."""
-        first = state is None
-        state = state or {}
-        design, l1 = self.objective.design, self.objective.l1
-        rows = {name: 1 + self._arrays.index(name) for name in ("average", "l1_paid") if name in self._arrays}
+        objective, design, l1 = self.objective, self.objective.design, self.objective.l1
+        d, K = objective.n_features, objective.n_outputs
         truncated = around.l1 == "truncated" and l1 > 0
-        d, several = self.objective.n_features, l1 > 0 and (around.average > 0 or truncated)
-        # Columns of CSR that wait: for proximal steps, or each output for more.
-        waits, several = design.sparse and l1 > 0, design.sparse and several
-        self._keeps_history = several and not (truncated and not around.average and self.objective.l2 == 0)
-        self._seen = np.zeros(d * (self.objective.n_outputs if several else waits))
+        # Columns of CSR wait for their share of L1: for proximal steps alone, or each output's by itself for more.
+        waits = design.sparse and l1 > 0
+        several = waits and (around.average > 0 or truncated)
+        self._keeps_history = several and not (truncated and not around.average and objective.l2 == 0)
+        self._seen = np.zeros(d * (K if several else waits))
         joined = np.zeros(len(self._seen) if several and around.average else 0)
         most = (d if several else 0) + 1  # columns that a batch touches; one more: what the kernel does not keep
         # In plain.pxd's order: losses and penalties, v's squares and sizes, a row's x'v, curvature in the intercept.
-        sums = np.zeros((6, self.objective.n_outputs))
+        sums = np.zeros((6, K))
         self._measured, self._norms, curvature = sums[:2], sums[2:4], sums[5:]
-        calms = around.calm and design.sparse and self.objective.fit_intercept and around.passive is None
+        calms = around.calm and design.sparse and objective.fit_intercept and around.passive is None
         # What began without, on dense data or as this was not yet known, goes on without.
-        calms = calms and self._first_curvature(around) > 0 and (first or "intercept_curvature" in state)
+        calms = calms and self._first_curvature(around) > 0 and (state is None or "intercept_curvature" in state)
         squares = design.row_norms_squared if around.passive is not None else np.empty(0)
+        rows = {name: 1 + self._arrays.index(name) for name in ("average", "l1_paid") if name in self._arrays}
         self._extras = plain.Extras(
-            l1, truncated, PASSIVE.get(around.passive or "", 0), float(around.bound), around.guarded, around.measures,
-            calms, rows.get("average", 0), rows.get("l1_paid", 0), np.asarray(squares, dtype=np.float64), sums,
-            self._seen, joined, np.zeros(d if several else 0, np.int64), np.empty(most, np.int64),
-            np.empty(most + 8),
+            l1=l1, truncated=truncated, passive=PASSIVE.get(around.passive or "", 0), bound=float(around.bound),
+            guarded=around.guarded, measures=around.measures, calms=calms,
+            average_row=rows.get("average", 0), paid_row=rows.get("l1_paid", 0),
+            norms=np.asarray(squares, dtype=np.float64), sums=sums, seen=self._seen, joined=joined,
+            mark=np.zeros(d if several else 0, np.int64), touched=np.empty(most, np.int64), moves=np.empty(most + 8),
         )  # fmt: skip
+        state = state or {}
         if around.measures and l1 > 0 and not design.sparse:
             # scikit-learn's norms know nothing of what L1 took since an output last moved, also over epochs.
             self._extras.keeps_norms = True
