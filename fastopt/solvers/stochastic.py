@@ -40,6 +40,36 @@ HISTORY_STEPS = 2**19
 #: The kernels' numbers of the step sizes that the rows choose themselves.
 PASSIVE = {"pa1": 1, "pa2": 2}
 
+#: Epochs undone in a row before a fit is called diverged: the rate is then 4^-8 of what it was.
+RETRIES = 8
+
+#: An automatic rate's cycles: how much longer than the last, and how much higher or lower. The best of a grid on five
+#: problems of the bench times ten rules: 0.88, 0.73 and 0.78 of the epochs (geometric means) to relative gaps of 1e-2,
+#: 1e-3 and 1e-4 that cycles take which rise as long as each lowers F; those took 1.15 times the epochs of the best
+#: constant rate to 1e-2.
+LONGER, HIGHER, LOWER = 1.5, 1.3, 0.6
+#: Epochs of a cycle from which on its share above its start says something.
+TELLING = 5
+#: What a cycle must lower F by, as a part of it, for a batch that may grow to stay as it is. Within 200 epochs, three
+#: seeds, both rules, five problems of the bench and digits with one column for each of four levels of a pixel: 0.63,
+#: 0.87 and 0.66 of the epochs to relative gaps of 1e-2, 1e-3 and 1e-4 that a batch of one size takes, and 1e-2 was
+#: missed by 2 of 36 fits in place of 15 (1e-3 takes longer on digits_parity). For the other rules that have cycles it
+#: would be 1.04, 1.45 and 1.14 of the epochs.
+PAYS = 0.01
+#: Epochs without a new lowest F after which a rate that has no cycles is halved for the first time.
+PATIENCE = 3
+#: Of the rules that average, the one that does not raise the rate which its trials found: that is high enough for steps
+#: that do not shrink as the gradient does. 0.80, 0.92 and 0.85 of the epochs to relative gaps of 1e-2, 1e-3 and 1e-4 on
+#: the 13 problems by which that was chosen; for schedule-free SGD it would be 0.98, 0.96 and 1.08.
+KEEPS_TRIED = "schedule_free_adam"
+#: Epochs without a new lowest F after which gradient descent goes back to the lowest.
+MEMORY = 10
+
+#: Steps in which a learning rate is tried.
+TRIAL_STEPS = 64
+#: The share of what a rate lowers F by that four times the rate keeps, where a quarter of it is not worth a trial.
+FLAT = 0.75
+
 
 @dataclass(frozen=True)
 class Around:
@@ -610,6 +640,29 @@ def touch_shares(counts: NDArray[np.int64], n: int, b: int) -> NDArray[np.float6
     return np.asarray(-np.expm1(missed)[inverse])
 
 
+@dataclass(frozen=True)
+class LastWhole:
+    """The last whole epoch, with which a run ends whatever comes after it.
+
+    Attributes
+    ----------
+    run : Run
+        What goes on from it.
+    snapshot : Snapshot
+        Parameters and the rule's state.
+    mark : tuple
+        Where the random numbers were, for `Draws.numbers`.
+    measurements, epochs : int
+        How many there were.
+    """
+
+    run: resume.Run
+    snapshot: Snapshot
+    mark: tuple[dict[str, Any], int]
+    measurements: int
+    epochs: int
+
+
 def stochastic(
     objective: Objective, w: NDArray[Any], optimizer: Optimizer, *, batch_size: int | str, tol: float, max_iter: int,
     rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0,
@@ -617,33 +670,27 @@ def stochastic(
 ) -> Result:  # fmt: skip
     """Minimises F from w by epochs in shuffled order until the gradient's norm over all the data is at most tol.
 
-    With ``learning_rate="auto"`` the rate starts from the data (`auto_learning_rate`), a fit from w = 0 goes on from
-    the steps in which that was tried, if it was (`auto_start`), and the rate falls to zero, linearly, in
-    cycles of 1, 2, 3, 5, 8, 12, ... epochs: at a constant rate the iterates end in a cloud around the minimum whose
-    size is proportional to the rate, and how soon it must fall nobody knows beforehand. A cycle begins 1.3 times higher
-    than the last where F was below its start in two thirds of the last one's epochs, or these were less than 5, and at
-    0.6 times the rate where it was above in two thirds; after one that did not lower F, from the best parameters at
-    half the rate. Rules that average, and Ftrl, keep the rate; the former raise it by as much per epoch until F rises,
-    schedule-free AdamW only if it does not go on from a trial (0.80, 0.92 and 0.85 of the epochs to relative gaps of
-    1e-2, 1e-3 and 1e-4 on the 13 problems by which that was chosen; for schedule-free SGD it would be 0.98, 0.96 and
-    1.08); it is halved, and the best parameters go on, after 3, then 4, 5, 7, ... epochs without a new lowest F
-    (`adjusted`). With all rows in each step there is no cloud: plain gradient descent takes its rate from the
-    last two points (`two_points`), and where there is momentum, it is that which overshoots and starts anew. An epoch
-    that ends not finite, or with F above its start value, is undone: the best parameters so far go on with a
+    An epoch that ends not finite, or with F above its start value, is undone: the best parameters so far go on with a
     fresh state and a rate four times smaller, up to `RETRIES` times in a row.
 
-    The cycles' figures are the best of a grid on five problems of the bench times ten rules: 0.88, 0.73 and 0.78 of the
-    epochs (geometric means) to relative gaps of 1e-2, 1e-3 and 1e-4 that cycles take which rise as long as each lowers
-    F; those took 1.15 times the epochs of the best constant rate to 1e-2.
+    With ``learning_rate="auto"`` the rate starts from the data (`auto_learning_rate`), and a fit from w = 0 goes on
+    from the steps in which that was tried, if it was (`auto_start`). How it goes on depends on the rule (`adjusted`):
+
+    - It falls to zero, linearly, in cycles of 1, 2, 3, 5, 8, 12, ... epochs: at a constant rate the iterates end in a
+      cloud around the minimum whose size is proportional to the rate, and how soon it must fall nobody knows
+      beforehand. A cycle begins 1.3 times higher than the last where F was below its start in two thirds of the last
+      one's epochs, or these were less than 5, and at 0.6 times the rate where it was above in two thirds; after one
+      that did not lower F, from the best parameters at half the rate (`next_cycle`).
+    - Rules that average, and Ftrl, keep the rate; the former raise it by as much per epoch until F rises, schedule-free
+      AdamW only if it does not go on from a trial. It is halved, and the best parameters go on, after 3, then 4, 5, 7,
+      ... epochs without a new lowest F (`without_cycles`).
+    - With all rows in each step there is no cloud: plain gradient descent takes its rate from the last two points
+      (`two_points`), and where there is momentum, it is that which overshoots and starts anew.
 
     ``batch_size="auto"`` is that of `auto_batch_size`. Rules that divide by the root of a short mean of squared
     gradients (`rests_away`) come to rest where the mean of ``g / sqrt(mean g^2)`` is zero, and that is not the minimum,
     however small the rate: where the rate is automatic too, their batch is doubled, up to all rows, after a cycle of at
     least 5 epochs that lowered F by less than a hundredth, and the next cycle is as long as the one before that.
-    Within 200 epochs, three seeds, both rules, five problems of the bench and digits with one column for each of four
-    levels of a pixel: 0.63, 0.87 and 0.66 of the epochs to relative gaps of 1e-2, 1e-3 and 1e-4, and 1e-2 was missed by
-    2 of 36 fits in place of 15 (1e-3 takes longer on digits_parity). For the other rules that have
-    cycles it would be 1.04, 1.45 and 1.14 of the epochs.
 
     With the `state` that an earlier run returned beside w it goes on where that run ended, as if it had not: k epochs
     and k more are 2k epochs, bit for bit, the order of the rows included (`rng` is not used then). See `resume`.
@@ -666,6 +713,8 @@ def stochastic(
     if before is None:
         epochs.drop_unused()
     averages = optimizer.averaged(epochs.w, epochs.state) is not epochs.w
+    # A rate that falls means something else to rules that average, and to Ftrl, whose step depends on the last rate.
+    cycles = auto and not epochs.full and not averages and not optimizer._kernel.startswith("ftrl")
     monitor = Monitor(objective, tol, verbose)
 
     def check(epoch: int, learning_rate: float = math.nan) -> bool:
@@ -675,94 +724,120 @@ def stochastic(
         value, gradient = objective.with_l1(w, value, gradient)
         return monitor.record(value, norm(gradient), epoch, learning_rate, w)
 
-    converged = check(0)
-    # A rate that falls means something else to rules that average, and to Ftrl, whose step depends on the last rate.
-    cycles = auto and not epochs.full and not averages and not optimizer._kernel.startswith("ftrl")
-    run = resume.Run.of(before, optimizer, epochs.batch_size, w, monitor.rows[0])
-    begun: Snapshot | None = None
-    if run is None or (run.batch_size is not None and not grows) or (auto and run.learning_rate is None):
-        first = None
-        if auto and not converged:
-            lent = epochs if type(epochs) is Epochs else None  # of chunks there are more than are tried on
-            first, begun = auto_start(objective.rated, optimizer, epochs.batch_size, lent)
-        best, row = epochs.solution.copy(), monitor.rows[0]
-        run = resume.Run(
-            resume.settings(optimizer, epochs.batch_size), first, monitor.value, row, best, row,
-            cycle_start=monitor.value, before=points(epochs) if auto and descends(epochs) else None,
-            rule=optimizer._kernel,
-        )  # fmt: skip
-    if run.learning_rate is not None:
-        epochs.optimizer = optimizer.with_learning_rate(run.learning_rate)
-    if before is None and not converged:
-        epochs.keep_start(run.scale)
-
     def sized(size: int | None) -> Epochs:
         """The epochs that go on, with that many rows per step."""
         if size is None or size == epochs.batch_size:
             return epochs
         return epochs_of(objective, epochs.optimizer, size, w=epochs.w, state=epochs.state)
 
-    reason, done, failures = "tol" if converged else "max_iter", 0, 0
-    # The last whole epoch: what goes on from it, its parameters and state, and how many measurements there were.
+    def here() -> LastWhole:
+        return LastWhole(run, epochs.snapshot(), draws.mark(), len(monitor.rows), done)
+
+    converged, done, failures = check(0), 0, 0
+    reason = "tol" if converged else "max_iter"
+    earlier, begun = resume.Run.of(before, optimizer, epochs.batch_size, w, monitor.rows[0]), None
+    if earlier is None or (earlier.batch_size is not None and not grows) or (auto and earlier.learning_rate is None):
+        run, begun = first_run(objective, optimizer, epochs, monitor, tries=auto and not converged)
+    else:
+        run = earlier
+    if run.learning_rate is not None:
+        epochs.optimizer = optimizer.with_learning_rate(run.learning_rate)
+    if before is None and not converged:
+        epochs.keep_start(run.scale)
     draws = resume.Draws(rng, lambda rng: epochs.order(rng), objective.n_samples)
     epochs = sized(run.batch_size)
-    whole = (run, epochs.snapshot(), draws.mark(), 1, 0)
+    whole = here()
     if begun is not None and not np.any(w):
         # A fit that ends before its first epoch does leaves no rate, so that the next one begins with trials, too.
-        whole = (replace(run, learning_rate=None), *whole[1:])
+        whole = replace(whole, run=replace(run, learning_rate=None))
         epochs.restore(begun)
-        # The trials' rate is high enough for steps that do not shrink as the gradient does.
-        run.rising = not optimizer._kernel.startswith("schedule_free_adam")
+        run.rising = not optimizer._kernel.startswith(KEEPS_TRIED)
     try:
         while not converged and done < max_iter:
             if auto and epochs.state["t"] and not failures and (done or begun is None):
                 run = adjusted(run, epochs, cycles, averages, grows)
                 epochs = sized(run.batch_size)
             order = None if epochs.full else draws.order()
-            steps = np.arange(epochs.n_steps) + float(epochs.state["t"])
-            rate = run.scale * np.asarray(epochs.optimizer.rate(steps))
-            if cycles:
-                left = 1 - (run.at + (np.arange(epochs.n_steps) + 0.5) / epochs.n_steps) / run.length
-                # Columns that wait know constant rates only: they fall epoch by epoch.
-                rate = rate * (left.mean() if epochs._may_wait else left)
+            rates = epoch_rates(run, epochs, cycles)
             with np.errstate(over="ignore", invalid="ignore"):
-                epochs.run(order, None if run.scale == 1 and not cycles else rate)
-                converged = check(done + 1, float(np.max(rate)))
-            finite = np.isfinite(monitor.value) and np.isfinite(monitor.grad_norm)
-            if not finite or monitor.value > run.start * (1 + 1e-12):
+                epochs.run(order, None if run.scale == 1 and not cycles else rates)
+                converged = check(done + 1, float(np.max(rates)))
+            if is_sound(monitor, run.start):
+                run, done, failures = counted(run, epochs, monitor.rows[-1], cycles), done + 1, 0
+                whole = here()
+            else:
                 monitor.forget_last()
-                converged, failures = False, failures + 1
-                # What two points gave may be any number of times the first rate; back to that at least.
-                run = replace(run, scale=min(run.scale / 4, 1.0), rising=False, row=run.best_row)
-                epochs.restart(run.best, run.scale)
+                run, converged, failures = undone(run, epochs), False, failures + 1
                 if failures > RETRIES:
-                    reason = "diverged"
-                    whole = (run, epochs.snapshot(), draws.mark(), len(monitor.rows), done)
+                    reason, whole = "diverged", here()
                     break
-                continue
-            row, snapshot = monitor.rows[-1], epochs.snapshot()
-            rises = run.rises + 1 if monitor.value >= run.best_row[2] else 0
-            above = run.above + (cycles and monitor.value > run.cycle_start)
-            run = replace(run, rises=rises, at=run.at + cycles, above=above, row=row)
-            if monitor.value < run.best_row[2]:
-                best = epochs.solution.copy() if averages else epochs.w.copy()
-                run.best, run.best_row = best, row
-            done, failures = done + 1, 0
-            whole = (run, snapshot, draws.mark(), len(monitor.rows), done)
         if converged:
             reason = "tol"
     except KeyboardInterrupt:
         reason = "interrupted"
-    run, snapshot, mark, measurements, done = whole
-    epochs.restore(snapshot)
-    del monitor.rows[measurements:]
-    solution = epochs.solution
+    epochs.restore(whole.snapshot)
+    del monitor.rows[whole.measurements :]
+    run, solution = whole.run, epochs.solution
     if reason in ("max_iter", "diverged") and monitor.value > run.best_row[2]:
         solution = run.best
         monitor.rows.append(run.best_row)
     kept = {key: a.copy() if isinstance(a, np.ndarray) else a for key, a in epochs.state.items()}
-    kept["run"] = run.as_dict(epochs.w, solution, draws.numbers(mark))
-    return monitor.result(solution.copy(), done, reason, kept)
+    kept["run"] = run.as_dict(epochs.w, solution, draws.numbers(whole.mark))
+    return monitor.result(solution.copy(), whole.epochs, reason, kept)
+
+
+def first_run(
+    objective: Objective, optimizer: Optimizer, epochs: Epochs, monitor: Monitor, *, tries: bool
+) -> tuple[resume.Run, Snapshot | None]:
+    """A run that goes on from no other, and what the trials of its rate came to (`auto_start`), if it `tries` any."""
+    rate: float | None = None
+    begun: Snapshot | None = None
+    if tries:
+        lent = epochs if type(epochs) is Epochs else None  # of chunks there are more than are tried on
+        rate, begun = auto_start(objective.rated, optimizer, epochs.batch_size, lent)
+    two = points(epochs) if optimizer.learning_rate == "auto" and descends(epochs) else None
+    row = monitor.rows[0]
+    run = resume.Run(
+        settings=resume.settings(optimizer, epochs.batch_size), learning_rate=rate, start=monitor.value, row=row,
+        best=epochs.solution.copy(), best_row=row, cycle_start=monitor.value, before=two, rule=optimizer._kernel,
+    )  # fmt: skip
+    return run, begun
+
+
+def epoch_rates(run: resume.Run, epochs: Epochs, cycles: bool) -> NDArray[np.float64]:
+    """Those of the next epoch's steps, or one for all; in `cycles` they are on their way to zero."""
+    steps = np.arange(epochs.n_steps) + float(epochs.state["t"])
+    rates = run.scale * np.asarray(epochs.optimizer.rate(steps))
+    if cycles:
+        left = 1 - (run.at + (np.arange(epochs.n_steps) + 0.5) / epochs.n_steps) / run.length
+        # Columns that wait know constant rates only: they fall epoch by epoch.
+        rates = rates * (left.mean() if epochs._may_wait else left)
+    return rates
+
+
+def is_sound(monitor: Monitor, start: float) -> bool:
+    """Whether the last epoch ended finite, and with F no higher than at the start."""
+    finite = np.isfinite(monitor.value) and np.isfinite(monitor.grad_norm)
+    return bool(finite and not monitor.value > start * (1 + 1e-12))
+
+
+def counted(run: resume.Run, epochs: Epochs, row: resume.Row, cycles: bool) -> resume.Run:
+    """After a whole epoch, measured by `row`."""
+    value, lowest = row[2], run.best_row[2]
+    rises = run.rises + 1 if value >= lowest else 0
+    above = run.above + (cycles and value > run.cycle_start)
+    run = replace(run, rises=rises, at=run.at + cycles, above=above, row=row)
+    if value < lowest:
+        run.best, run.best_row = epochs.solution.copy(), row
+    return run
+
+
+def undone(run: resume.Run, epochs: Epochs) -> resume.Run:
+    """After an epoch that does not count: the best parameters go on, with a fresh state and a quarter of the rate."""
+    # What two points gave may be any number of times the first rate; back to that at least.
+    run = replace(run, scale=min(run.scale / 4, 1.0), rising=False, row=run.best_row)
+    epochs.restart(run.best, run.scale)
+    return run
 
 
 def next_cycle(length: int, improved: bool, above: int) -> tuple[int, float]:
@@ -883,24 +958,6 @@ def two_points(run: resume.Run, epochs: Epochs) -> None:
     if run.before is not None and not back and (rate := two_point_rate(run.before, now)) is not None:
         run.scale = rate / run.learning_rate
     run.before = now
-
-
-#: An automatic rate's cycles: how much longer than the last, and how much higher or lower.
-LONGER, HIGHER, LOWER = 1.5, 1.3, 0.6
-#: Epochs of a cycle from which on its share above its start says something.
-TELLING = 5
-#: What a cycle must lower F by, as a part of it, for a batch that may grow to stay as it is.
-PAYS = 0.01
-#: Epochs without a new lowest F after which a rate that has no cycles is halved for the first time.
-PATIENCE = 3
-#: Steps in which a learning rate is tried.
-TRIAL_STEPS = 64
-#: The share of what a rate lowers F by that four times the rate keeps, where a quarter of it is not worth a trial.
-FLAT = 0.75
-#: Epochs without a new lowest F after which gradient descent goes back to the lowest.
-MEMORY = 10
-#: Epochs undone in a row before a fit is called diverged: the rate is then 4^-8 of what it was.
-RETRIES = 8
 
 
 def auto_batch_size(design: Design, optimizer: Optimizer) -> int:
