@@ -56,8 +56,8 @@ class Settings:
         The learning rate of an output is divided by 5 instead, as long as it is above 1e-6.
     auto : bool
         The learning rate is a first guess: it falls to zero in cycles (`_Cycle`), at whose ends improvement is judged.
-        Where iterates are averaged, and of Ftrl, it is halved where F has not fallen for a while (`_Course`); gradient
-        descent on a smooth loss takes it from the last two points, for each output by itself (`_TwoPoints`).
+        Where iterates are averaged, and of Ftrl, it is halved where F has not fallen for a while (`_AutoRate`);
+        gradient descent on a smooth loss takes it from the last two points, for each output by itself (`_TwoPoints`).
     around : Around or None
         What goes around the steps of plain SGD. Where it measures the objective of each output on the way, it is that
         which is watched; else all outputs of a group are watched by their F, at the price of a pass over the data after
@@ -113,7 +113,7 @@ class Descent:
 
 
 @dataclass
-class _Course:
+class _AutoRate:
     """An automatic learning rate, and the best parameters so far: halved as `without_cycles` has it.
 
     Attributes
@@ -162,13 +162,13 @@ class _Course:
         epochs.restart(self.w, scale)
         return scale
 
-    def parted(self) -> _Course:
+    def parted(self) -> _AutoRate:
         """That of some of the outputs: what the others' values were is no measure for them."""
         return replace(self, best=np.inf, w=None)
 
 
 @dataclass
-class _Cycle(_Course):
+class _Cycle(_AutoRate):
     """A learning rate that falls to zero, linearly, in cycles of 1, 2, 3, 5, 8, 12, ... epochs.
 
     What is watched need not fall from epoch to epoch: steps on a loss with kinks zigzag, most of all where columns or
@@ -205,7 +205,7 @@ class _Cycle(_Course):
         self.start = value
 
     def after(self, value: float, epochs: Epochs, scale: float, settings: Settings) -> tuple[float, bool]:
-        """As in `_Course`.
+        """As in `_AutoRate`.
 
         A short cycle that ends higher than it began had too high a rate, and says nothing on whether to go on.
         """
@@ -220,13 +220,13 @@ class _Cycle(_Course):
         self.at, self.above, self.start = 0, 0, self.best
         return (self.anew(epochs, factor * scale) if factor < 1 else factor * scale), judged
 
-    def parted(self) -> _Course:
+    def parted(self) -> _AutoRate:
         """That of some of the outputs: what the others' values were is no measure for them."""
         return replace(self, best=np.inf, start=np.inf, w=None)
 
 
 @dataclass
-class _TwoPoints(_Course):
+class _TwoPoints(_AutoRate):
     """The rate of gradient descent that the last two points give, as in `fastopt.solvers.stochastic.two_points`.
 
     F may rise on the way: improvement is judged where it is at a new lowest, and where the lowest goes on after
@@ -252,7 +252,7 @@ class _TwoPoints(_Course):
         self.first, self.start, self.before = scale, value, points(epochs)
 
     def after(self, value: float, epochs: Epochs, scale: float, settings: Settings) -> tuple[float, bool]:
-        """As in `_Course`."""
+        """As in `_AutoRate`."""
         self.at += 1
         if value < self.best:
             self.best, self.w, self.at = value, epochs.w.copy(), 0
@@ -281,17 +281,17 @@ class _Group:
         averages = averages or (settings.around is not None and settings.around.average > 0)
         #: Whether the next steps go on from what is more than w.
         self.remembers = averages or optimizer._kernel.startswith("ftrl")
-        self.course = self._course() if settings.auto else None
+        self.auto = self._auto_rate() if settings.auto else None
         self.judged = True
         if state is None:
             self.epochs.drop_unused()
             self.epochs.keep_start(scale)
-            if self.course is not None:
-                self.course.begin(self._value(), self.epochs, scale)
+            if self.auto is not None:
+                self.auto.begin(self._value(), self.epochs, scale)
 
-    def _course(self) -> _Course:
+    def _auto_rate(self) -> _AutoRate:
         if self.remembers:
-            return _Course()
+            return _AutoRate()
         smooth = np.isfinite(self.epochs.objective.loss.max_curvature)
         return _TwoPoints() if smooth and descends(self.epochs) else _Cycle()
 
@@ -313,7 +313,7 @@ class _Group:
         return {
             "columns": self.columns.copy(), "w": self.epochs.w.copy(), "state": _copied(self.epochs.state),
             "scale": self.scale, "judged": self.judged,
-            "cycle": None if self.course is None else dict(vars(self.course)),  # whose w is replaced, never written
+            "cycle": None if self.auto is None else dict(vars(self.auto)),  # whose w is replaced, never written
         }  # fmt: skip
 
     @classmethod
@@ -321,9 +321,9 @@ class _Group:
         """The group as it was."""
         group = cls(outputs, found["columns"], settings, found["w"], found["state"], found["scale"])
         group.judged = found["judged"]
-        course = found["cycle"]
-        if group.course is not None and course is not None and course.keys() == vars(group.course).keys():
-            group.course = type(group.course)(**course)  # files of before may have none, or another kind
+        known = found["cycle"]
+        if group.auto is not None and known is not None and known.keys() == vars(group.auto).keys():
+            group.auto = type(group.auto)(**known)  # files of before may have none, or another kind
         return group
 
     def run(self, orders: NDArray[np.intp]) -> tuple[Array, Array]:
@@ -334,7 +334,7 @@ class _Group:
         """
         epochs, around, (n_epochs, n) = self.epochs, self.settings.around, orders.shape
         steps = np.arange(n_epochs * -(-n // epochs.batch_size)) + float(epochs.state["t"])
-        left = 1.0 if self.course is None else self.course.left
+        left = 1.0 if self.auto is None else self.auto.left
         rates = self.scale * np.asarray(epochs.optimizer.rate(steps))
         if left != 1:
             rates = rates * left
@@ -352,13 +352,17 @@ class _Group:
         means = (sums[:, 0] if around.passive else sums[:, 0] + sums[:, 1]) / n
         return np.tile(means.mean(axis=1, keepdims=True), means.shape[1]) if self.joint else means, largest
 
+    def is_finite(self, means: Array) -> bool:
+        """Whether parameters are, and the last epoch's `means`."""
+        return bool(np.isfinite(means[-1]).all() and np.isfinite(self.epochs.w).all())
+
     def surely(self, left: int, stale: Array, n: int) -> int:
         """How many of the `left` epochs of n rows come whatever they bring, and may run at once: short ones.
 
         Until then nobody looks at them: no output stops before `n_iter_no_change` epochs without improvement.
         """
         epochs, settings = self.epochs, self.settings
-        if settings.score is not None or self.course is not None or n % epochs.batch_size or not epochs.takes_several:
+        if settings.score is not None or self.auto is not None or n % epochs.batch_size or not epochs.takes_several:
             return 1
         if settings.tol is not None:
             left = min(left, settings.n_iter_no_change - int(stale[self.columns].max()))
@@ -366,9 +370,9 @@ class _Group:
         return max(1, min(left, SHORT // work, AT_ONCE * epochs.batch_size // n))
 
     def adjust(self, total: float) -> None:
-        """After an epoch: the next one's course where the learning rate is automatic."""
-        if self.course is not None:
-            self.scale, self.judged = self.course.after(total, self.epochs, self.scale, self.settings)
+        """After an epoch: the next one's rate where it is automatic."""
+        if self.auto is not None:
+            self.scale, self.judged = self.auto.after(total, self.epochs, self.scale, self.settings)
 
     def cut(self, factor: float) -> None:
         """Goes on at a smaller rate."""
@@ -384,8 +388,8 @@ class _Group:
             return []
         w, state = self.epochs.w[:, members], _columns(self.epochs.state, members)
         group = _Group(self.outputs, self.columns[members], self.settings, w, state, self.scale * factor)
-        if self.course is not None:
-            group.course = self.course.parted()
+        if self.auto is not None:
+            group.auto = self.auto.parted()
         return [group]
 
     def keep(self, result: Descent) -> None:
@@ -402,10 +406,67 @@ class _Group:
 
     def keep_best(self, result: Descent) -> None:
         """The best parameters so far into the result; an epoch more, without this rate, goes on from `result.w`."""
-        if self.course is not None and self.course.w is not None and self.settings.score is None:
-            result.solution[:, self.columns] = self.course.w
+        if self.auto is not None and self.auto.w is not None and self.settings.score is None:
+            result.solution[:, self.columns] = self.auto.w
             if not self.remembers:
-                result.w[:, self.columns] = self.course.w
+                result.w[:, self.columns] = self.auto.w
+
+
+@dataclass
+class _Standing:
+    """What each output has come to, by its number.
+
+    Attributes
+    ----------
+    objective : ndarray
+        The mean over the steps of its last epoch.
+    best : ndarray
+        The lowest of what is watched, the objective or scores' negatives.
+    stale : ndarray of intp
+        Epochs since it improved.
+    """
+
+    objective: Array
+    best: Array
+    stale: Array
+
+    @classmethod
+    def none_yet(cls, n_outputs: int) -> _Standing:
+        """Before the first epoch."""
+        return cls(np.zeros(n_outputs), np.full(n_outputs, np.inf), np.zeros(n_outputs, np.intp))
+
+    def look(self, group: _Group) -> None:
+        """After an epoch of the group, whose objectives are in their places."""
+        c, settings = group.columns, group.settings
+        if settings.tol is None:
+            return
+        now = self.objective[c]
+        if settings.score is not None:  # of the iterates, as scikit-learn does it, where they are averaged
+            now = -settings.score(group.epochs.solution if settings.around is None else group.epochs.w, c)
+        self.stale[c] = np.where(now <= self.best[c] - settings.tol, 0, self.stale[c] + 1)
+        self.best[c] = np.minimum(self.best[c], now)
+
+
+class _Orders:
+    """The orders of the epochs to come, of which fewer may be run than were taken at once."""
+
+    def __init__(
+        self, rng: np.random.RandomState | np.random.Generator, order: Callable[[], NDArray[np.intp]]
+    ) -> None:  # fmt: skip
+        self.rng, self.order = rng, order
+        self.before: dict[str, Any] | None = None
+
+    def take(self, n_epochs: int) -> NDArray[np.intp]:
+        """Those of the next epochs, (n_epochs, n)."""
+        self.before = random_numbers(self.rng) if n_epochs > 1 else None
+        return self.order()[None] if n_epochs == 1 else np.stack([self.order() for _ in range(n_epochs)])
+
+    def took(self, n_epochs: int) -> None:
+        """No more of those than so many: as many draws as epochs, as if they had come one after the other."""
+        if self.before is not None:
+            put_back(self.rng, self.before)
+            for _ in range(n_epochs):
+                self.order()
 
 
 def sgd(
@@ -440,70 +501,39 @@ def sgd(
     told : callable or None
         ``told(descent, course)`` after each epoch: how far it has come, and a copy of all it would need to go on.
     """
-    began, n_outputs = time.perf_counter(), start.w.shape[1]
-
-    def begin(c: NDArray[np.intp]) -> _Group:
-        return _Group(outputs, c, settings, start.w[:, c], _columns(start.state, c), start.scale)
-
-    active = [begin(c) for c in groups]
-    if isinstance(active[0].course, _TwoPoints) and not active[0].joint:  # each output has its own two points
-        active = [begin(c) for group in groups for c in group[:, None]]
-    epochs = active[0].epochs
-    arrays = {k: np.zeros((len(v), n_outputs), v.dtype) for k, v in epochs.state.items() if isinstance(v, np.ndarray)}
-    result = Descent(start.w.copy(), arrays)
-    if epochs.solution is not epochs.w or "average" in arrays or (settings.auto and active[0].remembers):
-        result.solution = start.w.copy()
-    for group in active:
-        group.keep(result)
-    objective, best, stale = np.zeros(n_outputs), np.full(n_outputs, np.inf), np.zeros(n_outputs, np.intp)
+    began, unseen = time.perf_counter(), told is None and not reporter.watched
+    active, orders = _groups(outputs, groups, start, settings), _Orders(rng, order)
+    result, standing = _before_steps(active, start), _Standing.none_yet(start.w.shape[1])
     if course is not None:
-        active = _taken_up(outputs, settings, result, course)
-        objective, best, stale = (course[key].copy() for key in ("objective", "best", "stale"))
+        active = _taken_up(outputs, settings, result, standing, course)
         began -= result.rows[-1][1]
     try:
         while active and result.n_iter < settings.max_iter:
-            n_epochs, drawn = 1, None
-            if told is None and not reporter.watched:
-                left = settings.max_iter - result.n_iter
-                n_epochs = min(group.surely(left, stale, n_samples) for group in active)
-            if n_epochs > 1:
-                drawn = random_numbers(rng)
-            orders = order()[None] if n_epochs == 1 else np.stack([order() for _ in range(n_epochs)])
-            runs, finite = [], True
-            for group in active:
-                with np.errstate(over="ignore", invalid="ignore"):
-                    runs.append(group.run(orders))
-                finite = finite and bool(np.isfinite(runs[-1][0][-1]).all() and np.isfinite(group.epochs.w).all())
+            n_epochs, left = 1, settings.max_iter - result.n_iter
+            if unseen:
+                n_epochs = min(group.surely(left, standing.stale, n_samples) for group in active)
+            rows = orders.take(n_epochs)
+            with np.errstate(over="ignore", invalid="ignore"):
+                runs = [group.run(rows) for group in active]
             n_epochs = min(len(means) for means, _ in runs)
-            if not finite:
-                if drawn is not None:  # as many draws as epochs, as if they had come one after the other
-                    put_back(rng, drawn)
-                    for _ in range(n_epochs):
-                        order()
+            if not all(group.is_finite(means) for group, (means, _) in zip(active, runs, strict=True)):
+                orders.took(n_epochs)
                 result.n_iter, result.stop_reason = result.n_iter + n_epochs, "diverged"
                 return result
             for group in active:
                 group.keep(result)
-            before, now = result.rows[-1][1] if result.rows else 0.0, time.perf_counter() - began
-            for k in range(n_epochs):
-                for group, (means, _) in zip(active, runs, strict=True):
-                    objective[group.columns] = means[k]
-                    if k + 1 < n_epochs:
-                        _watch(group, objective, best, stale)
-                seconds = before + (k + 1) / n_epochs * (now - before)  # shared out where nobody looked
-                rate = max(float(largest[k]) for _, largest in runs)
-                result.n_iter += 1
-                result.rows.append((result.n_iter, seconds, float(objective.sum()), rate))
+            _note(active, runs, n_epochs, standing, result, time.perf_counter() - began)
             if reporter.watched:
-                text = f"{seconds:8.2f} s  F {result.rows[-1][2]:.8g}  learning rate {rate:.3g}"
+                _, seconds, value, rate = result.rows[-1]
+                text = f"{seconds:8.2f} s  F {value:.8g}  learning rate {rate:.3g}"
                 reporter.epoch(result.n_iter, text, result.solution)
             for group in active:
-                group.adjust(float(objective[group.columns].sum()))
+                group.adjust(float(standing.objective[group.columns].sum()))
                 group.keep_best(result)
             if settings.tol is not None:
-                active = [part for group in active for part in _go_on(group, objective, best, stale)]
+                active = [part for group in active for part in _go_on(group, standing)]
             if told is not None:
-                told(result, _course(active, result, objective, best, stale))
+                told(result, _so_far(active, result, standing))
     except KeyboardInterrupt:
         result.stop_reason = "interrupted"
     if not active:
@@ -511,18 +541,34 @@ def sgd(
     return result
 
 
-def _course(active: list[_Group], result: Descent, objective: Array, best: Array, stale: Array) -> dict[str, Any]:
-    """A copy of all that the loop knows: arrays, numbers, None, and lists and dicts of these."""
-    assert result.state is not None
-    return {
-        "groups": [group.as_dict() for group in active], "objective": objective.copy(), "best": best.copy(),
-        "stale": stale.copy(), "rows": np.array(result.rows, dtype=np.float64), "w": result.w.copy(),
-        "solution": None if result.solution is result.w else result.solution.copy(), "state": _copied(result.state),
-    }  # fmt: skip
+def _groups(outputs: Outputs, groups: list[NDArray[np.intp]], start: Descent, settings: Settings) -> list[_Group]:
+    """The groups that start; each output by itself where each has its own two points."""
+
+    def begin(c: NDArray[np.intp]) -> _Group:
+        return _Group(outputs, c, settings, start.w[:, c], _columns(start.state, c), start.scale)
+
+    active = [begin(c) for c in groups]
+    if isinstance(active[0].auto, _TwoPoints) and not active[0].joint:
+        return [begin(c) for group in groups for c in group[:, None]]
+    return active
 
 
-def _taken_up(outputs: Outputs, settings: Settings, result: Descent, course: dict[str, Any]) -> list[_Group]:
-    """The groups that go on, and `result` as it was."""
+def _before_steps(active: list[_Group], start: Descent) -> Descent:
+    """What the groups have come to before their first epoch."""
+    group, epochs, n_outputs = active[0], active[0].epochs, start.w.shape[1]
+    arrays = {k: np.zeros((len(v), n_outputs), v.dtype) for k, v in epochs.state.items() if isinstance(v, np.ndarray)}
+    result = Descent(start.w.copy(), arrays)
+    if epochs.solution is not epochs.w or "average" in arrays or (group.settings.auto and group.remembers):
+        result.solution = start.w.copy()
+    for group in active:
+        group.keep(result)
+    return result
+
+
+def _taken_up(
+    outputs: Outputs, settings: Settings, result: Descent, standing: _Standing, course: dict[str, Any]
+) -> list[_Group]:
+    """The groups that go on; `result` and `standing` become as they were."""
     active = [_Group.from_dict(outputs, settings, found) for found in course["groups"]]
     result.w[...] = course["w"]
     result.state = (result.state or {}) | _copied(course["state"])  # files of before may lack what is new
@@ -530,25 +576,31 @@ def _taken_up(outputs: Outputs, settings: Settings, result: Descent, course: dic
         result.solution[...] = course["solution"]
     result.rows = [(int(row[0]), *row[1:]) for row in course["rows"].tolist()]
     result.n_iter = len(result.rows)
+    standing.objective, standing.best, standing.stale = (course[key].copy() for key in ("objective", "best", "stale"))
     return active
 
 
-def _watch(group: _Group, objective: Array, best: Array, stale: Array) -> None:
-    """After an epoch: the best that each output has come to, and the epochs since."""
-    c, settings = group.columns, group.settings
-    if settings.tol is None:
-        return
-    watched = objective[c]
-    if settings.score is not None:  # of the iterates, as scikit-learn does it, where they are averaged
-        watched = -settings.score(group.epochs.solution if settings.around is None else group.epochs.w, c)
-    stale[c] = np.where(watched <= best[c] - settings.tol, 0, stale[c] + 1)
-    best[c] = np.minimum(best[c], watched)
+def _note(
+    active: list[_Group], runs: list[tuple[Array, Array]], n_epochs: int, standing: _Standing, result: Descent,
+    now: float,
+) -> None:  # fmt: skip
+    """Takes down the epochs that were run at once; what the last of them brings, `_go_on` looks at."""
+    before = result.rows[-1][1] if result.rows else 0.0
+    for k in range(n_epochs):
+        for group, (means, _) in zip(active, runs, strict=True):
+            standing.objective[group.columns] = means[k]
+            if k + 1 < n_epochs:
+                standing.look(group)
+        seconds = before + (k + 1) / n_epochs * (now - before)  # shared out where nobody looked
+        rate = max(float(largest[k]) for _, largest in runs)
+        result.n_iter += 1
+        result.rows.append((result.n_iter, seconds, float(standing.objective.sum()), rate))
 
 
-def _go_on(group: _Group, objective: Array, best: Array, stale: Array) -> list[_Group]:
+def _go_on(group: _Group, standing: _Standing) -> list[_Group]:
     """What of a group goes on after an epoch: not the outputs that have stopped; cut rates part from the others."""
-    c, settings = group.columns, group.settings
-    _watch(group, objective, best, stale)
+    c, settings, stale = group.columns, group.settings, standing.stale
+    standing.look(group)
     if not group.judged:
         if group.remembers:  # the rate was halved: as many epochs anew
             stale[c] = 0
@@ -562,6 +614,17 @@ def _go_on(group: _Group, objective: Array, best: Array, stale: Array) -> list[_
     stale[c[over]] = 0
     slow = group.part(over, 0.2)
     return slow if over.all() else [*group.part(~over, 1.0), *slow]
+
+
+def _so_far(active: list[_Group], result: Descent, standing: _Standing) -> dict[str, Any]:
+    """A copy of all that the loop knows, for `_taken_up`: arrays, numbers, None, and lists and dicts of these."""
+    assert result.state is not None
+    return {
+        "groups": [group.as_dict() for group in active], "objective": standing.objective.copy(),
+        "best": standing.best.copy(), "stale": standing.stale.copy(), "rows": np.array(result.rows, dtype=np.float64),
+        "w": result.w.copy(), "solution": None if result.solution is result.w else result.solution.copy(),
+        "state": _copied(result.state),
+    }  # fmt: skip
 
 
 def _copied(state: dict[str, Any]) -> dict[str, Any]:
