@@ -14,7 +14,7 @@ from scipy.optimize import OptimizeResult, OptimizeWarning, approx_fprime
 
 from fastopt._order import shuffled
 from fastopt._validation import check_bool, check_integer, check_real, fail
-from fastopt.optimizers import Array, GradientDescent, Optimizer, get
+from fastopt.optimizers import Array, GradientDescent, Optimizer, euclidean, get
 
 __all__ = ["as_method", "minimize"]
 
@@ -428,7 +428,7 @@ class _Run:
         return (self.best, None, value) if value <= at_start else (self.start, None, at_start)
 
     def _out_of_iterations(self, g: Array | None) -> OptimizeResult:
-        x = self._solution()
+        x, g = self._solution(), None if g is None else g.copy()  # fun may use one buffer for all that it returns
         if x is not self.x and self.batches is None:
             g = self.function.gradient(x, *self.all)
             if _norm(g) <= self.tol:
@@ -446,10 +446,10 @@ class _Run:
     ) -> OptimizeResult:
         if g is None:
             g = self.function.gradient(x, *self.all)
+        sign, g = self.function.sign, g.copy()
         value = self._value(x) if value is None else value
-        sign = self.function.sign
         result = OptimizeResult(
-            x=x.copy(), fun=sign * value, jac=g.copy() if sign > 0 else -g, nit=self.nit, nfev=self.function.nfev,
+            x=x.copy(), fun=sign * value, jac=sign * g, nit=self.nit, nfev=self.function.nfev,
             njev=self.function.njev, success=status == CONVERGED, status=status, message=message,
         )  # fmt: skip
         if self.rows is not None:
@@ -525,5 +525,4 @@ def _finite(x: Array) -> bool:
 
 def _norm(g: Array) -> float:
     """Summed in float64."""
-    with np.errstate(over="ignore"):
-        return float(np.linalg.norm(np.asarray(g, dtype=np.float64)))
+    return euclidean(np.asarray(g, dtype=np.float64))

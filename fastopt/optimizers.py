@@ -6,6 +6,7 @@ tests hold the three together. Symbols: w parameters, g gradient, t = 1, 2, ... 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
@@ -127,7 +128,8 @@ class Optimizer:
         g : ndarray of w's shape and dtype, or a pair (indices, values)
             A pair is a gradient that is zero but for ``w[indices]``; repeated indices add up. It costs
             O(len(indices)): the other coordinates wait, and take their steps without a gradient when they are next
-            named or in `catch_up`, which is to be called before w is read anywhere.
+            named or in `catch_up`, which is to be called before w is read anywhere, and before a rule with another
+            learning rate goes on. A rate that is a function of the step number is asked for 4,096 steps in advance.
         state : dict
             As `init` gave it.
 
@@ -201,7 +203,7 @@ class Optimizer:
         if indices is not None and not len(columns):
             return
         hyper, table = self._window(state)
-        steps = state["t"] - state["window"]
+        steps = int(state["t"]) - int(state["window"])
         _step.touch(_step.RULES[self._kernel], hyper, table, steps, columns, state["last"], flat, *slots)
         if indices is None:
             for key in [key for key in state if key.startswith("window")]:
@@ -362,7 +364,7 @@ class Optimizer:
     def _clip(self, g: Array) -> Array:
         """A flat gradient, clipped as Keras does it."""
         if self.clipnorm is not None:
-            norm = float(np.linalg.norm(g))
+            norm = euclidean(g)
             return g * g.dtype.type(self.clipnorm / norm) if norm > self.clipnorm else g
         if self.clipvalue is not None:
             return np.clip(g, -self.clipvalue, self.clipvalue)
@@ -370,6 +372,8 @@ class Optimizer:
 
     def _slot_arrays(self, flat: Array, state: State, shape: tuple[int, ...] | None = None) -> list[Array]:
         """The kernels' slots a, b, c; unused ones are empty."""
+        if missing := [key for key in ("t", *self._scalars()) if key not in state]:
+            raise ValueError(f"state must have {missing[0]!r}, as init of {self.name!r} makes it; got {list(state)}.")
         for slot in self._arrays:
             if shape is not None and getattr(state.get(slot), "shape", shape) != shape:
                 raise ValueError(f"state[{slot!r}] must have the shape of w, {shape}; got {state[slot].shape}.")
@@ -382,33 +386,55 @@ class Optimizer:
 
     def _window(self, state: State) -> tuple[Array, Array]:
         """The (hyper, table) for up to WINDOW sparse steps from ``state["window"]`` on."""
-        scalars = tuple((key, state["window_" + key]) for key in self._scalars())
-        return _window_tables(self, int(state["window"]), scalars)
+        scalars = {key: state["window_" + key] for key in self._scalars()}
+        return self._tables(int(state["window"]), scalars, state.get("window_rate"))
+
+    def _tables(self, start: int, scalars: State, began_with: Any) -> tuple[Array, Array]:
+        # Numbers: numpy.load makes arrays of them, which are no keys.
+        numbers = tuple((key, float(value)) for key, value in scalars.items())
+        return _window_tables(self, start, numbers, None if began_with is None else float(began_with))
 
     def _sparse_step(self, flat: Array, columns: Array, values: Array, slots: list[Array], state: State) -> None:
-        if "last" in state and state["t"] - state["window"] >= WINDOW:
+        t = int(state["t"])
+        if "last" in state and t - int(state["window"]) >= WINDOW:
             self.catch_up(flat, state)
         if "last" not in state:
-            state["last"] = np.zeros(flat.size, np.int32)
-            state["window"] = state["t"]
-            for key in self._scalars():
-                state["window_" + key] = state[key]
+            scalars, rate = {key: float(state[key]) for key in self._scalars()}, float(self.rate(t))
+            self._tables(t, scalars, rate)  # where the learning rate raises, the state stays as it is
+            state |= {"last": np.zeros(flat.size, np.int32), "window": t, "window_rate": rate}
+            state |= {"window_" + key: value for key, value in scalars.items()}
         hyper, table = self._window(state)
-        kind, k = _step.RULES[self._kernel], state["t"] - state["window"]
+        kind, k = _step.RULES[self._kernel], t - int(state["window"])
         if len(columns):
             _step.touch(kind, hyper, table, k, columns, state["last"], flat, *slots)
         _step.sparse(kind, hyper, table[k + 1], columns, self._clip(values), flat, *slots)
         state["last"][columns] = k + 1
-        state["t"] += 1
-        self._columns(int(state["t"]), float(self.rate(state["t"] - 1)), state)
+        state["t"] = t + 1
+        self._columns(t + 1, float(self.rate(t)), state)
 
 
 @lru_cache(maxsize=8)
-def _window_tables(optimizer: Optimizer, start: int, scalars: tuple[tuple[str, float], ...]) -> tuple[Array, Array]:
+def _window_tables(
+    optimizer: Optimizer, start: int, scalars: tuple[tuple[str, float], ...], began_with: float | None
+) -> tuple[Array, Array]:
+    if began_with is not None and float(optimizer.rate(start)) != began_with:
+        raise ValueError(
+            f"state must have no coordinates that wait at another learning rate; got {began_with!r} for steps after"
+            f" {start}, {float(optimizer.rate(start))!r} now. Call catch_up of the rule that took those steps first."
+        )
     lr = np.broadcast_to(np.asarray(optimizer.rate(np.arange(start, start + WINDOW, dtype=np.float64))), WINDOW)
     rate = optimizer.rate if optimizer.smooth else None
     table, hyper = optimizer.table(start, lr, dict(scalars), lazy=True, rate=rate)
     return hyper, table
+
+
+def euclidean(g: Array) -> float:
+    """A gradient's norm, also where its squares overflow."""
+    with np.errstate(over="ignore"):
+        norm = float(np.linalg.norm(g))
+    if math.isinf(norm) and math.isfinite(most := float(np.abs(g).max())):
+        norm = most * float(np.linalg.norm(np.asarray(g, np.float64) / most))
+    return norm
 
 
 def _flat(w: Array) -> Array:
@@ -419,7 +445,7 @@ def _flat(w: Array) -> Array:
         raise ValueError("w must be C-contiguous and writeable; got one that is not. Use numpy.array(w, order='C').")
     if not w.flags.aligned:
         raise ValueError("w must be aligned; got an array at an odd address. Use numpy.array(w).")
-    return w.reshape(-1)
+    return np.asarray(w).reshape(-1)  # of a matrix, too, whose own reshape leaves two dimensions
 
 
 def _like(name: str, a: Any, w: Array, *, written: bool = False) -> Array:
@@ -430,7 +456,7 @@ def _like(name: str, a: Any, w: Array, *, written: bool = False) -> Array:
         raise ValueError(f"{name} must be C-contiguous and writeable; got an array that is not.")
     if written and not a.flags.aligned:
         raise ValueError(f"{name} must be aligned; got an array at an odd address.")
-    return np.require(a, requirements=["C", "A"]).reshape(-1)
+    return np.require(np.asarray(a), requirements=["C", "A"]).reshape(-1)
 
 
 def _expand(indices: Any, w: Array) -> NDArray[np.int64]:
@@ -452,9 +478,9 @@ def _sparse_gradient(g: tuple[Any, Any], w: Array) -> tuple[NDArray[np.int64], A
     if len(g) != 2:
         raise ValueError(f"g must be an array or a pair (indices, values); got a tuple of {len(g)}.")
     columns, values = _expand(g[0], w), np.require(g[1], requirements=["C", "A"])
-    if values.size != columns.size or values.dtype != w.dtype:
-        got = f"{values.dtype} of {values.size}"
-        raise ValueError(f"g's values must be {w.dtype} of {columns.size} elements; got {got}.")
+    shape = (np.size(g[0]), *w.shape[1:])
+    if values.shape != shape or values.dtype != w.dtype:
+        raise ValueError(f"g's values must be {w.dtype} of shape {shape}; got {values.dtype} of shape {values.shape}.")
     values = values.reshape(-1)
     if len(columns) > 1 and not (columns[1:] > columns[:-1]).all():
         columns, inverse = np.unique(columns, return_inverse=True)
@@ -1159,8 +1185,8 @@ class Lion(Optimizer):
 
     Notes
     -----
-    On CSR data an idle coordinate goes on by lr times the sign of its m: exact at O(nonzeros), with weight decay every
-    coordinate steps. L2 on CSR as in `Adam`; L1 as on dense data, idle steps included.
+    On CSR data an idle coordinate goes on by lr times the sign of its m: exact at O(nonzeros); with weight decay, or a
+    beta_2 of a half or less, every coordinate steps. L2 on CSR as in `Adam`; L1 as on dense data, idle steps included.
 
     References
     ----------
@@ -1195,7 +1221,8 @@ class Lion(Optimizer):
         return (self.beta_1, self.beta_2)
 
     def _idles(self, alpha: float, constant_rate: bool) -> bool:
-        return not self.weight_decay and self.beta_1 > 0
+        # With a beta_2 of a half or less m is rounded to zero in the end, and its sign with it.
+        return not self.weight_decay and self.beta_1 > 0 and self.beta_2 > 0.5
 
     def _fill_idle(
         self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State

@@ -337,6 +337,25 @@ def test_jac_may_return_the_same_buffer_each_time():
     assert_same(kept, minimize(quadratic, np.ones(3), quadratic_gradient, optimizer=rule, max_iter=50))
 
 
+@pytest.mark.parametrize("max_iter", [3, 50, 1000])
+def test_fun_may_return_the_same_gradients_buffer_each_time(max_iter):
+    buffer = np.empty(3)
+
+    def fun(x):
+        np.subtract(A @ x, B, out=buffer)
+        return quadratic(x), buffer
+
+    result = minimize(fun, np.ones(3), True, optimizer=SGD(learning_rate=0.05), max_iter=max_iter)
+    assert_allclose(result.jac, quadratic_gradient(result.x), rtol=1e-12, atol=1e-14)
+
+
+def test_gradients_whose_squares_overflow_are_finite():
+    fun, jac = (lambda x: 1e160 * float(x @ x)), (lambda x: 2e160 * x)
+    result = minimize(fun, np.ones(2), jac, optimizer=SGD(1e-161), max_iter=3)
+    assert_allclose(result.x, 0.8**3, rtol=1e-12)
+    assert result.nit == 3
+
+
 # --- ascent ---------------------------------------------------------------------------------------------------------
 
 

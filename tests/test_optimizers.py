@@ -9,7 +9,16 @@ import pytest
 from cases import assert_close, options_of
 
 from fastopt import reference
-from fastopt.optimizers import OPTIMIZERS, SGD, Adam, GradientDescent, ScheduleFreeAdamW, ScheduleFreeSGD, get
+from fastopt.optimizers import (
+    OPTIMIZERS,
+    SGD,
+    Adam,
+    GradientDescent,
+    Lion,
+    ScheduleFreeAdamW,
+    ScheduleFreeSGD,
+    get,
+)  # fmt: skip
 from fastopt.schedules import Cosine, InverseTime
 
 NAMES = pytest.mark.parametrize("name", OPTIMIZERS)
@@ -125,6 +134,15 @@ def test_rate_of_an_array_is_that_of_each(learning_rate):
     )
 
 
+def saved(state):
+    """What numpy.load makes of a state that numpy.savez wrote: numbers are arrays of no dimension."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **state)
+    buffer.seek(0)
+    with np.load(buffer, allow_pickle=False) as file:
+        return {key: file[key] for key in file}
+
+
 @NAMES
 def test_savez_round_trip(name):
     """k steps, save, load, k steps equal 2k steps, bit for bit."""
@@ -132,11 +150,7 @@ def test_savez_round_trip(name):
     expected, expected_state = run(optimizer, np.ones((3, 2)), gs)
     w = np.ones((3, 2))
     _, state = run(optimizer, w, gs[:10])
-    buffer = io.BytesIO()
-    np.savez(buffer, **state)
-    buffer.seek(0)
-    with np.load(buffer, allow_pickle=False) as file:
-        loaded = {key: file[key] for key in file}
+    loaded = saved(state)
     for g in gs[10:]:
         optimizer.step(w, g, loaded)
     np.testing.assert_array_equal(w, expected[-1])
@@ -256,6 +270,81 @@ def test_sparse_gradients_equal_dense_ones(name, shape, learning_rate):
         assert_close(state[slot], dense[slot], 1e-10)
 
 
+@pytest.mark.parametrize("waiting", [False, True])
+@NAMES
+def test_savez_round_trip_of_sparse_steps(name, waiting):
+    """As without saving, bit for bit, whether coordinates wait while the state is saved or not."""
+    rng, optimizer = np.random.default_rng(0), OPTIMIZERS[name](learning_rate=0.1)
+    pairs = [(rng.integers(0, 3 + 3 * (k % 5 == 0), 2), rng.standard_normal(2)) for k in range(40)]
+    ws = []
+    for loads in (False, True):
+        w = np.ones(6)
+        state = optimizer.init(w)
+        for k, pair in enumerate(pairs):
+            if k % 10 == 7 and not waiting:
+                optimizer.catch_up(w, state)
+            state = saved(state) if loads and k % 10 == 7 else state
+            optimizer.step(w, pair, state)
+        optimizer.catch_up(w, state)
+        ws.append(w)
+    np.testing.assert_array_equal(*ws)
+
+
+@pytest.mark.parametrize("beta_2", [0.0, 1e-60, 0.3, 0.6])
+def test_lions_idle_steps_rest_where_m_is_zero(beta_2):
+    dense, sparse, rule = np.zeros(2), np.zeros(2), Lion(0.1, beta_2=beta_2)
+    states = rule.init(dense), rule.init(sparse)
+    for k in range(1000):
+        g = np.array([0.0, 1.0]) if k else np.array([1.0, 0.0])
+        rule.step(dense, g, states[0])
+        rule.step(sparse, (np.array([int(k > 0)]), np.array([1.0])), states[1])
+    rule.catch_up(sparse, states[1])
+    assert_close(sparse, dense, 1e-12)
+
+
+@NAMES
+def test_coordinates_that_wait_go_on_at_their_own_rate(name):
+    """Another one is refused until they have caught up; a rate that cannot be asked ahead leaves the state alone."""
+    rule, g = OPTIMIZERS[name](learning_rate=0.1), (np.array([1]), np.array([1.0]))
+    other, w = rule.with_learning_rate(0.01), np.ones(3)
+    state = rule.init(w)
+    rule.step(w, np.ones(3), state)
+    rule.step(w, g, state)
+    if "last" in state:
+        before = pickle.dumps((w, state))
+        for call in (lambda: other.step(w, g, state), lambda: other.step(w, np.ones(3), state),
+                     lambda: other.catch_up(w, state)):  # fmt: skip
+            with pytest.raises(ValueError, match="state must have no coordinates that wait at another learning rate"):
+                call()
+        assert pickle.dumps((w, state)) == before
+    rule.catch_up(w, state)
+    other.step(w, g, state)
+    short, w = rule.with_learning_rate(lambda k: [0.1, 0.2, 0.3][int(k)]), np.ones(3)
+    state = short.init(w)
+    if short.idles_exactly(0.0, False):
+        with pytest.raises(IndexError):
+            short.step(w, g, state)
+        assert_unchanged(short, w, state)
+
+
+@pytest.mark.parametrize(("dtype", "large"), [(np.float32, 1e20), (np.float64, 1e200)])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_gradients_whose_squares_overflow_are_clipped(dtype, large, sparse):
+    w, rule = np.zeros(2, dtype), SGD(1.0, clipnorm=1.0)
+    g = np.array([3 * large, 4 * large], dtype)
+    rule.step(w, (np.arange(2), g) if sparse else g, rule.init(w))
+    assert_close(w, [-0.6, -0.8], 1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@NAMES
+def test_matrices_are_arrays(name):
+    rule, w, matrix = OPTIMIZERS[name](learning_rate=0.1), np.ones((2, 3)), np.matrix(np.ones((2, 3)))
+    for x in (w, matrix):
+        rule.step(x, x.copy(), rule.init(x))
+    np.testing.assert_array_equal(matrix, w)
+
+
 PAIRS = {
     "too high": ([0, 6], [1.0, 1.0]),
     "negative": ([-1], [1.0]),
@@ -263,6 +352,7 @@ PAIRS = {
     "fractions": ([0.5], [1.0]),
     "matrix": ([[0]], [[1.0]]),
     "lengths": ([0, 1], [1.0]),
+    "rows": ([0, 1], [[1.0, 1.0]]),
 }
 
 
@@ -370,7 +460,7 @@ def test_a_state_without_its_scalars(name):
         state = optimizer.init(w)
         del state[key]
         before = pickle.dumps((w, state))
-        with pytest.raises(KeyError, match=key):
+        with pytest.raises(ValueError, match=f"state must have '{key}', as init of '{optimizer.name}' makes it"):
             optimizer.step(w, np.ones(6), state)
         assert pickle.dumps((w, state)) == before
 

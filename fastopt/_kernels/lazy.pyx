@@ -6,7 +6,7 @@ number of steps taken, its stamp. The batch's columns, each once, are taken from
 where they take their idle steps, and where predict, slope, scatter and update run as on dense data; then they are put
 back. `pack` fills the records when an epoch begins, `unpack` brings every column up to date when it ends.
 """
-from libc.math cimport INFINITY, sqrt
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t
 from libc.string cimport memcpy, memset
 
@@ -17,7 +17,7 @@ from fastopt._kernels.portable cimport index, prefetch_l2, real
 from fastopt._kernels.row cimport LINE, dot, scaled, sparse_axpy, sparse_dot
 from fastopt._kernels.rule cimport MAX_SLOTS
 from fastopt._kernels.tail cimport catch_up, settle
-from fastopt._kernels.update cimport clip_all, update_all
+from fastopt._kernels.update cimport clip_all, norm_of, update_all
 
 cdef enum:
     # Rows of `small` after w and the slots; OWN are the inverse shares.
@@ -380,22 +380,14 @@ cdef void scatter(Plan plan, Py_ssize_t lo, Py_ssize_t b, const real *x, const i
 cdef inline void clip(Plan plan, Py_ssize_t n, real *g, real *intercept) noexcept nogil:
     """The gradient of touched columns and intercepts, clipped; that of all others is zero (there is no L2)."""
     cdef Py_ssize_t c, m = plan.n_outputs if plan.intercept else 0
-    cdef double squares
+    cdef double norm
     cdef real factor
     clip_all(g, g, 0, 0, n, INFINITY, plan.clipvalue)
     clip_all(intercept, intercept, 0, 0, m, INFINITY, plan.clipvalue)
-    squares = sum_of_squares(g, n) + sum_of_squares(intercept, m)
-    if sqrt(squares) > plan.clipnorm:
-        factor = <real>(plan.clipnorm / sqrt(squares))
+    norm = norm_of(g, n, intercept, m)
+    if norm > plan.clipnorm:
+        factor = <real>(plan.clipnorm / norm)
         for c in range(n):
             g[c] *= factor
         for c in range(m):
             intercept[c] *= factor
-
-
-cdef inline double sum_of_squares(const real *g, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t c
-    cdef double total = 0
-    for c in range(n):
-        total += g[c] * g[c]
-    return total

@@ -2,7 +2,7 @@
 
 `p` are the parameter rows: p[0] = w, p[1..3] = the rule's slots (unused ones alias w and are never touched).
 """
-from libc.math cimport sqrt
+from libc.math cimport INFINITY, fabs, sqrt
 from libc.stdint cimport int32_t, int64_t
 
 from fastopt._kernels.portable cimport real
@@ -203,17 +203,40 @@ cdef inline void clip_all(real *g, const real *w, double l2, Py_ssize_t n_penali
                           double clipvalue) noexcept nogil:
     """g becomes the clipped g + l2 w (w's part for the first n_penalised); infinite bounds are off."""
     cdef Py_ssize_t j
-    cdef double squares = 0
+    cdef double norm
     cdef real bound = <real>clipvalue, factor = 1
     for j in range(n_penalised):
         g[j] += <real>l2 * w[j]
     for j in range(n):
         g[j] = -bound if g[j] < -bound else (bound if g[j] > bound else g[j])
-        squares += g[j] * g[j]
-    if sqrt(squares) > clipnorm:
-        factor = <real>(clipnorm / sqrt(squares))
+    if clipnorm == INFINITY:
+        return
+    norm = norm_of(g, n, g, 0)
+    if norm > clipnorm:
+        factor = <real>(clipnorm / norm)
         for j in range(n):
             g[j] *= factor
+
+
+cdef inline double norm_of(const real *g, Py_ssize_t n, const real *more, Py_ssize_t m) noexcept nogil:
+    """The Euclidean norm of n numbers and m more; squares that overflow are taken of parts of the largest."""
+    cdef double squares = squares_of(g, n, 1) + squares_of(more, m, 1), most = 0
+    cdef Py_ssize_t j
+    if squares < INFINITY:
+        return sqrt(squares)
+    for j in range(n):
+        most = max(most, <double>fabs(g[j]))
+    for j in range(m):
+        most = max(most, <double>fabs(more[j]))
+    return most * sqrt(squares_of(g, n, most) + squares_of(more, m, most))
+
+
+cdef inline double squares_of(const real *g, Py_ssize_t n, double unit) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef double total = 0
+    for j in range(n):
+        total += (g[j] / unit) * (g[j] / unit)
+    return total
 
 
 cdef inline void average_all(const real *w, real *ema, double momentum, Py_ssize_t n) noexcept nogil:
