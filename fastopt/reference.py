@@ -998,10 +998,8 @@ def epoch(
     """
     row, hyper = _complete(rule, hyper or {})
     n, d = X.shape
-    sparse = hasattr(X, "indptr")
-    dloss = _pair(loss)[1]
-    y = np.asarray(y)
     s = None if sample_weight is None else n * _shares(sample_weight, n)
+    data = _Data(X, np.asarray(y), s, _pair(loss)[1], d, hasattr(X, "indptr"), fit_intercept)
     in_order = order is None
     order = np.arange(n) if order is None else np.asarray(order)
     size = len(order) if batch_size == "full" else int(batch_size)
@@ -1013,51 +1011,18 @@ def epoch(
         hyper = hyper | {"weight_decay": mask}
     if state is None:
         state = init(rule, w, **hyper)
-    t = t0
-    single = w.shape[1] == 1 and size == 1
-    by_l2 = by_l1 = None  # what the penalties are multiplied by
+    t, single = t0, w.shape[1] == 1 and size == 1
+    l2_waits = shares is not None and row.step not in (sgd_step, gd_step)
+    l1_waits = shares is not None and row.step not in (ftrl_step, lion_step)
     for start in range(0, len(order), size):
-        stop = min(start + size, len(order))
-        b = stop - start
-        if shares is not None:
-            often = np.zeros((d, 1))
-            touched = X[order[start:stop]].indices
-            often[touched, 0] = 1.0 / np.asarray(shares)[touched]
-            by_l2 = None if row.step in (sgd_step, gd_step) else often
-            by_l1 = None if row.step in (ftrl_step, lion_step) else often
-        g = np.zeros_like(w)
-        if single:  # numbers are cheaper than arrays of one, and slices of CSR far cheaper than scipy's X[i]
-            i = order[start]
-            if sparse:
-                entries = slice(X.indptr[i], X.indptr[i + 1])
-                columns, values = X.indices[entries], X.data[entries]
-                z = values @ w[columns, 0]
-            else:
-                z = X[i] @ w[:d, 0]
-            r = dloss(float(y[i]), float(z + w[d, 0] if fit_intercept else z))
-            if s is not None:
-                r *= float(s[i, 0])
-            if sparse:
-                np.add.at(g[:, 0], columns, r * values)
-            else:
-                np.multiply(X[i], r, out=g[:d, 0])
-            if fit_intercept:
-                g[d] = r
+        if single:
+            g = _row_gradient(data, w, order[start])
         else:
-            rows = slice(start, stop) if in_order else order[start:stop]
-            Xb = X if b == n and in_order else X[rows]
-            z = Xb @ w[:d]
-            if fit_intercept:
-                z += w[d]
-            r = _pointwise(dloss, y[rows], z).reshape(b, -1) / b
-            if s is not None:
-                r = r * s[rows]
-            r = r.astype(w.dtype, copy=False)
-            g[:d] = Xb.T @ r
-            if fit_intercept:
-                g[d] = r.sum(axis=0)
+            rows = slice(start, start + size)
+            g = _batch_gradient(data, w, rows if in_order else order[rows])
+        often = 1.0 if shares is None else _often(X, order[start : start + size], shares)
         if alpha:
-            g[:d] += alpha * (1.0 - l1_ratio) * w[:d] * (1.0 if by_l2 is None else by_l2)
+            g[:d] += alpha * (1.0 - l1_ratio) * w[:d] * (often if l2_waits else 1.0)
         t += 1
         lr = (
             decayed(hyper["learning_rate"], t, hyper["decay"]) if learning_rates is None else learning_rates[t - 1 - t0]
@@ -1065,15 +1030,75 @@ def epoch(
         if alpha * l1_ratio:
             l1 = np.full((len(w), 1), alpha * l1_ratio)
             l1[d:] = 0.0
-            if by_l1 is not None:
-                l1[:d] *= by_l1
-            shrink = proximal_step if by_l1 is None else waiting_step
+            l1[:d] *= often if l1_waits else 1.0
+            shrink = waiting_step if l1_waits else proximal_step
             w, state = shrink(row, w, g, state, t, float(lr), hyper, l1)
         else:
             w, state = _step(row, w, g, state, t, lr, hyper)
         if on_step is not None:
             on_step(t, w, state)
     return w, state, t
+
+
+class _Data(NamedTuple):
+    """What an epoch's gradients are made of; s are the sample weights over their mean, (n, 1) or (n, n_outputs)."""
+
+    X: Any
+    y: Any
+    s: Any
+    dloss: Callable[..., Any]
+    d: int
+    sparse: bool
+    fit_intercept: bool
+
+
+def _batch_gradient(data: _Data, w: Value, rows: Any) -> Value:
+    """The mean of the losses' gradients over these rows."""
+    X, y, s, dloss, d, _, fit_intercept = data
+    g = np.zeros_like(w)
+    yb = y[rows]
+    Xb = X if isinstance(rows, slice) and len(yb) == len(y) else X[rows]
+    z = Xb @ w[:d]
+    if fit_intercept:
+        z += w[d]
+    r = _pointwise(dloss, yb, z).reshape(len(yb), -1) / len(yb)
+    if s is not None:
+        r = r * s[rows]
+    r = r.astype(w.dtype, copy=False)
+    g[:d] = Xb.T @ r
+    if fit_intercept:
+        g[d] = r.sum(axis=0)
+    return g
+
+
+def _row_gradient(data: _Data, w: Value, i: int) -> Value:
+    """`_batch_gradient` of one row: numbers are cheaper than arrays of one, slices of CSR far cheaper than X[i]."""
+    X, y, s, dloss, d, sparse, fit_intercept = data
+    g = np.zeros_like(w)
+    if sparse:
+        entries = slice(X.indptr[i], X.indptr[i + 1])
+        columns, values = X.indices[entries], X.data[entries]
+        z = values @ w[columns, 0]
+    else:
+        z = X[i] @ w[:d, 0]
+    r = dloss(float(y[i]), float(z + w[d, 0] if fit_intercept else z))
+    if s is not None:
+        r *= float(s[i, 0])
+    if sparse:
+        np.add.at(g[:, 0], columns, r * values)
+    else:
+        np.multiply(X[i], r, out=g[:d, 0])
+    if fit_intercept:
+        g[d] = r
+    return g
+
+
+def _often(X: Any, batch: Value, shares: Value) -> Value:
+    """1 over the share of batches that touch a coordinate, for those that this one touches; 0 for the rest."""
+    often = np.zeros((X.shape[1], 1))
+    touched = X[batch].indices
+    often[touched, 0] = 1.0 / np.asarray(shares)[touched]
+    return often
 
 
 def proximal_step(
@@ -1686,24 +1711,13 @@ def python_epoch(
     if state is None:
         state = python_init(rule, w, hyper)
     state = {name: list(value) if isinstance(value, list) else value for name, value in state.items()}
-    plain = (
-        row.step in (gd_step, sgd_step)
-        and not hyper.get("momentum")
-        and not (hyper["clipnorm"] or hyper["clipvalue"] or hyper["ema_momentum"] is not None)
-    )
+    plain = _is_plain(row, hyper)
     shrink = alpha + (hyper["weight_decay"] or 0.0)
     w, b, scale = list(w[:d]), w[d] if fit_intercept else 0.0, 1.0
     t = t0
     for start in range(0, len(order), size):
         batch = order[start : start + size]
-        residuals = []
-        for i in batch:
-            columns, values = rows[i]
-            z = 0.0
-            for j, x in zip(columns, values, strict=True):
-                z += w[j] * x
-            r = dloss(y[i], scale * z + b) / len(batch)
-            residuals.append(r if sample_weight is None else r * sample_weight[i])
+        residuals = _python_residuals(rows, y, w, scale, b, dloss, sample_weight, batch)
         t += 1
         lr = (
             decayed(hyper["learning_rate"], t, hyper["decay"]) if learning_rates is None else learning_rates[t - 1 - t0]
@@ -1713,7 +1727,7 @@ def python_epoch(
             if abs(scale) < 1e-9:  # before w / scale overflows
                 w = [scale * wj for wj in w]
                 scale = 1.0
-            for i, r in zip(batch, residuals, strict=True):
+            for i, r in zip(batch, residuals, strict=True):  # here, since a call for each row would take 2 % longer
                 change = lr * r / scale
                 columns, values = rows[i]
                 for j, x in zip(columns, values, strict=True):
@@ -1721,11 +1735,7 @@ def python_epoch(
             if fit_intercept:
                 b -= lr * sum(residuals)
         else:
-            g = [alpha * wj for wj in w] if alpha else [0.0] * d
-            for i, r in zip(batch, residuals, strict=True):
-                columns, values = rows[i]
-                for j, x in zip(columns, values, strict=True):
-                    g[j] += r * x
+            g = _python_gradient(rows, w, residuals, alpha, batch)
             if fit_intercept:
                 w.append(b)
                 g.append(sum(residuals))
@@ -1737,6 +1747,40 @@ def python_epoch(
     if scale != 1.0:
         w = [scale * wj for wj in w]
     return w + [b] * bool(fit_intercept), state, t
+
+
+def _is_plain(rule: Rule, hyper: Hyper) -> bool:
+    """Whether a step is ``w -= lr g`` and no more, so that it needs the nonzeros alone."""
+    own = hyper.get("momentum") or hyper["clipnorm"] or hyper["clipvalue"] or hyper["ema_momentum"] is not None
+    return rule.step in (gd_step, sgd_step) and not own
+
+
+def _python_residuals(
+    rows: list[tuple[list[int], list[float]]], y: list[float], w: list[float], scale: float, b: float,
+    dloss: Callable[[float, float], float], sample_weight: list[float] | None, batch: Any,
+) -> list[float]:  # fmt: skip
+    """Slopes of a batch's losses at the raw predictions ``scale x w + b``, weighted, over the number of rows."""
+    residuals = []
+    for i in batch:
+        columns, values = rows[i]
+        z = 0.0
+        for j, x in zip(columns, values, strict=True):
+            z += w[j] * x
+        r = dloss(y[i], scale * z + b) / len(batch)
+        residuals.append(r if sample_weight is None else r * sample_weight[i])
+    return residuals
+
+
+def _python_gradient(
+    rows: list[tuple[list[int], list[float]]], w: list[float], residuals: list[float], alpha: float, batch: Any
+) -> list[float]:  # fmt: skip
+    """Of a batch's mean loss and L2, in the coefficients."""
+    g = [alpha * wj for wj in w] if alpha else [0.0] * len(w)
+    for i, r in zip(batch, residuals, strict=True):
+        columns, values = rows[i]
+        for j, x in zip(columns, values, strict=True):
+            g[j] += r * x
+    return g
 
 
 def python_init(name: str, w: list[float], hyper: Hyper | None = None) -> State:
