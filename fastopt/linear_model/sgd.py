@@ -601,7 +601,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
     verbose : int, default 0
         1 prints a line per epoch; 2 shows a progress bar, if tqdm is installed.
     epsilon : float >= 0, default 0.1
-        Of the Huber and epsilon-insensitive losses.
+        Of the Huber and epsilon-insensitive losses; > 0 for Huber's.
     n_jobs : int or None, default None
         Threads of the passes that measure F and predict, as in `LogisticRegression`; epochs use one, all classes side
         by side. No bit depends on it.
@@ -1005,7 +1005,7 @@ class SGDRegressor(RegressorMixin, _SGD):
     verbose : int, default 0
         1 prints a line per epoch; 2 shows a progress bar, if tqdm is installed.
     epsilon : float >= 0, default 0.1
-        Of the Huber and epsilon-insensitive losses.
+        Of the Huber and epsilon-insensitive losses; > 0 for Huber's.
     random_state : int, RandomState, Generator, SeedSequence or None, default None
         Order of the rows, and the rows held out. None draws fresh entropy: NumPy's global state is never touched.
     learning_rate : str, float, Schedule or callable, default "invscaling"
