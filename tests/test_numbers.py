@@ -21,6 +21,7 @@ from fastopt.solvers.table import SOLVERS
 LAYOUTS = {"dense": np.asarray, "csr": scipy.sparse.csr_array}
 MODELS = {
     **{name: LogisticRegression(solver=name, max_iter=4, random_state=0) for name in ("auto", *SOLVERS, *OPTIMIZERS)},
+    "lasso": LogisticRegression(solver="newton", l1_ratio=1.0, max_iter=4),
     "cv": LogisticRegressionCV(
         Cs=[1.0], cv=2, max_iter=4, l1_ratios=(0,), scoring="accuracy", use_legacy_attributes=False
     ),
@@ -39,6 +40,8 @@ def rows(n=60, d=4):
 
 EXTREMES = {
     "large": lambda X: X * 1e300,
+    "of squares that overflow": lambda X: X * 1e155,
+    "of squares whose sum overflows": lambda X: X * 1e153,
     "one large value": lambda X: np.where(np.arange(X.size).reshape(X.shape) == 9, 1e300, X),
     "subnormal": lambda X: X * 5e-322,
     "columns of all scales": lambda X: X * np.array([1e-150, 1e-50, 1e50, 1e150]),

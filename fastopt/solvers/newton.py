@@ -372,7 +372,7 @@ class Rounds:
     def _chosen(self, grow: int, first: int) -> NDArray[np.intp]:
         """The parameters of a round, in ascending order: `grow` times those that are not zero, `first` at least."""
         penalised = slice(self.objective.n_features)
-        sizes, kept = self.gradient[penalised].ravel() ** 2, self.w[penalised].ravel() != 0
+        sizes, kept = np.abs(self.gradient[penalised]).ravel(), self.w[penalised].ravel() != 0
         sizes[kept] = np.inf
         most = max(grow * int(kept.sum()), first)
         chosen = np.sort(np.argpartition(-sizes, most - 1)[:most]) if most < sizes.size else np.arange(sizes.size)

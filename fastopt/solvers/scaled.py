@@ -36,7 +36,8 @@ class Scaled:
         # The difference is off by rounding; what is below is a constant column, and F says nothing on its u.
         with np.errstate(over="ignore", invalid="ignore"):
             variance = np.maximum(square - self.mean**2, 1e-12 * square)
-        diagonal = np.append(curvature * variance + objective.l2, [curvature] * self.centred)
+            diagonal = np.append(curvature * variance + objective.l2, [curvature] * self.centred)
+        diagonal = np.minimum(diagonal, np.finfo(np.float64).max)  # nothing is to be divided by a scale of zero
         self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))[:, None]
         self.groups = OneHot.of(objective)
 

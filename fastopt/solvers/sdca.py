@@ -90,7 +90,8 @@ class DualEpochs:
         self.unit = 1 / (objective.l2 * objective.n_samples)
         self.c2 = 0.0
         if objective.fit_intercept:
-            self.c2 = intercept_square(objective, float(self.squares.mean()))
+            with np.errstate(over="ignore"):
+                self.c2 = intercept_square(objective, float(self.squares.mean()))
 
     def run(self, order: NDArray[np.intp]) -> float:
         """Visits the rows in this order, moves the center, and returns an estimate of the gradient's norm.

@@ -1054,12 +1054,13 @@ def auto_start(
         norms = objective.design.row_norms_squared + objective.fit_intercept
         if len(objective.weights):
             norms = norms * objective.weights.reshape(n, -1).max(axis=1)
-    if not np.isfinite(norms).all():
+        mean = float(norms.mean())
+    if not math.isfinite(mean):
         return 1e-30, None  # some rules refuse 0, or divide by it
     curvature = objective.loss.max_curvature
     if optimizer._kernel not in ("sgd", "momentum", "nesterov") or not np.isfinite(curvature):
         return _calibrated(objective, optimizer, b, optimizer.first_rate, epochs)
-    row = curvature * float(norms.mean())
+    row = curvature * mean
     noise = (n - b) / (b * (n - 1)) / (1 - getattr(optimizer, "momentum", 0.0)) if b < n else 0.0
     share = n * (b - 1) / (b * (n - 1)) if b < n else 1.0
     if b < n <= TRIAL_STEPS * b:
