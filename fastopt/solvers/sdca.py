@@ -381,6 +381,9 @@ def sdca(
     epochs = (SoftmaxEpochs if softmax else DualEpochs)(objective, tol, later=later)
     dtype, rows = objective.design.dtype, objective.shape[0]
     gaps: list[float] = []
+    found = start.astype(dtype).reshape(objective.shape)
+    # The last measurement's parameters and epoch; the best one's parameters and place among all.
+    kept, best, best_at = (found, 0), found, 0
 
     def solution() -> tuple[NDArray[Any], Float64 | None]:
         """w in X's dtype with the best intercept, which takes all raw predictions; and these."""
@@ -435,7 +438,6 @@ def sdca(
         return converged
 
     reason, done = "max_iter", 0
-    found = start.astype(dtype).reshape(objective.shape)
     like = {
         "w": epochs.w, "a": epochs.state, "center": epochs.center, "checks": vars(Checks(tol, 0.0)), "found": found,
         "found_at": 0, "best": found, "best_at": 0,
@@ -462,7 +464,6 @@ def sdca(
         else:
             check(found, 0)
             checks = Checks(tol, monitor.grad_norm, most)
-        kept, best, best_at = (found, 0), found, 0
     if monitor.grad_norm <= tol:
         reason = "tol"
     elif before is not None and checks.stalled:
