@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -310,7 +310,7 @@ class Epochs:
         # What began without, on dense data or as this was not yet known, goes on without.
         calms = calms and self._first_curvature(around) > 0 and (state is None or "intercept_curvature" in state)
         squares = design.row_norms_squared if around.passive is not None else np.empty(0)
-        rows = {name: 1 + self._arrays.index(name) for name in ("average", "l1_paid") if name in self._arrays}
+        rows = {name: 1 + i for i, name in enumerate(self._arrays)}
         self._extras = plain.Extras(
             l1=l1, truncated=truncated, passive=PASSIVE.get(around.passive or "", 0), bound=float(around.bound),
             guarded=around.guarded, measures=around.measures, calms=calms,
@@ -640,8 +640,7 @@ def touch_shares(counts: NDArray[np.int64], n: int, b: int) -> NDArray[np.float6
     return np.asarray(-np.expm1(missed)[inverse])
 
 
-@dataclass(frozen=True)
-class LastWhole:
+class LastWhole(NamedTuple):
     """The last whole epoch, with which a run ends whatever comes after it.
 
     Attributes
@@ -749,7 +748,7 @@ def stochastic(
     whole = here()
     if begun is not None and not np.any(w):
         # A fit that ends before its first epoch does leaves no rate, so that the next one begins with trials, too.
-        whole = replace(whole, run=replace(run, learning_rate=None))
+        whole = whole._replace(run=replace(run, learning_rate=None))
         epochs.restore(begun)
         run.rising = not optimizer._kernel.startswith(KEEPS_TRIED)
     try:
@@ -817,8 +816,8 @@ def epoch_rates(run: resume.Run, epochs: Epochs, cycles: bool) -> NDArray[np.flo
 
 def is_sound(monitor: Monitor, start: float) -> bool:
     """Whether the last epoch ended finite, and with F no higher than at the start."""
-    finite = np.isfinite(monitor.value) and np.isfinite(monitor.grad_norm)
-    return bool(finite and not monitor.value > start * (1 + 1e-12))
+    finite = math.isfinite(monitor.value) and math.isfinite(monitor.grad_norm)
+    return finite and not monitor.value > start * (1 + 1e-12)
 
 
 def counted(run: resume.Run, epochs: Epochs, row: resume.Row, cycles: bool) -> resume.Run:
