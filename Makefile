@@ -66,6 +66,7 @@ docs: $(VENV)/.built
 # cython-lint calls pycodestyle by name, hence the PATH.
 lint: $(VENV)/.installed
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check --quiet . || { echo "make format lays these out" >&2; exit 1; }
 	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint fastopt/_kernels
 	$(VENV)/bin/codespell
 

@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
             ratios += [] if alike is NEVER else [ratio]
             print(f"{name:20s} {rule:20s} {ratio:6.2f}x  {alike}  {best}  {auto}", flush=True)
     print(
-        f"\nlearning_rate, batch_size (processor time; the same for \"auto\") to a relative gap of {options.gap:g}\n\n"
+        f'\nlearning_rate, batch_size (processor time; the same for "auto") to a relative gap of {options.gap:g}\n\n'
         + table(names, rules, cells)
     )
     slow = sum(ratio > 1.5 for ratio in ratios)

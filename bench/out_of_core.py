@@ -84,9 +84,7 @@ def work(what: str, folder: str, solver: str, tol: float, seed: int) -> None:
     print(json.dumps(found | {"objective": model.objective_, "stop": model.stop_reason_}))
 
 
-def measured(
-    what: str, folder: Path, solver: str, tol: float, limit: int | None, seed: int = 0
-) -> dict[str, Any]:
+def measured(what: str, folder: Path, solver: str, tol: float, limit: int | None, seed: int = 0) -> dict[str, Any]:
     """`work` in a process of its own, under the limit in MB."""
     code = f"from bench.out_of_core import work; work({what!r}, {str(folder)!r}, {solver!r}, {tol!r}, {seed})"
 

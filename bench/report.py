@@ -336,8 +336,10 @@ def markdown(results: dict) -> str:
             found = {c["family"]: f"{c['bandwidth']['share']:.0%}" for c in shares if c["rule"] == rule}
             table.append([rule, *(found.get(name, "-") for name in names)])
         out += ["### Share of the memory's speed, 10 million coordinates, float32", "", *_aligned(table), ""]
-    out.append("A ratio above 1 means that fastopt is faster; '-' that nobody of the family got there or was asked. "
-               + said(results))
+    out.append(
+        "A ratio above 1 means that fastopt is faster; '-' that nobody of the family got there or was asked. "
+        + said(results)
+    )
     return "\n".join(out) + "\n"
 
 

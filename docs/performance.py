@@ -75,8 +75,12 @@ def summarise(path: Path) -> dict[str, Any]:
         ],
         "said": report.said(run),
         "lost": [
-            [report.headings()[loss["what"]][0], ", ".join(report.key_words(loss["what"], loss["key"])),
-             loss["ours"] and float(f"{loss['ratio']:.3g}"), loss["winner"]["contestant"]]
+            [
+                report.headings()[loss["what"]][0],
+                ", ".join(report.key_words(loss["what"], loss["key"])),
+                loss["ours"] and float(f"{loss['ratio']:.3g}"),
+                loss["winner"]["contestant"],
+            ]
             for loss in report.losses(run)
         ],
     }
@@ -118,7 +122,7 @@ def curves(run: dict[str, Any], path: Path) -> None:
                                   label=curve["family"])  # fmt: skip
             ax.set(title=name, ylim=(1e-7, 2))
             ax.title.set_size(10)
-        for ax in axes[len(names):]:
+        for ax in axes[len(names) :]:
             ax.axis("off")
         handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         axes[0].figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=5)

@@ -165,9 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--holdout", type=float, default=0.0, metavar="SHARE", help="hold out this share of the rows, and score on them"
     )
-    one.add_argument(
-        "--checkpoint", metavar="FILE", help="kept up to date; the same command goes on from it"
-    )
+    one.add_argument("--checkpoint", metavar="FILE", help="kept up to date; the same command goes on from it")
     one.add_argument("--checkpoint-seconds", type=float, default=60.0, help="between two writings; default 60")
     _reading(one)
 

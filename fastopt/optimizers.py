@@ -356,9 +356,7 @@ class Optimizer:
             self._fill_idle(table, hyper, t0, alpha, rate, start)
         return table, hyper
 
-    def _fill_idle(
-        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
-    ) -> None:
+    def _fill_idle(self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State) -> None:
         """Completes the table and the hyperparameters with what the rule's `idle` needs."""
 
     def _clip(self, g: Array) -> Array:
@@ -591,9 +589,7 @@ class SGD(Optimizer):
             return alpha == 0
         return constant_rate or (alpha == 0 and not self.weight_decay)
 
-    def _fill_idle(
-        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
-    ) -> None:
+    def _fill_idle(self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State) -> None:
         """Columns 2-5 of row k: the k-th power of the matrix that takes (w, u) through a step without a gradient."""
         if self.momentum:
             mu, keep = self.momentum, float(table[-1, 0])
@@ -690,9 +686,7 @@ class Adam(_Moments):
     def _idles(self, alpha: float, constant_rate: bool) -> bool:
         return constant_rate or not self.weight_decay
 
-    def _fill_idle(
-        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
-    ) -> None:
+    def _fill_idle(self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State) -> None:
         if self.amsgrad:
             _fill_tail_sums(table, self.beta_1)
         _fill_quadrature(self, table, hyper, t0, rate, self.beta_2**0.5)
@@ -729,9 +723,7 @@ def _quadrature(
     return later, np.broadcast_to(rate(later - 1), later.shape), weights * keep**-nodes
 
 
-def _fill_quadrature(
-    rule: Adam | Adamax, table: Array, hyper: Array, t0: int, rate: Rate, root_decay: float
-) -> None:
+def _fill_quadrature(rule: Adam | Adamax, table: Array, hyper: Array, t0: int, rate: Rate, root_decay: float) -> None:
     """Columns 2-4 of row s: quadrature weight times gain at the nodes after step t0 + s."""
     found = _quadrature(rule, table, hyper, t0, rate, root_decay)
     if found is not None and not getattr(rule, "amsgrad", False):
@@ -902,9 +894,7 @@ class RMSprop(Optimizer):
     def _idles(self, alpha: float, constant_rate: bool) -> bool:
         return constant_rate or not (self.momentum and self.weight_decay)
 
-    def _fill_idle(
-        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
-    ) -> None:
+    def _fill_idle(self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State) -> None:
         table[:, 6] = power(self.rho, np.arange(len(table), dtype=np.float64))
         if self.momentum:
             matrix = np.array([[float(table[-1, 0]), -self.momentum], [0.0, self.momentum]])
@@ -962,9 +952,7 @@ class Nadam(_Moments):
         v_gain = 1 / (1 - power(self.beta_2, t)) ** 0.5
         return (*_step.nadam_gains(lr, u, u_next, product), v_gain)
 
-    def _fill_idle(
-        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
-    ) -> None:
+    def _fill_idle(self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State) -> None:
         """Columns 0-2 of second row s: quadrature weight times gain at the nodes after step t0 + s; 3-5: epsilon.
 
         Both are divided by the root's bias correction. U_t is nothing by then.
@@ -1022,9 +1010,7 @@ class Adamax(_Moments):
     def _idles(self, alpha: float, constant_rate: bool) -> bool:
         return constant_rate or not self.weight_decay
 
-    def _fill_idle(
-        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
-    ) -> None:
+    def _fill_idle(self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State) -> None:
         _fill_quadrature(self, table, hyper, t0, rate, self.beta_2)
 
 
@@ -1076,9 +1062,7 @@ class Adadelta(Optimizer):
     def _hyper(self) -> tuple[float, ...]:
         return (self.rho, self.epsilon)
 
-    def _fill_idle(
-        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
-    ) -> None:
+    def _fill_idle(self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State) -> None:
         table[:, 6] = power(self.rho, np.arange(len(table), dtype=np.float64))
 
 
@@ -1224,9 +1208,7 @@ class Lion(Optimizer):
         # With a beta_2 of a half or less m is rounded to zero in the end, and its sign with it.
         return not self.weight_decay and self.beta_1 > 0 and self.beta_2 > 0.5
 
-    def _fill_idle(
-        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
-    ) -> None:
+    def _fill_idle(self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State) -> None:
         table[:, 2] = np.cumsum(table[:, 1])
         table[:, 6] = power(self.beta_2, np.arange(len(table), dtype=np.float64))
 
@@ -1289,9 +1271,7 @@ class _ScheduleFree(Optimizer):
     def _idles(self, alpha: float, constant_rate: bool) -> bool:
         return not self.weight_decay
 
-    def _fill_idle(
-        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
-    ) -> None:
+    def _fill_idle(self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State) -> None:
         table[0, 4] = start["weight_sum"]
 
 
@@ -1416,9 +1396,7 @@ class ScheduleFreeAdamW(_ScheduleFree):
     def _v_gain(self, t: Any) -> Any:
         return 1 / (1 - power(self.beta_2, t))
 
-    def _fill_idle(
-        self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State
-    ) -> None:
+    def _fill_idle(self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State) -> None:
         super()._fill_idle(table, hyper, t0, alpha, rate, start)
         table[:, 6] = power(self.beta_2, np.arange(len(table), dtype=np.float64))
 

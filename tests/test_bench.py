@@ -533,12 +533,15 @@ def test_markdown_has_ratios_and_admits_losses(results):
 def test_what_auto_does_alone(results):
     assert "auto" not in report.said(results)
     case = next(case for case in results["cases"] if case["contestant"] == "fastopt sgd" and case["what"] == "target")
-    results["cases"] += [case | {"contestant": "fastopt auto", "median": 0.0025},
-                         case | {"contestant": "fastopt auto", "median": 0.01, "target": 1e-3},
-                         case | {"contestant": "liblinear", "family": "LIBLINEAR", "median": 0.005, "target": 1e-3}]
+    results["cases"] += [
+        case | {"contestant": "fastopt auto", "median": 0.0025},
+        case | {"contestant": "fastopt auto", "median": 0.01, "target": 1e-3},
+        case | {"contestant": "liblinear", "family": "LIBLINEAR", "median": 0.005, "target": 1e-3},
+    ]
     assert [round(row["ratio"], 3) for row in report.alone(results)] == [0.5, 2.0]
-    assert report.said(results).endswith("geometric mean of 2 rows, three times as fast or more in 0 of them, and "
-                                         "behind in 1 (0.50 at worst).")
+    assert report.said(results).endswith(
+        "geometric mean of 2 rows, three times as fast or more in 0 of them, and behind in 1 (0.50 at worst)."
+    )
 
 
 def test_page_has_its_parts_and_needs_nothing_from_outside(results):

@@ -289,7 +289,8 @@ def test_columns_that_the_model_has_not_seen(files, capsys):
 
 
 @pytest.mark.parametrize(
-    "labels", [("2147483646", "2147483647"), ("1234567890123", "1234567890124"), ("-1", "1")],
+    "labels",
+    [("2147483646", "2147483647"), ("1234567890123", "1234567890124"), ("-1", "1")],
 )
 def test_labels_are_printed_with_all_their_digits(labels, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

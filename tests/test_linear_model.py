@@ -675,7 +675,8 @@ DATA_ERRORS = {
     "complex": ((X + 1j, Y), "X must be of real numbers; got complex128. Complex data not supported."),
     "strings": ((X.astype(str) + "a", Y), "could not convert"),
     "short weights": (
-        (X, Y, np.ones(5)), "sample_weight must have shape (6,), an element for each row of X; got (5,)."
+        (X, Y, np.ones(5)),
+        "sample_weight must have shape (6,), an element for each row of X; got (5,).",
     ),
     "weights in columns": ((X, Y, [[1.0, 2.0]] * 6), "sample_weight must have shape (6,), an element for each row"),
     "a text of weights": ((X, Y, "heavy"), "sample_weight must have shape (6,), an element for each row of X; got ()."),

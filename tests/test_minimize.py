@@ -574,9 +574,7 @@ def test_stop_iteration(style, through):
     if through == "fastopt":
         result = minimize(quadratic, np.ones(3), quadratic_gradient, optimizer=rule, callback=callback)
     else:
-        result = scipy.optimize.minimize(
-            quadratic, np.ones(3), jac=quadratic_gradient, method=rule, callback=callback
-        )
+        result = scipy.optimize.minimize(quadratic, np.ones(3), jac=quadratic_gradient, method=rule, callback=callback)
     seen.clear()
     bfgs = scipy.optimize.minimize(quadratic, np.ones(3), jac=quadratic_gradient, method="BFGS", callback=callback)
     assert (result.success, result.status, result.message) == (bfgs.success, bfgs.status, bfgs.message)

@@ -5,6 +5,7 @@ from typing_extensions import disjoint_base
 LOSSES: dict[str, int]
 
 def within(order: NDArray[np.intp], n: int) -> bool: ...
+
 @disjoint_base
 class Plan:
     loss: int
@@ -43,7 +44,5 @@ class Plan:
         self, rule: int, intercept_hyper: NDArray[np.float64], slot_rows: NDArray[np.intp], eager: bool,
         clipnorm: float, clipvalue: float, ema_row: int, ema_momentum: float,
     ) -> None: ...  # fmt: skip
-    def shrink_by(
-        self, l1: float, inverse_shares: NDArray[np.float64], weighs_l2: bool, weighs_l1: bool
-    ) -> None: ...
+    def shrink_by(self, l1: float, inverse_shares: NDArray[np.float64], weighs_l2: bool, weighs_l1: bool) -> None: ...
     def reset(self) -> None: ...

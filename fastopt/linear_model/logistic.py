@@ -384,9 +384,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         result.state = resume.left(state, objective, result, resume.random_numbers(rng())) if state else {}
         return resume.since(result, before, value, size) if before else result
 
-    def _objective(
-        self, X: Any, y: Any, sample_weight: Any, classes: Array | None
-    ) -> tuple[Objective, Array]:
+    def _objective(self, X: Any, y: Any, sample_weight: Any, classes: Array | None) -> tuple[Objective, Array]:
         """F on these data, and the classes."""
         design = read(self, X, reset=True, later=True)
         y, classes = self._encode(y, design.shape[0], classes)

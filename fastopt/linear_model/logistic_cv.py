@@ -352,9 +352,7 @@ class LogisticRegressionCV(LogisticRegression):
     def _to_legacy(self) -> None:
         """The attributes in the shapes that they had before scikit-learn 1.8."""
         classes = self.classes_[1:] if len(self.classes_) == 2 else self.classes_
-        self.coefs_paths_ = {
-            label: self.coefs_paths_[..., i, :].swapaxes(1, 2) for i, label in enumerate(classes)
-        }
+        self.coefs_paths_ = {label: self.coefs_paths_[..., i, :].swapaxes(1, 2) for i, label in enumerate(classes)}
         self.scores_ = dict.fromkeys(classes, self.scores_.swapaxes(1, 2))
         self.n_iter_ = self.n_iter_.swapaxes(1, 2)[None]
         if self.l1_ratios is None or _is_default(self.l1_ratios):  # the old attributes have no axis for it then

@@ -562,7 +562,6 @@ def bottou(alpha: float) -> schedules.InverseTime:
     return schedules.InverseTime(typw, decay=alpha * typw)
 
 
-
 class SGDClassifier(ClassifierMixin, _SGD):
     """Linear classifiers fitted by stochastic gradient descent: scikit-learn's, compiled anew, by any update rule.
 

@@ -40,9 +40,12 @@ def models():
     ), "dense", None  # fmt: skip
     for name, schedule in SCHEDULES.items():
         yield f"schedule-{name}", LogisticRegression(solver=SGD(schedule(), momentum=0.5), **rest), "dense", None
-    yield "cv", LogisticRegressionCV(
-        Cs=[0.1, 1.0], cv=2, l1_ratios=(0,), scoring="accuracy", use_legacy_attributes=False
-    ), "dense", None
+    yield (
+        "cv",
+        LogisticRegressionCV(Cs=[0.1, 1.0], cv=2, l1_ratios=(0,), scoring="accuracy", use_legacy_attributes=False),
+        "dense",
+        None,
+    )
     for penalty in ("l2", "l1", "elasticnet"):
         yield f"classifier-{penalty}", SGDClassifier(penalty=penalty, average=penalty == "l2", **rest), "csr", three
     yield "classifier-adam", SGDClassifier(
