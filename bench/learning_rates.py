@@ -91,7 +91,7 @@ def own_batch_size(problem, rule: str) -> int | str:
     """What "auto" is for a problem's rows."""
     from fastopt._design import Design
     from fastopt.optimizers import get
-    from fastopt.solvers.stochastic import auto_batch_size
+    from fastopt.solvers.rates import auto_batch_size
 
     return "full" if rule == "gd" else auto_batch_size(Design.from_array(problem.X), get(rule))
 
@@ -101,7 +101,7 @@ def guess(problem, rule: str, batch_size) -> int:
     from fastopt._design import Design
     from fastopt.objective import Objective
     from fastopt.optimizers import get
-    from fastopt.solvers.stochastic import auto_learning_rate
+    from fastopt.solvers.rates import auto_learning_rate
 
     n_classes = len(np.unique(problem.y))
     terms = {"loss": "multinomial", "n_outputs": n_classes} if n_classes > 2 else {}

@@ -32,7 +32,7 @@ from bench.problems import get  # noqa: E402
 from fastopt._design import Design  # noqa: E402
 from fastopt.objective import Objective  # noqa: E402
 from fastopt.optimizers import OPTIMIZERS  # noqa: E402
-from fastopt.solvers.stochastic import Epochs  # noqa: E402
+from fastopt.solvers.epochs import Epochs  # noqa: E402
 
 ROUNDS = 7
 RESULTS = Path(__file__).with_name("results")

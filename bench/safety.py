@@ -24,7 +24,7 @@ from fastopt._design import Design, check_csr  # noqa: E402
 from fastopt.objective import Objective  # noqa: E402
 from fastopt.optimizers import SGD  # noqa: E402
 from fastopt.solvers import sdca  # noqa: E402
-from fastopt.solvers.stochastic import Around, Epochs  # noqa: E402
+from fastopt.solvers.epochs import Around, Epochs  # noqa: E402
 
 ROUNDS = 9
 #: Turns with and without validation: the times differ by more from turn to turn than by what is sought.

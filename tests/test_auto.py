@@ -15,7 +15,8 @@ from fastopt.solvers import auto as module
 from fastopt.solvers.auto import Attempt, auto, choose, even
 from fastopt.solvers.lbfgs import lbfgs
 from fastopt.solvers.monitor import Checks, Reporter
-from fastopt.solvers.stochastic import auto_batch_size, stochastic
+from fastopt.solvers.rates import auto_batch_size
+from fastopt.solvers.stochastic import stochastic
 from fastopt.solvers.table import SOLVERS, Solver
 
 

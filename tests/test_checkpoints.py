@@ -19,8 +19,8 @@ from fastopt import LogisticRegression, LogisticRegressionCV, SGDClassifier, SGD
 from fastopt.linear_model._base import Progress
 from fastopt.optimizers import Adam
 from fastopt.solvers import auto
+from fastopt.solvers.epochs import Epochs
 from fastopt.solvers.monitor import Checks
-from fastopt.solvers.stochastic import Epochs
 
 IGNORE = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 NEW = {"l1_ratios": (0, 0.5), "scoring": "accuracy", "use_legacy_attributes": False}

@@ -16,8 +16,8 @@ from fastopt import LogisticRegression, SGDClassifier, SGDRegressor
 from fastopt._design import Design, check_csr
 from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, SGD
+from fastopt.solvers.epochs import Around, Epochs
 from fastopt.solvers.sdca import sdca
-from fastopt.solvers.stochastic import Around, Epochs
 from fastopt.solvers.table import SOLVERS
 
 # --- no copy where none is promised -----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from fastopt.losses import LOSSES
 from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, SGD, Adam, Nadam
 from fastopt.schedules import Constant, Cosine, Exponential, InverseTime, StepDecay
-from fastopt.solvers.stochastic import Epochs
+from fastopt.solvers.epochs import Epochs
 
 NAMES = pytest.mark.parametrize("name", OPTIMIZERS)
 LAYOUT = pytest.mark.parametrize("layout", LAYOUTS)

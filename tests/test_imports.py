@@ -21,7 +21,8 @@ FLOORS = [
     ["objective"],
     ["solvers.monitor", "solvers.one_hot", "solvers.quadratic", "solvers.resume"],
     ["solvers.columns", "solvers.row_space", "solvers.scaled"],  # in terms of what solvers return; of their norm
-    ["solvers.stochastic"],  # its epochs are driven by another loop, sgd's
+    ["solvers.epochs"],
+    ["solvers.rates"],
     ["solvers", "_minimize"],
     ["solvers.table"],
     ["solvers.auto"],

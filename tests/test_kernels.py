@@ -14,7 +14,7 @@ from fastopt._design import Design
 from fastopt._kernels import LEVELS, about, passes
 from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS
-from fastopt.solvers.stochastic import Epochs
+from fastopt.solvers.epochs import Epochs
 
 HERE = Path(_kernels.__file__).parent
 #: Levels that were compiled and that this processor has.
@@ -30,7 +30,7 @@ from fastopt import _kernels
 from fastopt._design import Design
 from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS
-from fastopt.solvers.stochastic import Epochs
+from fastopt.solvers.epochs import Epochs
 rng = np.random.default_rng(0)
 X = rng.standard_normal((60, 37)) * (rng.random((60, 37)) < 0.2)
 y = rng.choice([-1.0, 1.0], 60)

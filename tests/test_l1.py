@@ -10,8 +10,8 @@ from fastopt._design import Design
 from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS
 from fastopt.schedules import Cosine
+from fastopt.solvers.epochs import Epochs
 from fastopt.solvers.lbfgs import lbfgs
-from fastopt.solvers.stochastic import Epochs
 
 NAMES = pytest.mark.parametrize("name", OPTIMIZERS)
 N = 40

@@ -15,9 +15,11 @@ from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, get
 from fastopt.solvers import resume
 from fastopt.solvers import stochastic as module
+from fastopt.solvers.epochs import Epochs
 from fastopt.solvers.lbfgs import lbfgs
 from fastopt.solvers.monitor import Monitor
-from fastopt.solvers.stochastic import Epochs, adjusted, auto_learning_rate, stochastic
+from fastopt.solvers.rates import adjusted, auto_learning_rate
+from fastopt.solvers.stochastic import stochastic
 
 LAYOUTS = {"dense": np.asarray, "csr": scipy.sparse.csr_array}
 

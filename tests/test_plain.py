@@ -16,7 +16,7 @@ from fastopt._design import Design
 from fastopt.losses import LOSSES, EpsilonInsensitive, Huber, Quantile, SquaredEpsilonInsensitive
 from fastopt.objective import Objective
 from fastopt.optimizers import SGD, Adam
-from fastopt.solvers.stochastic import Around, Epochs
+from fastopt.solvers.epochs import Around, Epochs
 
 LAYOUT = pytest.mark.parametrize("layout", LAYOUTS)
 N = 40
@@ -374,7 +374,7 @@ def test_history_in_pieces(monkeypatch, distinct):
         p = dataclasses.replace(p, X=without_duplicates(p.dense))
     results = []
     for steps in (2**19, 7):
-        monkeypatch.setattr("fastopt.solvers.stochastic.HISTORY_STEPS", steps)
+        monkeypatch.setattr("fastopt.solvers.epochs.HISTORY_STEPS", steps)
         fast = Epochs(p.objective(0.1, 0.3), SGD(0.05, decay=0.1), around=Around(average=11, l1="truncated"))
         fast.run()
         fast.run()

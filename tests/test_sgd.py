@@ -753,7 +753,7 @@ def test_an_average_that_never_begins(average):
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_ctrl_c_leaves_the_last_whole_epoch(batch_size, monkeypatch):
     """In the third call of a kernel, which has several epochs of single rows, and one where batches are left over."""
-    from fastopt.solvers.stochastic import Epochs
+    from fastopt.solvers.epochs import Epochs
 
     X, y = problem("multiclass")
     calls = []

@@ -38,7 +38,7 @@ class Rule(Contestant):
 
     def prepare(self, problem, *, learning_rate, batch_size, falls):
         from fastopt.optimizers import get
-        from fastopt.solvers.stochastic import Epochs
+        from fastopt.solvers.epochs import Epochs
 
         objective, optimizer, n = _objective(problem), get(self.RULE), problem.X.shape[0]
         steps = -(-n // batch_size)
@@ -61,7 +61,7 @@ class Rule(Contestant):
 
     def epoch(self, problem, batch_size, rows):
         from fastopt.optimizers import get
-        from fastopt.solvers.stochastic import Epochs
+        from fastopt.solvers.epochs import Epochs
 
         rate = base_step(problem) if self.RULE == "sgd" else 0.001
         epochs = Epochs(_objective(problem), get(self.RULE).with_learning_rate(rate), batch_size=batch_size)

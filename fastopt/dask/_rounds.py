@@ -14,9 +14,10 @@ from fastopt._validation import fail
 from fastopt.dask._objective import Distributed, evaluate
 from fastopt.dask._parts import Share
 from fastopt.optimizers import Optimizer
+from fastopt.solvers.epochs import Around, Epochs
 from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
+from fastopt.solvers.rates import auto_batch_size, auto_learning_rate, without_cycles
 from fastopt.solvers.sdca import DualEpochs, first_intercept, intercept_square
-from fastopt.solvers.stochastic import Around, Epochs, auto_batch_size, auto_learning_rate, without_cycles
 
 __all__ = ["Averaging", "Until", "averaging", "cocoa", "rate_of"]
 
@@ -116,7 +117,7 @@ class Until:
         As in `fastopt.solvers.sgd.Settings`.
     halves : bool
         The learning rate is a first guess. Where F has not fallen for a while, rounds go on from its lowest at half the
-        rate (`fastopt.solvers.stochastic.without_cycles`); the lowest is the result.
+        rate (`fastopt.solvers.rates.without_cycles`); the lowest is the result.
     """
 
     tol: float | None

@@ -42,8 +42,9 @@ from fastopt.objective import Objective
 from fastopt.solvers import resume
 from fastopt.solvers.auto import auto
 from fastopt.solvers.chunked import ChunkedEpochs, ChunkedObjective
+from fastopt.solvers.epochs import Epochs
 from fastopt.solvers.monitor import STOP_REASONS, Reporter, Result
-from fastopt.solvers.stochastic import Epochs, stochastic
+from fastopt.solvers.stochastic import stochastic
 from fastopt.solvers.table import SOLVERS, able
 
 __all__ = ["LogisticRegression"]

@@ -41,8 +41,9 @@ from fastopt.linear_model._base import (
 )
 from fastopt.objective import Objective, raw_prediction
 from fastopt.solvers import resume
+from fastopt.solvers.epochs import Around
+from fastopt.solvers.rates import auto_learning_rate
 from fastopt.solvers.sgd import Descent, Settings, sgd
-from fastopt.solvers.stochastic import Around, auto_learning_rate
 
 __all__ = ["SGDClassifier", "SGDRegressor"]
 
@@ -571,7 +572,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
     intercept b is not penalised. With the default optimizer ``alpha' = alpha n / sum_i s_i``, which is scikit-learn's
     objective, divided by the mean weight; by one row per step the iterates are scikit-learn's too, but for the order of
     the rows and, on CSR data, the intercept: its rate is ``max(lr / 100, min(lr, 4 / h))``, with h the curvature of the
-    losses so far (`fastopt.solvers.stochastic.Around`), in place of lr / 100. With other optimizers, and
+    losses so far (`fastopt.solvers.epochs.Around`), in place of lr / 100. With other optimizers, and
     ``learning_rate="auto"``, alpha' is alpha: a weight of 2 is that row twice. "Coming from scikit-learn" in the
     documentation lists what differs.
 
@@ -970,7 +971,7 @@ class SGDRegressor(RegressorMixin, _SGD):
     is not penalised. With the default optimizer ``alpha' = alpha n / sum_i s_i``, which is scikit-learn's objective,
     divided by the mean weight; by one row per step the iterates are scikit-learn's too, but for the order of the rows
     and, on CSR data, the intercept: its rate is ``max(lr / 100, min(lr, 4 / h))``, with h the curvature of the
-    losses so far (`fastopt.solvers.stochastic.Around`), in place of lr / 100. With other optimizers, and
+    losses so far (`fastopt.solvers.epochs.Around`), in place of lr / 100. With other optimizers, and
     ``learning_rate="auto"``, alpha' is alpha: a weight of 2 is that row twice. "Coming from scikit-learn" in the
     documentation lists what differs.
 

@@ -12,7 +12,7 @@ from fastopt._design import Design
 from fastopt._order import shuffled
 from fastopt.objective import Objective
 from fastopt.optimizers import GradientDescent, Optimizer
-from fastopt.solvers.stochastic import Epochs
+from fastopt.solvers.epochs import Epochs
 
 __all__ = ["ChunkedEpochs", "ChunkedObjective"]
 

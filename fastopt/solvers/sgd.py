@@ -12,18 +12,10 @@ from numpy.typing import NDArray
 
 from fastopt.objective import Objective
 from fastopt.optimizers import Optimizer
+from fastopt.solvers.epochs import Around, Epochs
 from fastopt.solvers.monitor import Reporter
+from fastopt.solvers.rates import MEMORY, descends, next_cycle, points, two_point_rate, without_cycles
 from fastopt.solvers.resume import put_back, random_numbers
-from fastopt.solvers.stochastic import (
-    MEMORY,
-    Around,
-    Epochs,
-    descends,
-    next_cycle,
-    points,
-    two_point_rate,
-    without_cycles,
-)
 
 __all__ = ["Descent", "Settings", "sgd"]
 
@@ -227,7 +219,7 @@ class _Cycle(_AutoRate):
 
 @dataclass
 class _TwoPoints(_AutoRate):
-    """The rate of gradient descent that the last two points give, as in `fastopt.solvers.stochastic.two_points`.
+    """The rate of gradient descent that the last two points give, as in `fastopt.solvers.rates.two_points`.
 
     F may rise on the way: improvement is judged where it is at a new lowest, and where the lowest goes on after
     `MEMORY` epochs without one.
