@@ -13,8 +13,8 @@ from fastopt import SGDClassifier, SGDRegressor, reference
 from fastopt._design import Design
 from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, get
+from fastopt.solvers import rates as module
 from fastopt.solvers import resume
-from fastopt.solvers import stochastic as module
 from fastopt.solvers.epochs import Epochs
 from fastopt.solvers.lbfgs import lbfgs
 from fastopt.solvers.monitor import Monitor
