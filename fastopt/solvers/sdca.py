@@ -15,7 +15,7 @@ from fastopt._memory import copied, lines
 from fastopt._order import ahead, epoch_order
 from fastopt._validation import fail
 from fastopt.objective import Objective
-from fastopt.solvers.monitor import Checks, Monitor, Reporter, Result, norm
+from fastopt.solvers.monitor import ROUNDING, Checks, Monitor, Reporter, Result, norm
 from fastopt.solvers.resume import Course, put_back, random_numbers
 
 __all__ = ["sdca"]
@@ -416,7 +416,9 @@ def sdca(
 
     def result() -> Result:
         rows, at = monitor.rows, [*range(len(monitor.rows))]
-        worse = reason in ("max_iter", "diverged", "stalled") and not monitor.value <= rows[best_at][2]
+        lowest = rows[best_at][2]
+        rose = not monitor.value <= lowest + ROUNDING * abs(lowest)
+        worse = rose and reason in ("max_iter", "diverged", "stalled")
         if worse:  # for this result alone: the epochs go on from what they have come to
             at.append(best_at)
             epoch, seconds, value, size, rate = rows[best_at]
