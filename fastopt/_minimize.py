@@ -446,10 +446,11 @@ class _Run:
     ) -> OptimizeResult:
         if g is None:
             g = self.function.gradient(x, *self.all)
-        sign, g = self.function.sign, g.copy()
+        sign = self.function.sign
+        jac = sign * g  # a copy: fun may use one buffer for all that it returns
         value = self._value(x) if value is None else value
         result = OptimizeResult(
-            x=x.copy(), fun=sign * value, jac=sign * g, nit=self.nit, nfev=self.function.nfev,
+            x=x.copy(), fun=sign * value, jac=jac, nit=self.nit, nfev=self.function.nfev,
             njev=self.function.njev, success=status == CONVERGED, status=status, message=message,
         )  # fmt: skip
         if self.rows is not None:

@@ -24,6 +24,8 @@ class Loss:
     targets: ClassVar[str]
     #: Largest second derivative in z: Lipschitz constant of the slope (inf where there is none).
     max_curvature: ClassVar[float]
+    #: Whether its slope is bounded: steps by themselves do not grow until numbers overflow.
+    bounded_slope: ClassVar[bool] = False
     #: The smallest target that the loss is defined for.
     lowest: ClassVar[float] = -math.inf
 
@@ -40,6 +42,7 @@ class Logistic(Loss):
     name: ClassVar[str] = "log_loss"
     targets: ClassVar[str] = "binary"
     max_curvature: ClassVar[float] = 0.25
+    bounded_slope: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Multinomial(Loss):
     name: ClassVar[str] = "multinomial"
     targets: ClassVar[str] = "multiclass"
     max_curvature: ClassVar[float] = 0.5
+    bounded_slope: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class Huber(Loss):
     name: ClassVar[str] = "huber"
     targets: ClassVar[str] = "regression"
     max_curvature: ClassVar[float] = 1.0
+    bounded_slope: ClassVar[bool] = True
     epsilon: float = 0.1
 
     def __post_init__(self) -> None:
@@ -94,6 +99,7 @@ class Hinge(Loss):
     name: ClassVar[str] = "hinge"
     targets: ClassVar[str] = "binary"
     max_curvature: ClassVar[float] = math.inf
+    bounded_slope: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,7 @@ class Perceptron(Loss):
     name: ClassVar[str] = "perceptron"
     targets: ClassVar[str] = "binary"
     max_curvature: ClassVar[float] = math.inf
+    bounded_slope: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,7 @@ class ModifiedHuber(Loss):
     name: ClassVar[str] = "modified_huber"
     targets: ClassVar[str] = "binary"
     max_curvature: ClassVar[float] = 2.0
+    bounded_slope: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,7 @@ class EpsilonInsensitive(Loss):
     name: ClassVar[str] = "epsilon_insensitive"
     targets: ClassVar[str] = "regression"
     max_curvature: ClassVar[float] = math.inf
+    bounded_slope: ClassVar[bool] = True
     epsilon: float = 0.1
 
     def __post_init__(self) -> None:
@@ -195,6 +204,7 @@ class Quantile(Loss):
     name: ClassVar[str] = "quantile"
     targets: ClassVar[str] = "regression"
     max_curvature: ClassVar[float] = math.inf
+    bounded_slope: ClassVar[bool] = True
     quantile: float = 0.5
 
     def __post_init__(self) -> None:

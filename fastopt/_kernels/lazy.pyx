@@ -6,7 +6,6 @@ number of steps taken, its stamp. The batch's columns, each once, are taken from
 where they take their idle steps, and where predict, slope, scatter and update run as on dense data; then they are put
 back. `pack` fills the records when an epoch begins, `unpack` brings every column up to date when it ends.
 """
-from libc.math cimport INFINITY
 from libc.stdint cimport int32_t
 from libc.string cimport memcpy, memset
 
@@ -17,7 +16,7 @@ from fastopt._kernels.portable cimport index, prefetch_l2, real
 from fastopt._kernels.row cimport LINE, dot, scaled, sparse_axpy, sparse_dot
 from fastopt._kernels.rule cimport MAX_SLOTS
 from fastopt._kernels.tail cimport catch_up, settle
-from fastopt._kernels.update cimport clip_all, norm_of, update_all
+from fastopt._kernels.update cimport clip_all, update_all
 
 cdef enum:
     # Rows of `small` after w and the slots; OWN are the inverse shares.
@@ -70,7 +69,8 @@ def epoch(Plan plan, const real[::1] values, const index[::1] columns, const ind
                 for s in range(n * K):
                     g[s] += strength * own[s] * p[0][s]
             if plan.clips:
-                clip(plan, n * K, g, intercept + plan.n_features * K)
+                clip_all(g, n * K, intercept + plan.n_features * K, K if plan.intercept else <Py_ssize_t>0,
+                         plan.clipnorm, plan.clipvalue)
             update_all(plan.rule, &plan.hyper[0], scalars(plan, step), p, g, l2, plan.l1, scalars(plan, step)[0],
                        n * K, own if plan.weighs_l1 else NULL)
             step_intercept(plan, step, q, intercept)
@@ -375,19 +375,3 @@ cdef void scatter(Plan plan, Py_ssize_t lo, Py_ssize_t b, const real *x, const i
             sparse_outputs_axpy(x + k, local, n, g, K, <real>1, z)
         local += n
         z += K
-
-
-cdef inline void clip(Plan plan, Py_ssize_t n, real *g, real *intercept) noexcept nogil:
-    """The gradient of touched columns and intercepts, clipped; that of all others is zero (there is no L2)."""
-    cdef Py_ssize_t c, m = plan.n_outputs if plan.intercept else 0
-    cdef double norm
-    cdef real factor
-    clip_all(g, g, 0, 0, n, INFINITY, plan.clipvalue)
-    clip_all(intercept, intercept, 0, 0, m, INFINITY, plan.clipvalue)
-    norm = norm_of(g, n, intercept, m)
-    if norm > plan.clipnorm:
-        factor = <real>(plan.clipnorm / norm)
-        for c in range(n):
-            g[c] *= factor
-        for c in range(m):
-            intercept[c] *= factor

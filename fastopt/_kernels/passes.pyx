@@ -105,8 +105,8 @@ cdef inline Py_ssize_t few_rows(const index *indptr, Py_ssize_t b) noexcept nogi
 cdef inline void coming(const index *columns, Py_ssize_t n) noexcept nogil:
     """Asks for what is checked next, of which as much as was checked now: a check runs through entries faster than
     memory streams on its own. Beyond the matrix it is asked for in vain, which does no harm."""
-    cdef Py_ssize_t k = 0
-    while k < min(n, <Py_ssize_t>MANY):
+    cdef Py_ssize_t k = 0, most = min(n, <Py_ssize_t>MANY)
+    while k < most:
         prefetch_l2(columns + k)
         k += 64 // <Py_ssize_t>sizeof(index)
 

@@ -167,11 +167,13 @@ cdef inline void plain_intercept(Plan plan, Py_ssize_t b, const real *z, real *w
 
 cdef inline void step_all(Plan plan, Py_ssize_t step, real **p, real *g, real[:, ::1] params) noexcept nogil:
     """A step of every coordinate with the batch's gradient, and what goes around it: clipping, the moving average."""
-    cdef Py_ssize_t size = plan.n_features * plan.n_outputs, all_ = params.shape[1]
+    cdef Py_ssize_t size = plan.n_features * plan.n_outputs, all_ = params.shape[1], j
     cdef const double *row = scalars(plan, step)
     cdef double l2 = plan.alpha
-    if plan.clips:
-        clip_all(g, p[0], l2, size, all_, plan.clipnorm, plan.clipvalue)
+    if plan.clips:                      # L2 is part of what is clipped
+        for j in range(size):
+            g[j] += <real>l2 * p[0][j]
+        clip_all(g, all_, g, 0, plan.clipnorm, plan.clipvalue)
         l2 = 0
     update_all(plan.rule, &plan.hyper[0], row, p, g, l2, plan.l1, row[0], size, NULL)
     step_intercept(plan, step, p, g)

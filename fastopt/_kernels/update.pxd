@@ -199,23 +199,33 @@ cdef inline void idle_columns(int kind, const double *hyper, const double *table
         idle_each(schedule_free_adamw, hyper, table, step, columns, n, stamp, p)
 
 
-cdef inline void clip_all(real *g, const real *w, double l2, Py_ssize_t n_penalised, Py_ssize_t n, double clipnorm,
+cdef inline void clip_all(real *g, Py_ssize_t n, real *more, Py_ssize_t m, double clipnorm,
                           double clipvalue) noexcept nogil:
-    """g becomes the clipped g + l2 w (w's part for the first n_penalised); infinite bounds are off."""
-    cdef Py_ssize_t j
+    """A gradient of n numbers and m more becomes the clipped one; infinite bounds are off."""
     cdef double norm
-    cdef real bound = <real>clipvalue, factor = 1
-    for j in range(n_penalised):
-        g[j] += <real>l2 * w[j]
-    for j in range(n):
-        g[j] = -bound if g[j] < -bound else (bound if g[j] > bound else g[j])
+    cdef real factor
+    if clipvalue < INFINITY:
+        bound_each(g, n, <real>clipvalue)
+        bound_each(more, m, <real>clipvalue)
     if clipnorm == INFINITY:
         return
-    norm = norm_of(g, n, g, 0)
+    norm = norm_of(g, n, more, m)
     if norm > clipnorm:
         factor = <real>(clipnorm / norm)
-        for j in range(n):
-            g[j] *= factor
+        scale_each(g, n, factor)
+        scale_each(more, m, factor)
+
+
+cdef inline void bound_each(real *g, Py_ssize_t n, real bound) noexcept nogil:
+    cdef Py_ssize_t j
+    for j in range(n):
+        g[j] = -bound if g[j] < -bound else (bound if g[j] > bound else g[j])
+
+
+cdef inline void scale_each(real *g, Py_ssize_t n, real factor) noexcept nogil:
+    cdef Py_ssize_t j
+    for j in range(n):
+        g[j] *= factor
 
 
 cdef inline double norm_of(const real *g, Py_ssize_t n, const real *more, Py_ssize_t m) noexcept nogil:

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastopt.dask._cluster import Cluster
 from fastopt.dask._parts import Data, Outline, Share, Task, encode, moments
+from fastopt.linear_model._base import refuse_weightless
 from fastopt.objective import Objective
 from fastopt.penalties import L2, ElasticNet, Penalty
 from fastopt.solvers.table import SOLVERS
@@ -157,7 +158,7 @@ def distribute(data: Data, task: Task) -> Distributed:
     cluster = data.cluster
     shares = cluster.each("encode", encode, data.parts, range(len(data.parts)), task=task)
     if not 0 < task.weight < np.inf:
-        raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
+        refuse_weightless()
     return Distributed(cluster, shares, data.outline, task)
 
 

@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from fastopt._design import Design
 from fastopt._validation import fail
 from fastopt.dask._cluster import Cluster
-from fastopt.linear_model._base import LinearModel, read, read_targets, weights_of
+from fastopt.linear_model._base import LinearModel, read, read_targets, refuse_weightless, weights_of
 from fastopt.losses import Loss
 from fastopt.objective import Objective
 
@@ -226,7 +226,7 @@ def _together(cluster: Cluster, parts: list[Any], told: list[dict[str, Any]]) ->
             weights[places] += one["weights"]
     weight = float(sum(one["weight"] for one in told))
     if not 0 < weight < np.inf:
-        raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
+        refuse_weightless()
     weighted = any(one["weighted"] for one in told)
     names, outputs = first["names"], first["outputs"]
     return Data(cluster, parts, outline, weight, weighted, classes, rows, weights, outputs, names)

@@ -6,7 +6,7 @@ import numbers
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -50,7 +50,7 @@ else:
 __all__ = [
     "FRAMES", "PENALTY_NAMES", "LinearModel", "Progress", "check_labels", "check_length", "check_random_state",
     "class_numbers", "class_weights", "dense", "generator", "generator_of", "read", "read_targets",
-    "unchanged_on_error", "weights_of", "with_callbacks",
+    "refuse_weightless", "unchanged_on_error", "weights_of", "with_callbacks",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -166,8 +166,13 @@ def weights_of(sample_weight: Any, n_samples: int, *, zeros: bool = False) -> Ar
         row = int(np.argmin(right))
         raise ValueError(f"sample_weight must be finite and >= 0; got {float(weights[row])!r} in row {row}.")
     if not zeros and not weights.any():
-        raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
+        refuse_weightless()
     return weights
+
+
+def refuse_weightless() -> NoReturn:
+    """No row weighs anything."""
+    raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
 
 
 def class_weights(class_weight: Any, classes: Array, counts: Array, *, zeros: bool = False) -> Array:

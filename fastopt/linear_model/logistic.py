@@ -34,6 +34,7 @@ from fastopt.linear_model._base import (
     generator_of,
     read,
     read_targets,
+    refuse_weightless,
     unchanged_on_error,
     weights_of,
     with_callbacks,
@@ -426,7 +427,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
             raise ValueError(f"y must hold at least 2 classes; got only one class, {classes[0]!r}.")
         counts = np.array([sums[label] for label in classes])
         if not counts.sum() > 0:
-            raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
+            refuse_weightless()
         per_class = class_weights(self.class_weight, classes, counts)
 
         def again() -> Iterator[tuple[Design, Array, Array | None]]:

@@ -62,10 +62,6 @@ LOG_LINK = ("poisson", "gamma")
 #: What iterates that ran away come to: F so many times above that of zeros (a regression's), above the first epoch's
 #: mean, above that of zeros (a classifier's with a loss that grows with the square).
 USELESS, GROWN, ABSURD = 2.0, 10.0, 1e6
-#: Losses whose slopes are bounded: by themselves their steps do not grow until numbers overflow.
-BOUNDED = (
-    "hinge", "log_loss", "modified_huber", "perceptron", "huber", "epsilon_insensitive", "quantile", "multinomial",
-)  # fmt: skip
 #: How often a fit is tried again, each time with learning rates ten times smaller.
 CUTS = 10
 
@@ -366,7 +362,7 @@ class _SGD(LinearModel):
                     break
                 cuts += 1
             finite = descent.stop_reason != "diverged" and math.isfinite(value)
-            if away and not (finite and self.loss in BOUNDED):
+            if away and not (finite and problem.loss.bounded_slope):
                 raise ValueError(
                     f"Floating-point under-/overflow occurred at epoch #{descent.n_iter}. Scaling input data with "
                     "StandardScaler or MinMaxScaler might help."

@@ -230,12 +230,16 @@ class Monitor:
         result.history["objective"][-1], result.history["grad_norm"][-1] = value, size
         return replace(result, w=single, objective=value, grad_norm=size)
 
-    def result(self, w: NDArray[Any], n_iter: int, stop_reason: str, state: dict[str, Any] | None = None) -> Result:
-        """The solver's result, F and the gradient's norm being those of the last check."""
-        columns = np.array(self.rows).reshape(-1, 5).T
+    def result(
+        self, w: NDArray[Any], n_iter: int, stop_reason: str, state: dict[str, Any] | None = None,
+        rows: list[tuple[int, float, float, float, float]] | None = None,
+    ) -> Result:  # fmt: skip
+        """The solver's result, F and the gradient's norm being those of the last check, or of the last of `rows`."""
+        rows = self.rows if rows is None else rows
+        columns = np.array(rows).reshape(-1, 5).T
         names = ("epoch", "seconds", "objective", "grad_norm", "learning_rate")
         history = dict(zip(names, columns, strict=True)) | {"epoch": columns[0].astype(np.int64)}
-        return Result(w, n_iter, self.value, self.grad_norm, stop_reason, history, state or {})
+        return Result(w, n_iter, rows[-1][2], rows[-1][3], stop_reason, history, state or {})
 
 
 class Checks:

@@ -415,18 +415,17 @@ def sdca(
         }  # fmt: skip
 
     def result() -> Result:
-        rows, at = monitor.rows, [*range(len(monitor.rows))]
+        rows, at, w = [*monitor.rows], [*range(len(monitor.rows))], kept[0]
         lowest = rows[best_at][2]
         rose = not monitor.value <= lowest + ROUNDING * abs(lowest)
-        worse = rose and reason in ("max_iter", "diverged", "stalled")
-        if worse:  # for this result alone: the epochs go on from what they have come to
+        if rose and reason in ("max_iter", "diverged", "stalled"):  # the epochs go on from what they have come to
             at.append(best_at)
             epoch, seconds, value, size, rate = rows[best_at]
             if math.isnan(size):  # of a start at zero
                 size = norm(objective.value_and_gradient(best)[1])
-            monitor.rows = [*rows, (epoch, seconds, value, size, rate)]
-        result = monitor.result(best if worse else kept[0], kept[1], reason)
-        monitor.rows = rows
+            rows.append((epoch, seconds, value, size, rate))
+            w = best
+        result = monitor.result(w, kept[1], reason, rows=rows)
         result.history["duality_gap"] = np.array(gaps)[at]
         return result
 
