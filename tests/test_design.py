@@ -412,9 +412,9 @@ def test_dense_arrays_of_other_dimensions(X):
         Design.from_array(X)
 
 
-def larger(rng, dtype, index, n=300):
+def larger(rng, dtype, index, n=300, width=70, density=0.2):
     """A matrix of several blocks of rows, with numbers at the ends of the dtype's range."""
-    X = scipy.sparse.random_array((n, 70), density=0.2, format="csr", rng=rng, dtype=dtype)
+    X = scipy.sparse.random_array((n, width), density=density, format="csr", rng=rng, dtype=dtype)
     X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
     X.data[:4] = np.finfo(dtype).max, -np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal, -0.0
     return X
@@ -456,16 +456,18 @@ def refusal(call):
 @pytest.mark.parametrize("index", [np.int32, np.int64])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n_outputs", [1, 3])
-def test_a_pass_finds_any_entry_that_the_check_was_spared(rng, dtype, index, n_outputs):
-    """Whole blocks of rows, and the part of one that is left at the end; in the check's own words."""
-    X = larger(rng, dtype, index)
+@pytest.mark.parametrize(("width", "density"), [(70, 0.2), (900, 0.4)], ids=["short rows", "long rows"])
+def test_a_pass_finds_any_entry_that_the_check_was_spared(rng, dtype, index, n_outputs, width, density):
+    """Whole blocks of rows, and the part of one that is left at the end; in the check's own words. Of both lengths of
+    rows, some of a block are checked at a time."""
+    X = larger(rng, dtype, index, width=width, density=density)
     y = rng.integers(0, n_outputs, 300) if n_outputs > 1 else rng.choice([-1.0, 1.0], 300)
     options = {"loss": "multinomial" if n_outputs > 1 else "log_loss", "n_outputs": n_outputs}
     options["sample_weight"] = rng.choice([0.0, 1.0], 300)
     ends = np.iinfo(index).min, np.iinfo(index).max
     for k in [0, 1, X.nnz - 1, *rng.integers(0, X.nnz, 30).tolist()]:
         row = int(np.searchsorted(X.indptr, k, side="right")) - 1
-        columns, numbers = (70, -1, 2**30, -(2**30), *ends), (np.nan, -np.nan, np.inf, -np.inf)
+        columns, numbers = (width, -1, 2**30, -(2**30), *ends), (np.nan, -np.nan, np.inf, -np.inf)
         for array, values in ((X.indices, columns), (X.data, numbers)):
             good = array[k]
             for value in values:
