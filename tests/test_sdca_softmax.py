@@ -16,7 +16,7 @@ from sklearn.preprocessing import scale
 
 from fastopt import LogisticRegression, reference
 from fastopt._design import Design
-from fastopt._kernels import dual
+from fastopt._kernels import dual_softmax
 from fastopt.objective import Objective
 from fastopt.solvers.lbfgs import lbfgs
 from fastopt.solvers.sdca import SoftmaxEpochs, sdca
@@ -26,12 +26,12 @@ from fastopt.solvers.sdca import SoftmaxEpochs, sdca
 
 def visit(z, q, log_p):
     """The kernel's new log p of a row of raw predictions z; nothing but the intercepts moves, by q (old - new)."""
-    state, room = np.array([log_p]), np.zeros(dual.Softmax.room_for(len(z)))
-    kernel = dual.Softmax(1.0, np.zeros(1), np.empty(0), np.zeros(1), state, room)
+    state, room = np.array([log_p]), np.zeros(dual_softmax.Softmax.room_for(len(z)))
+    kernel = dual_softmax.Softmax(1.0, np.zeros(1), np.empty(0), np.zeros(1), state, room)
     kernel.c2 = q
     w = np.zeros((2, kernel.width))
     w[1, : len(z)] = z
-    dual.dense_softmax(kernel, np.zeros((1, 1)), w.reshape(-1), np.zeros(1, np.intp), 0, 1)
+    dual_softmax.dense(kernel, np.zeros((1, 1)), w.reshape(-1), np.zeros(1, np.intp), 0, 1)
     np.testing.assert_allclose(w[1, : len(z)], z + q * (np.exp(log_p) - np.exp(state[0])), rtol=1e-9, atol=1e-12 * q)
     assert not w[1, len(z) :].any()
     return state[0]
@@ -114,11 +114,11 @@ def test_every_visit_is_the_references_on_rows(layout, dtype, weighted, c2, K):
     order = np.random.default_rng(3).permutation(np.tile(np.arange(n), 2))
     w, state = np.zeros((d + 1, K)), reference.sdca_softmax_init(y, K)
     my_state = state.copy()
-    room = np.zeros(dual.Softmax.room_for(K))
-    kernel = dual.Softmax(1 / (0.01 * n), y, s, design.row_norms_squared, my_state, room)
+    room = np.zeros(dual_softmax.Softmax.room_for(K))
+    kernel = dual_softmax.Softmax(1 / (0.01 * n), y, s, design.row_norms_squared, my_state, room)
     kernel.c2 = c2
     mine = np.zeros((d + 1, kernel.width))
-    call = dual.sparse_softmax if design.sparse else dual.dense_softmax
+    call = dual_softmax.sparse if design.sparse else dual_softmax.dense
     for i in range(len(order)):
         w, state = reference.sdca_softmax_epoch(
             p.dense, y, w, state, l2=0.01, c2=c2, sample_weight=p.sample_weight, order=order[i : i + 1]
@@ -131,7 +131,7 @@ def test_every_visit_is_the_references_on_rows(layout, dtype, weighted, c2, K):
 
 def test_too_little_room_is_refused():
     with pytest.raises(ValueError, match=r"^room must have "):
-        dual.Softmax(1.0, np.zeros(1), np.empty(0), np.zeros(1), np.zeros((1, 3)), np.zeros(3))
+        dual_softmax.Softmax(1.0, np.zeros(1), np.empty(0), np.zeros(1), np.zeros((1, 3)), np.zeros(3))
 
 
 # --- the minimum ------------------------------------------------------------------------------------------------------

@@ -1,11 +1,15 @@
-"""Epochs of plain SGD steps with L1, averaged iterates, passive-aggressive steps or sums of losses (see plain.pxd)."""
+"""Epochs of plain SGD steps with something around them: see plain.pxd, l1.pxd and places.pxd."""
 from libc.math cimport fabs
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from fastopt._kernels.block cimport (lone_outputs_axpy, lone_outputs_dot, sparse_outputs_axpy,
                                      sparse_outputs_dot)
+from fastopt._kernels.l1 cimport record, settle_dense, settled_dot, threshold
 from fastopt._kernels.loss cimport MULTINOMIAL
+from fastopt._kernels.places cimport (LANES, TOUCHED, Asked, Places, asked_so_far, contract, first_mark, gather,
+                                      in_places, multiplies_out, output_move, pay_each, pay_places, scatter, settle_all,
+                                      settle_lone, settle_places, take)
 from fastopt._kernels.plan cimport Plan, begin_scores, prefetch_coming, scalars, shrink
 from fastopt._kernels.portable cimport index, prefetch, prefetch_l2, real
 from fastopt._kernels.row cimport AHEAD, axpy, dot, prefetch_row, scaled, sparse_axpy, sparse_dot

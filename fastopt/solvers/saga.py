@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastopt._design import WORK
 from fastopt._kernels import saga as kernel
+from fastopt._kernels import saga_softmax
 from fastopt._memory import copied
 from fastopt._order import ahead, epoch_order
 from fastopt.objective import Objective
@@ -72,18 +73,15 @@ class SagaEpochs:
             w, average, self._step, self._full_step = self.cells.T if sparse else self.cells
             self.w, self.average = w[:, None], average[:, None]
             self._state = self.cells, self.table[:, 0]
-            self._calls = (kernel.sparse, kernel.sparse_renew) if sparse else (kernel.dense, kernel.dense_renew)
         else:
-            width = kernel.width(K, dtype.itemsize)
+            width = saga_softmax.width(K, dtype.itemsize)
             self.cells = np.zeros((2, d + 1, width), dtype)
             self.w, self.average = self.cells[:, :, :K]
             steps = np.zeros((d + 1, 2), dtype)
             self._step, self._full_step = steps.T
             self._state = self.cells, steps, self.table, np.zeros((3, width), dtype)
-            self._calls = (
-                (kernel.sparse_outputs, kernel.sparse_renew_outputs) if sparse
-                else (kernel.dense_outputs, kernel.dense_renew_outputs)
-            )  # fmt: skip
+        calls: Any = kernel if K == 1 else saga_softmax
+        self._calls = (calls.sparse, calls.sparse_renew) if sparse else (calls.dense, calls.dense_renew)
         self._kernel = kernel.Saga(
             objective.kernel_loss, objective.loss.parameter, objective.l1, objective.l2, objective.y,
             objective.weights,
@@ -131,7 +129,7 @@ class SagaEpochs:
     def renew(self) -> tuple[float, float]:
         """F and its gradient's norm at w, over all the data: every slope and their average are new afterwards."""
         call, K, total = self._calls[1], self.objective.n_outputs, 0.0
-        w, g = np.zeros((2, len(self.w), kernel.width(K, 8) if K > 1 else 1))
+        w, g = np.zeros((2, len(self.w), saga_softmax.width(K, 8) if K > 1 else 1))
         w[:, :K] = self.w
         arrays = (w[:, 0], g[:, 0], self.table[:, 0]) if K == 1 else (w, g, self.table, np.zeros(w.shape[1]))
         for start, stop in self.design.pieces(K):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastopt._design import WORK
-from fastopt._kernels import dual
+from fastopt._kernels import dual, dual_softmax
 from fastopt._memory import copied, lines
 from fastopt._order import ahead, epoch_order
 from fastopt._validation import fail
@@ -231,8 +231,8 @@ class SoftmaxEpochs(DualEpochs):
         self.estimate = 0.0
         #: The weight of each class.
         self.masses = np.bincount(self.labels, weights=s, minlength=K).astype(np.float64)
-        room = np.zeros(dual.Softmax.room_for(K))
-        self._kernel: Any = dual.Softmax(
+        room = np.zeros(dual_softmax.Softmax.room_for(K))
+        self._kernel: Any = dual_softmax.Softmax(
             self.unit, objective.y, objective.weights, self.squares, self.state, room
         )  # fmt: skip
         self._kernel.c2, width = self.c2, self._kernel.width
@@ -249,7 +249,7 @@ class SoftmaxEpochs(DualEpochs):
         return self._table
 
     def _visit(self, order: NDArray[np.intp]) -> float:
-        call = dual.sparse_softmax if self.design.sparse else dual.dense_softmax
+        call = dual_softmax.sparse if self.design.sparse else dual_softmax.dense
         work = (self.design.n_stored + 40 * len(order)) * self._kernel.width  # a visit is as long as 40 entries, or so
         return self._walk(call, order, work)
 
@@ -275,7 +275,7 @@ class SoftmaxEpochs(DualEpochs):
         new = b
         for _ in range(30):
             held, products = np.zeros(K), np.zeros((K, K))
-            dual.at_intercepts(self._kernel, z, new, held, products)
+            dual_softmax.at_intercepts(self._kernel, z, new, held, products)
             slope = held - self.masses
             size = norm(slope) / n
             if not size < best:  # halfway
@@ -322,12 +322,12 @@ class SoftmaxEpochs(DualEpochs):
         keep = share = np.empty(0)
         if self.objective.fit_intercept:
             held = np.zeros(len(self.masses))
-            dual.masses(self._kernel, held)
+            dual_softmax.masses(self._kernel, held)
             lack = np.maximum(self.masses - held, 0.0)
             if lack.sum() > 0:
                 keep = np.minimum(self.masses / np.maximum(held, 1e-300), 1.0)
                 share = lack / lack.sum()
-        total, moved = dual.bound_softmax(self._kernel, keep, share)
+        total, moved = dual_softmax.bound(self._kernel, keep, share)
         size = norm(self._table[:-1]) + moved * self.unit  # W moves by no more than the changed rows' lengths
         return -total / self.objective.n_samples - 0.5 * self.objective.l2 * size * size
 
