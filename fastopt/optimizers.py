@@ -146,12 +146,12 @@ class Optimizer:
         slots = self._slot_arrays(flat, state, w.shape)
         if isinstance(g, tuple):
             columns, values = _sparse_gradient(g, w)
-            if self.idles_exactly(0.0, self._constant):
-                self._sparse_step(flat, columns, values, slots, state)
+            idles = self.idles_exactly(0.0, self._constant)
+            if idles and self._sparse_step(flat, columns, values, slots, state):
                 return
             g = np.zeros_like(w)
             g.reshape(-1)[columns] = values
-        elif "last" in state:
+        if "last" in state:
             self.catch_up(w, state)
         if isinstance(g, np.ndarray) and g.shape != w.shape:
             raise ValueError(f"g must have the shape of w, {w.shape}; got {g.shape}.")
@@ -334,7 +334,8 @@ class Optimizer:
         state : dict
             Its scalars move on by n_steps.
         lazy : bool
-            With the columns that `idle` reads.
+            With the columns that `idle` reads. The last one is NaN where there is no closed form with these learning
+            rates: then every coordinate steps.
         alpha : float
         rate : callable or None
             The learning rate at real numbers of steps, if it is smooth.
@@ -350,8 +351,10 @@ class Optimizer:
         if lazy:
             hyper = hyper.copy()
             if self.weight_decay and not self._decays_itself:
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    table[: n + 1, 7] = np.cumsum(np.log(table[: n + 1, 0]))
+                if not (table[: n + 1, 0] > 0).all():  # there is no logarithm
+                    table[:, 7] = np.nan
+                    return table, hyper
+                table[: n + 1, 7] = np.cumsum(np.log(table[: n + 1, 0]))
                 hyper[9] = 1
             self._fill_idle(table, hyper, t0, alpha, rate, start)
         return table, hyper
@@ -392,13 +395,16 @@ class Optimizer:
         numbers = tuple((key, float(value)) for key, value in scalars.items())
         return _window_tables(self, start, numbers, None if began_with is None else float(began_with))
 
-    def _sparse_step(self, flat: Array, columns: Array, values: Array, slots: list[Array], state: State) -> None:
+    def _sparse_step(self, flat: Array, columns: Array, values: Array, slots: list[Array], state: State) -> bool:
+        """False, and nothing done, where every coordinate has to step."""
         t = int(state["t"])
         if "last" in state and t - int(state["window"]) >= WINDOW:
             self.catch_up(flat, state)
         if "last" not in state:
             scalars, rate = {key: float(state[key]) for key in self._scalars()}, float(self.rate(t))
-            self._tables(t, scalars, rate)  # where the learning rate raises, the state stays as it is
+            # Where the learning rate raises, the state stays as it is.
+            if not has_closed_form(self._tables(t, scalars, rate)[1]):
+                return False
             state |= {"last": np.zeros(flat.size, np.int32), "window": t, "window_rate": rate}
             state |= {"window_" + key: value for key, value in scalars.items()}
         hyper, table = self._window(state)
@@ -409,6 +415,12 @@ class Optimizer:
         state["last"][columns] = k + 1
         state["t"] = t + 1
         self._columns(t + 1, float(self.rate(t)), state)
+        return True
+
+
+def has_closed_form(table: Array) -> bool:
+    """Whether idle steps can be taken by this table; see `Optimizer.table`."""
+    return bool(np.isfinite(table[:, -1]).all())
 
 
 @lru_cache(maxsize=8)
@@ -639,11 +651,11 @@ class Adam(_Moments):
     -----
     On CSR data a step costs O(nonzeros). Without a penalty the iterates are those of the dense algorithm: a
     coordinate that waited k steps moves by a sum with geometric weights beta_1^j, taken step by step while t < 25 /
-    (1 - beta_1) and by 3-node Gauss quadrature after (relative error under 1e-7 of the motion); AMSGrad by tabulated
-    sums, to rounding. With L2 the touched coordinates alone are shrunk, each with alpha over the share of batches
-    that touch it: the expected step is the gradient of F, the minimiser is the same, the iterates are not those of
-    the dense algorithm. So is L1, by a soft threshold of the point to which m would take w
-    (`fastopt.reference.waiting_step`).
+    (1 - beta_1), or weight decay or a change of the learning rate is not slow, and by 3-node Gauss quadrature after
+    (relative error under 1e-7 of the motion); AMSGrad by tabulated sums, to rounding. With L2 the touched coordinates
+    alone are shrunk, each with alpha over the share of batches that touch it: the expected step is the gradient of F,
+    the minimiser is the same, the iterates are not those of the dense algorithm. So is L1, by a soft threshold of the
+    point to which m would take w (`fastopt.reference.waiting_step`).
 
     References
     ----------
@@ -708,19 +720,30 @@ def _quadrature(
     the learning rates there, and the three weights; None where all steps are taken one by one.
 
     hyper[3-5] are the root's decay at the nodes, hyper[6] the first step of the table from which on the sum is smooth
-    enough: 25 / (1 - beta_1) steps from the start. It never is for a learning rate that is not smooth, for decay that
-    changes, and where the root's decay is not slow on the scale 1 / (1 - beta_1) on which beta_1^j falls off.
+    enough: 25 / (1 - beta_1) steps from the start, and from where on the root's decay, w's own and the change of the
+    learning rate are slow on the scale 1 / (1 - beta_1) on which beta_1^j falls off. It never is for a learning rate
+    that is not smooth, and for decay that changes.
     """
     b1, keep = rule.beta_1, float(table[-1, 0])
     _fill_decays(table, hyper, b1, rule.beta_2)
+    # By how much the learning rate may change in a step, for errors below 1e-7: they grow with the sixth power.
+    slow = 0.1 * (1 - b1) - (1 - root_decay) - (1 - keep)
     # The kernel multiplies three denominators of at least epsilon each: they must not underflow.
     if rate is None or 1 - root_decay > 0.025 * (1 - b1) or rule.epsilon < 1e-80 or np.any(table[1:, 0] != keep):
+        return None
+    if slow < 0:
         return None
     nodes, weights = geometric_quadrature(b1)
     hyper[3:6] = root_decay**nodes
     hyper[6] = 25 / (1 - b1) - t0
     later = (t0 + np.arange(len(table), dtype=np.float64)[:, None] + nodes).ravel()
-    return later, np.broadcast_to(rate(later - 1), later.shape), weights * keep**-nodes
+    rates = np.broadcast_to(rate(later - 1), later.shape)
+    by_row = rates.reshape(-1, 3)
+    with np.errstate(invalid="ignore"):  # of rates that are infinite far ahead
+        fast = ~(np.abs(np.diff(by_row, axis=0)) <= slow * by_row[:-1]).all(axis=1)
+    if fast.any():
+        hyper[6] = max(hyper[6], np.flatnonzero(fast)[-1] + 2)  # neither of the two rows
+    return later, rates, weights * keep**-nodes
 
 
 def _fill_quadrature(rule: Adam | Adamax, table: Array, hyper: Array, t0: int, rate: Rate, root_decay: float) -> None:
@@ -735,12 +758,17 @@ def _fill_tail_sums(table: Array, beta_1: float) -> None:
     """Column 2 of row s: sum_{j >= 1} (beta_1 / keep)^j gain(s + j), up to the last row.
 
     It may end there because only differences of two rows are used, in which what lies beyond the last row cancels.
+    Sums that are much larger than their first terms, where w decays faster than beta_1^j or the learning rate grows as
+    fast, would leave nothing but rounding: then column 7 is NaN.
     """
     factor, width = beta_1 / float(table[-1, 0]), 1
     sums = np.append(factor * table[1:, 1], 0.0)
-    while width < len(sums) and factor > 1e-20:  # sums of `width` terms become sums of twice as many
-        sums[:-width] += factor * sums[width:]
-        factor, width = factor * factor, 2 * width
+    with np.errstate(over="ignore", invalid="ignore"):
+        while width < len(sums) and factor > 1e-20:  # sums of `width` terms become sums of twice as many
+            sums[:-width] += factor * sums[width:]
+            factor, width = factor * factor, 2 * width
+        if not (sums[:-1] * (1 - beta_1) <= 100 * np.maximum.accumulate(table[1:, 1])).all():
+            table[:, 7] = np.nan
     table[:, 2] = sums
 
 

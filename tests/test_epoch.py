@@ -15,7 +15,7 @@ from fastopt import reference
 from fastopt._design import Design
 from fastopt.losses import LOSSES
 from fastopt.objective import Objective
-from fastopt.optimizers import OPTIMIZERS, SGD, Adam, Nadam
+from fastopt.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, Adamax, Nadam, RMSprop
 from fastopt.schedules import Constant, Cosine, Exponential, InverseTime, StepDecay
 from fastopt.solvers.epochs import Epochs
 
@@ -444,6 +444,29 @@ def test_gaps_of_every_length(name, before, gap):
     order = np.array([0] * before + [1] * gap + [0])
     lazy, dense = lazy_and_dense((X, np.array([1.0, -1.0]), order, 1), OPTIMIZERS[name](learning_rate=0.01))
     assert_close(lazy.w, dense.w, 1e-10 if name in LINEAR else 1e-7)
+
+
+@pytest.mark.parametrize("factor", [0.97, 0.9, 0.5, 0.0, -0.5])
+@pytest.mark.parametrize(
+    "rule", [SGD(), Adagrad(), RMSprop(), Adam(), Adam(amsgrad=True), Adamax(), Nadam()], ids=lambda rule: rule.name
+)
+def test_gaps_with_strong_weight_decay(rule, factor, dtype):
+    """Each step multiplies w by the factor, which may be below beta_1, zero, or negative."""
+    X = csr(np.array([1.0, 0.5, 1.0], dtype), np.array([0, 1, 1]), np.array([0, 1, 3]), (2, 2))
+    order = np.array([0] * 300 + [1] * 12 + [0, 1, 1])
+    rule = dataclasses.replace(rule, learning_rate=0.01, weight_decay=(1 - factor) / 0.01)
+    lazy, dense = lazy_and_dense((X, np.array([1.0, -1.0], dtype), order, 1), rule)
+    assert_close(lazy.w, dense.w, 1e-9 if dtype == np.float64 else 1e-4)
+
+
+@pytest.mark.parametrize("factor", [1.3, 1.04, 0.97])
+@pytest.mark.parametrize("rule", [Adam(), Adam(amsgrad=True), Adamax(), Nadam()], ids=lambda rule: rule.name)
+def test_gaps_while_the_learning_rate_changes_fast(rule, factor, dtype):
+    X = csr(np.array([1.0, 0.5, 1.0], dtype), np.array([0, 1, 1]), np.array([0, 1, 3]), (2, 2))
+    order = np.array([0] * 300 + [1] * 12 + [0, 1, 1])
+    rule = rule.with_learning_rate(Exponential(0.01 / factor**300, decay_steps=1, decay_rate=factor))
+    lazy, dense = lazy_and_dense((X, np.array([1.0, -1.0], dtype), order, 1), rule)
+    assert_close(lazy.w, dense.w, 1e-9 if dtype == np.float64 else 1e-4)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])

@@ -19,7 +19,7 @@ from fastopt.optimizers import (
     ScheduleFreeSGD,
     get,
 )  # fmt: skip
-from fastopt.schedules import Cosine, InverseTime
+from fastopt.schedules import Cosine, Exponential, InverseTime
 
 NAMES = pytest.mark.parametrize("name", OPTIMIZERS)
 VARIANTS = [(name, options) for name in OPTIMIZERS for options in ({}, *options_of(name))]
@@ -288,6 +288,61 @@ def test_savez_round_trip_of_sparse_steps(name, waiting):
         optimizer.catch_up(w, state)
         ws.append(w)
     np.testing.assert_array_equal(*ws)
+
+
+def both_ways(optimizer, steps, together):
+    """w by dense gradients and by sparse ones: after `together` steps two of three coordinates wait, the second for
+    30 steps at a time."""
+    rng = np.random.default_rng(0)
+    w, v = np.linspace(1, 2, 3), np.linspace(1, 2, 3)
+    state, dense = optimizer.init(w), optimizer.init(v)
+    for t in range(steps):
+        indices = np.arange(3 if t < together else 2 if t % 30 == 0 else 1)
+        values, g = rng.standard_normal(len(indices)), np.zeros(3)
+        g[indices] = values
+        optimizer.step(v, g, dense)
+        optimizer.step(w, (indices, values), state)
+    optimizer.catch_up(w, state)
+    return w, v
+
+
+@pytest.mark.parametrize("factor", [0.99, 0.97, 0.9, 0.7, 0.05, 0.0, -0.5])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(name, {}) for name in OPTIMIZERS if not name.startswith("schedule_free")] + [("adam", {"amsgrad": True})],
+)
+def test_idle_steps_with_strong_weight_decay(name, options, factor):
+    """Each step multiplies w by a factor that may be below beta_1, zero, or negative."""
+    optimizer = OPTIMIZERS[name](learning_rate=0.01, weight_decay=(1 - factor) / 0.01, **options)
+    for steps, together in [(60, 1), (380, 320)]:
+        w, v = both_ways(optimizer, steps, together)
+        np.testing.assert_allclose(w, v, rtol=1e-7, atol=1e-11)
+
+
+@pytest.mark.parametrize("factor", [1.3, 1.04, 1.02, 0.98])
+@pytest.mark.parametrize(
+    ("name", "options"), [("adam", {}), ("adam", {"amsgrad": True}), ("adamax", {}), ("nadam", {})]
+)
+def test_idle_steps_while_the_learning_rate_changes_fast(name, options, factor):
+    """As where a learning rate is looked for by one that grows with each step; errors are those of the motion."""
+    together = 260
+    rate = Exponential(0.01 / factor**together, decay_steps=1, decay_rate=factor)
+    with np.errstate(over="ignore"):  # 4,096 steps ahead
+        w, v = both_ways(OPTIMIZERS[name](learning_rate=rate, **options), together + 50, together)
+    assert_close(w, v, 1e-8)
+
+
+def test_a_rule_under_which_nothing_waits_goes_on_with_coordinates_that_wait():
+    waits, steps_all = SGD(0.1, momentum=0.9), SGD(0.1, momentum=0.9, ema_momentum=0.5)
+    w, v, g = np.zeros(2), np.zeros(2), (np.array([0]), np.array([1.0]))
+    state, dense = waits.init(w) | {"ema": np.zeros(2)}, waits.init(v)
+    waits.step(w, np.ones(2), state)
+    waits.step(v, np.ones(2), dense)
+    for rule in (waits, waits, steps_all, steps_all):
+        rule.step(w, g, state)
+        waits.step(v, np.array([1.0, 0.0]), dense)
+    waits.catch_up(w, state)
+    assert_close(w, v, 1e-15)
 
 
 @pytest.mark.parametrize("beta_2", [0.0, 1e-60, 0.3, 0.6])

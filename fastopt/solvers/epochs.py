@@ -17,7 +17,7 @@ from fastopt._memory import lines, records
 from fastopt._order import ahead, epoch_order
 from fastopt._validation import check_choice, check_integer, check_positive
 from fastopt.objective import Objective
-from fastopt.optimizers import GradientDescent, Optimizer
+from fastopt.optimizers import GradientDescent, Optimizer, has_closed_form
 
 __all__ = ["Around", "Epochs"]
 
@@ -353,7 +353,7 @@ class Epochs:
             return
         lazy = self._may_wait and n_steps <= MOST_STEPS and self.optimizer.idles_exactly(self.objective.l2, constant)
         table, hyper = self._table(rates, rate, constant, lazy)
-        lazy = lazy and bool(np.isfinite(table[:, -1]).all())  # decay by a factor <= 0 has no logarithm
+        lazy = lazy and has_closed_form(table)
         if self.around is not None:
             self._run_around(self.around, order, table, hyper, n_steps)
             return
