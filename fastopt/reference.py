@@ -91,7 +91,7 @@ def _max(a: Value, b: Value) -> Value:
 
 
 def _sign(x: Value) -> Value:
-    return float((x > 0) - (x < 0)) if isinstance(x, float) else np.sign(x)
+    return float(x > 0) - float(x < 0) if isinstance(x, float) else np.sign(x)
 
 
 def _where(condition: Value, a: Value, b: Value) -> Value:

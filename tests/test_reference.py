@@ -293,6 +293,19 @@ def test_rule_on_floats_and_on_arrays(name, hyper):
 
 
 @EVERY_OPTION
+def test_rule_on_numpys_numbers(name, hyper):
+    """Also what arrays of no dimension become in arithmetic."""
+    runs = []
+    for kind in (float, np.float64, np.array):
+        w = kind(0.5)
+        state = reference.init(name, w, **hyper)
+        for t, g in enumerate([-0.3, 0.2, 0.0], start=1):
+            w, state = reference.step(name, w, kind(g), state, t, LR, **hyper)
+        runs.append(float(w))
+    np.testing.assert_allclose(runs, runs[0], rtol=1e-15)
+
+
+@EVERY_OPTION
 def test_rule_writes_nothing_in_place(name, hyper):
     w, g = W.copy(), G.copy()
     state = reference.init(name, w, **hyper)
