@@ -209,8 +209,8 @@ def as_method(
 class _Function:
     """What is minimised, in x's shape and dtype: sign * fun, its gradient, and how often each was asked for.
 
-    Callers get a copy of x each time: they may keep it, write in it, and hand it to code that wants a writeable
-    buffer.
+    fun and jac get copies of x and of the rows' numbers each time: they may keep them, write in them, and hand them to
+    code that wants a writeable buffer.
     """
 
     def __init__(self, fun: Any, jac: Any, args: Any, x: Array, sign: float) -> None:
@@ -231,7 +231,10 @@ class _Function:
                 self._value_and_gradient(x, rows)
             assert self._last is not None
             return self.sign * self._last[2]
-        return self.sign * _number(self.fun(x.copy(), *rows, *self.args))
+        return self.sign * _number(self._call(self.fun, x, rows))
+
+    def _call(self, function: Callable[..., Any], x: Array, rows: tuple[Any, ...]) -> Any:
+        return function(x.copy(), *(numbers.copy() for numbers in rows), *self.args)
 
     def gradient(self, x: Array, *rows: Any) -> Array:
         """Of the same shape and dtype as x; what jac returned itself, if it can be."""
@@ -239,7 +242,7 @@ class _Function:
         if self._both:
             g = self._value_and_gradient(x, rows)
         elif callable(self.jac):
-            g = self.jac(x.copy(), *rows, *self.args)
+            g = self._call(self.jac, x, rows)
         else:
             g = self._differences(x, rows)
         with np.errstate(over="ignore"):  # float32 can overflow here, which is for the loop to judge
@@ -260,7 +263,7 @@ class _Function:
         return same_rows and np.array_equal(x, self._last[0])
 
     def _value_and_gradient(self, x: Array, rows: tuple[Any, ...]) -> Any:
-        both = self.fun(x.copy(), *rows, *self.args)
+        both = self._call(self.fun, x, rows)
         if not isinstance(both, (tuple, list)) or len(both) != 2:
             raise TypeError(f"fun must return (value, gradient) where jac=True; got {type(both).__name__}.")
         self._last = (x.copy(), rows, _number(both[0]))
@@ -277,7 +280,7 @@ class _Function:
 
         def flat(v: NDArray[np.float64]) -> float:
             self.nfev += 1
-            return _number(self.fun(v.reshape(x.shape).copy(), *rows, *self.args))
+            return _number(self._call(self.fun, v.reshape(x.shape), rows))
 
         h = np.finfo(np.float64).eps ** (1 / 3) * np.maximum(1.0, np.abs(at.reshape(-1)))
         with np.errstate(all="ignore"):  # an overflow is for the loop to judge
@@ -429,7 +432,7 @@ class _Run:
 
     def _out_of_iterations(self, g: Array | None) -> OptimizeResult:
         x, g = self._solution(), None if g is None else g.copy()  # fun may use one buffer for all that it returns
-        if x is not self.x and self.batches is None:
+        if g is None or (x is not self.x and self.batches is None):
             g = self.function.gradient(x, *self.all)
             if _norm(g) <= self.tol:
                 return self._result(CONVERGED, "The norm of the gradient is at most tol.", x, g)

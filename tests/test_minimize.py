@@ -457,6 +457,40 @@ def test_tol_0_needs_no_full_gradient():
     assert_array_equal(result.jac, problem.jac(result.x, np.arange(120)))
 
 
+@pytest.mark.parametrize("max_iter", [0, 3])
+def test_tol_0_at_a_gradient_of_zero(max_iter):
+    """The gradient that the result holds is the one that is judged."""
+    result = minimize(
+        lambda x, rows: float(x) ** 2, 0.0, lambda x, rows: 2 * x, optimizer="sgd", n_samples=8, tol=0,
+        batch_size=4, max_iter=max_iter,
+    )  # fmt: skip
+    assert (result.nit, float(result.jac)) == (max_iter, 0.0)
+    assert (result.success, result.message) == (True, "The norm of the gradient is at most tol.")
+
+
+@pytest.mark.parametrize("jac", [None, True, "apart"])
+@pytest.mark.parametrize("batch_size", [5, "full"])
+def test_row_numbers_may_be_written_in(batch_size, jac):
+    problem = LeastSquares(noise=1.0)
+
+    def spoiling(function):
+        def spoils(x, rows):
+            value = function(x, rows)
+            rows[:] = 0
+            return value
+
+        return spoils
+
+    def both(x, rows):
+        return problem.fun(x, rows), problem.jac(x, rows)
+
+    kwargs = {"optimizer": "sgd", "n_samples": 120, "batch_size": batch_size, "tol": 1e-6, "max_iter": 3, "rng": 0}
+    fun = both if jac is True else problem.fun
+    given = problem.jac if jac == "apart" else jac
+    expected = minimize(fun, np.zeros(3), given, **kwargs)
+    assert_same(expected, minimize(spoiling(fun), np.zeros(3), spoiling(given) if callable(given) else given, **kwargs))
+
+
 @pytest.mark.parametrize("numerical", [False, True])
 def test_args_after_rows(numerical):
     data = np.random.default_rng(0).standard_normal(40)
