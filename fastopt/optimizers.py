@@ -7,6 +7,7 @@ tests hold the three together. Symbols: w parameters, g gradient, t = 1, 2, ... 
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
@@ -92,6 +93,11 @@ class Optimizer:
         if self.ema_momentum is not None:
             check_fraction("ema_momentum", self.ema_momentum)
         self._check()
+        for f in fields(self):  # NumPy's float32 would have 1 - beta^t, and all that follows, computed in float32
+            value = getattr(self, f.name)
+            if isinstance(value, numbers.Real) and not isinstance(value, (int, float, np.bool_)):
+                plain = int(value) if isinstance(value, numbers.Integral) else float(value)
+                object.__setattr__(self, f.name, plain)
 
     def __repr__(self) -> str:
         """What can be typed to get an equal rule; the options that all rules share only where they are on."""
@@ -174,8 +180,7 @@ class Optimizer:
         slots = tuple(names.get(i) for i in range(_step.SLOTS))
         lr: Any = self.learning_rate
         rate = row = None
-        # NumPy's float32 is no float: Python would compute the scalars in float32.
-        if self._constant and all(isinstance(value, int | float) for value in (lr, *self._hyper())):
+        if self._constant:
             rate, row = lr, self._row(1, lr, self._scalars())
         scalars, hyper = tuple(self._scalars()), self._hyper_array
         return _step.Stepper(_step.RULES[self._kernel], hyper, slots, scalars, rate, row, self.same_every_step)
@@ -220,8 +225,10 @@ class Optimizer:
         if isinstance(lr, str):
             raise ValueError("learning_rate must be a number or a schedule here; got 'auto'. Only solvers resolve it.")
         if callable(lr):
-            if isinstance(lr, Schedule) or np.ndim(k) == 0:
+            if isinstance(lr, Schedule):
                 lr = lr(k)
+            elif np.ndim(k) == 0:
+                lr = float(lr(k))
             else:
                 lr = np.array([lr(int(i)) for i in k], dtype=np.float64)
         return lr / (1 + self.decay * k) if self.decay else lr
@@ -392,8 +399,8 @@ class Optimizer:
 
     def _tables(self, start: int, scalars: State, began_with: Any) -> tuple[Array, Array]:
         # Numbers: numpy.load makes arrays of them, which are no keys.
-        numbers = tuple((key, float(value)) for key, value in scalars.items())
-        return _window_tables(self, start, numbers, None if began_with is None else float(began_with))
+        plain = tuple((key, float(value)) for key, value in scalars.items())
+        return _window_tables(self, start, plain, None if began_with is None else float(began_with))
 
     def _sparse_step(self, flat: Array, columns: Array, values: Array, slots: list[Array], state: State) -> bool:
         """False, and nothing done, where every coordinate has to step."""

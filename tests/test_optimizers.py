@@ -214,6 +214,22 @@ def test_no_bit_depends_on_where_arrays_begin(name, options, n, dtype):
             np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.longdouble])
+@NAMES
+def test_numpys_numbers_are_taken_as_python_takes_them(name, kind):
+    """Not computed with in their own precision: parameters, and what a schedule returns."""
+    by_name = {f.name: getattr(OPTIMIZERS[name](), f.name) for f in dataclasses.fields(OPTIMIZERS[name]())}
+    floats = {key: kind(value) for key, value in by_name.items() if type(value) is float and key != "epsilon"}
+    floats |= {"weight_decay": kind(0.01), "learning_rate": kind(0.1)}
+    plain = {key: float(value) for key, value in floats.items()}
+    gs, w = gradients(np.float64, steps=50), np.linspace(-1, 1, 13)
+    expected, _ = run(OPTIMIZERS[name](**plain), w.copy(), gs)
+    np.testing.assert_array_equal(run(OPTIMIZERS[name](**floats), w.copy(), gs)[0], expected)
+    floats["learning_rate"] = lambda k: kind(0.1)
+    assert_close(run(OPTIMIZERS[name](**floats), w.copy(), gs)[0], expected, 1e-13)
+    assert OPTIMIZERS[name](learning_rate=kind(0.5)) == OPTIMIZERS[name](learning_rate=0.5)
+
+
 @NAMES
 def test_a_learning_rate_that_fails_changes_nothing(name):
     def rate(k):
