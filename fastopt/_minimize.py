@@ -428,7 +428,7 @@ class _Run:
     def _best_point(self) -> tuple[Array, None, float]:
         """That of the smallest gradient, or x0 where fun is lower: on some functions gradients are small far out."""
         value, at_start = self._value(self.best), self._value(self.start)
-        return (self.best, None, value) if value <= at_start else (self.start, None, at_start)
+        return (self.start, None, at_start) if _worse(value, at_start) else (self.best, None, value)
 
     def _out_of_iterations(self, g: Array | None) -> OptimizeResult:
         x, g = self._solution(), None if g is None else g.copy()  # fun may use one buffer for all that it returns
@@ -438,7 +438,7 @@ class _Run:
                 return self._result(CONVERGED, "The norm of the gradient is at most tol.", x, g)
         message = f"After {self.nit} iterations, the most allowed, the norm of the gradient is not yet at most tol."
         value = self._value(x)
-        if self.nit and not value <= self._value(self.start):
+        if self.nit and _worse(value, self._value(self.start)):
             above = "above" if self.function.sign > 0 else "below"
             message += f" fun ended {above} its value at x0: {self._remedy()}"
             return self._result(OUT_OF_ITERATIONS, message + " x is the best point seen.", *self._best_point())
@@ -519,6 +519,11 @@ def _number(value: Any) -> float:
     if number.size != 1 or number.dtype.kind not in "fiub":
         raise TypeError(f"fun must return one real number; got {type(value).__name__} of shape {number.shape}.")
     return float(number.item())
+
+
+def _worse(value: float, at_start: float) -> bool:
+    """NaN is worse than any number; where fun is NaN at x0 nothing is."""
+    return not (value <= at_start or math.isnan(at_start))
 
 
 def _finite(x: Array) -> bool:

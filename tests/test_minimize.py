@@ -698,6 +698,21 @@ def test_small_gradients_far_out_are_not_the_best_point():
     assert result.fun <= -np.exp(-(0.1**2))
 
 
+@pytest.mark.parametrize(("rate", "max_iter", "status"), [(0.1, 20, 1), (1.5, 10_000, 2)])
+def test_fun_that_is_nan_at_the_start(rate, max_iter, status):
+    """What is seen later is better than that, and fun did not end above it."""
+
+    def fun(x):
+        return float("nan") if x == 1.0 else float(x) ** 2
+
+    result = minimize(fun, 1.0, lambda x: 2 * x, optimizer=SGD(rate), max_iter=max_iter)
+    assert result.status == status
+    assert "x0" not in result.message
+    if status == 1:
+        assert float(result.x) == pytest.approx(0.8**20)
+        assert result.fun == pytest.approx(0.8**40)
+
+
 @np.errstate(over="ignore", invalid="ignore")
 def test_minibatches_diverge():
     problem = LeastSquares()
