@@ -1205,7 +1205,8 @@ class Lion(Optimizer):
     Notes
     -----
     On CSR data an idle coordinate goes on by lr times the sign of its m: exact at O(nonzeros); with weight decay, or a
-    beta_2 of a half or less, every coordinate steps. L2 on CSR as in `Adam`; L1 as on dense data, idle steps included.
+    beta_1 of 2 (1 - beta_2) or less, every coordinate steps. L2 on CSR as in `Adam`; L1 as on dense data, idle steps
+    included.
 
     References
     ----------
@@ -1240,8 +1241,9 @@ class Lion(Optimizer):
         return (self.beta_1, self.beta_2)
 
     def _idles(self, alpha: float, constant_rate: bool) -> bool:
-        # With a beta_2 of a half or less m is rounded to zero in the end, and its sign with it.
-        return not self.weight_decay and self.beta_1 > 0 and self.beta_2 > 0.5
+        # m shrinks until beta_2 m is rounded to m, at half of the smallest number over 1 - beta_2; beta_1 m must not be
+        # rounded to zero there, and m neither, or its sign is lost.
+        return not self.weight_decay and self.beta_1 > 2 * (1 - self.beta_2)
 
     def _fill_idle(self, table: Array, hyper: Array, t0: int, alpha: float, rate: Rate, start: State) -> None:
         table[:, 2] = np.cumsum(table[:, 1])

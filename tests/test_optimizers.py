@@ -373,6 +373,20 @@ def test_lions_idle_steps_rest_where_m_is_zero(beta_2):
     assert_close(sparse, dense, 1e-12)
 
 
+@pytest.mark.parametrize(("beta_1", "beta_2"), [(0.9, 0.99), (0.9, 0.6), (0.5, 0.6), (0.1, 0.9)])
+def test_lions_long_waits(beta_1, beta_2, dtype):
+    """m falls as far as the smallest number there is, and w goes on; or stops where beta_1 m is zero by rounding."""
+    dense, sparse, rule = np.zeros(2, dtype), np.zeros(2, dtype), Lion(0.125, beta_1=beta_1, beta_2=beta_2)
+    states, one = (rule.init(dense), rule.init(sparse)), np.ones(1, dtype)
+    steps = int(np.log(np.finfo(dtype).smallest_subnormal) / np.log(beta_2) * 1.05) + 100
+    for k in range(min(steps, 20_000)):
+        g = np.array([0, 1], dtype) if k else np.array([1, 0], dtype)
+        rule.step(dense, g, states[0])
+        rule.step(sparse, (np.array([int(k > 0)]), one), states[1])
+    rule.catch_up(sparse, states[1])
+    np.testing.assert_array_equal(sparse, dense)
+
+
 @NAMES
 def test_coordinates_that_wait_go_on_at_their_own_rate(name):
     """Another one is refused until they have caught up; a rate that cannot be asked ahead leaves the state alone."""

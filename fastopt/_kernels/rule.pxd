@@ -384,9 +384,16 @@ cdef inline void idle(Rule tag, const double *h, const double *table, Py_ssize_t
         if h[5] > 0:
             lion_idle_l1(h, table, first, last, w, a)
             return
-        # m keeps its sign, so that only the learning rates add up.
-        w[0] -= <real>((now[2] - table[WIDTH * first + 2]) * (<double>(a[0] > 0) - <double>(a[0] < 0)))
+        # m keeps its sign, so that only the learning rates add up. Step by step it never gets to zero, either: rounded
+        # to nearest, more than half of the smallest number there is is that number.
+        p = <double>(a[0] > 0) - <double>(a[0] < 0)
+        w[0] -= <real>((now[2] - table[WIDTH * first + 2]) * p)
         a[0] = <real>(a[0] * row[6])
+        if a[0] == 0:
+            if real is float:
+                a[0] = <real>(p * 1.4e-45)
+            else:
+                a[0] = <real>(p * 5e-324)
     elif Rule is ScheduleFreeSgd or Rule is ScheduleFreeAdamw:
         # z rests and y approaches it by the factors 1 - c of the steps, whose product is a ratio of two sums.
         p = now[4]
