@@ -207,9 +207,9 @@ class Optimizer:
         columns = np.empty(0, np.int64) if indices is None else _expand(indices, w)
         if indices is not None and not len(columns):
             return
+        last, steps = _stamps(state, flat.size, slice(None) if indices is None else columns)
         hyper, table = self._window(state)
-        steps = int(state["t"]) - int(state["window"])
-        _step.touch(_step.RULES[self._kernel], hyper, table, steps, columns, state["last"], flat, *slots)
+        _step.touch(_step.RULES[self._kernel], hyper, table, steps, columns, last, flat, *slots)
         if indices is None:
             for key in [key for key in state if key.startswith("window")]:
                 del state[key]
@@ -414,15 +414,30 @@ class Optimizer:
                 return False
             state |= {"last": np.zeros(flat.size, np.int32), "window": t, "window_rate": rate}
             state |= {"window_" + key: value for key, value in scalars.items()}
+        last, k = _stamps(state, flat.size, columns)
         hyper, table = self._window(state)
-        kind, k = _step.RULES[self._kernel], t - int(state["window"])
+        kind = _step.RULES[self._kernel]
         if len(columns):
-            _step.touch(kind, hyper, table, k, columns, state["last"], flat, *slots)
+            _step.touch(kind, hyper, table, k, columns, last, flat, *slots)
         _step.sparse(kind, hyper, table[k + 1], columns, self._clip(values), flat, *slots)
-        state["last"][columns] = k + 1
+        last[columns] = k + 1
         state["t"] = t + 1
         self._columns(t + 1, float(self.rate(t)), state)
         return True
+
+
+def _stamps(state: State, size: int, columns: Any) -> tuple[NDArray[np.int32], int]:
+    """The steps of the window that each of `size` coordinates has taken, and the steps so far: the kernels rely on
+    them, and states come from files, too."""
+    last, steps = state["last"], int(state["t"]) - int(state.get("window", -1))
+    like = isinstance(last, np.ndarray) and last.dtype == np.int32 and last.shape == (size,)
+    if not (like and last.flags.carray and 0 <= steps <= WINDOW and (last[columns] >= 0).all()):
+        got = f"{last.dtype} of shape {last.shape}" if isinstance(last, np.ndarray) else type(last).__name__
+        raise ValueError(
+            f"state['last'] and 'window' must be as steps of sparse gradients leave them for an array of {size}"
+            f" elements; got {got}, {steps} steps after 'window'. Use init(w) for another array."
+        )
+    return last, steps
 
 
 def has_closed_form(table: Array) -> bool:

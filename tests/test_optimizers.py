@@ -538,6 +538,29 @@ def test_bad_state(name, make):
         np.testing.assert_array_equal(w, 1)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"last": np.zeros(2, np.int32)}, {"last": np.zeros(3, np.int64)}, {"last": np.full(3, -5, np.int32)},
+        {"last": np.zeros(6, np.int32)[::2]}, {"last": [0, 0, 0]}, {"window": 10}, {"window": -10_000}, {"t": 10**9},
+    ],
+    ids=str,
+)  # fmt: skip
+@NAMES
+def test_bad_stamps_of_coordinates_that_wait(name, changes):
+    """None is read or written outside its array; a state of another array is refused."""
+    rule, w, g = OPTIMIZERS[name](learning_rate=0.1, weight_decay=None), np.ones(3), (np.array([1]), np.array([1.0]))
+    state = rule.init(w)
+    rule.step(w, g, state)
+    assert "last" in state
+    other = np.ones(10**6)
+    slots = {slot: np.ones(10**6) for slot in rule.slots}
+    for call in (lambda: rule.step(w, g, state | changes), lambda: rule.catch_up(w, state | changes),
+                 lambda: rule.step(other, g, state | slots), lambda: rule.catch_up(other, state | slots)):  # fmt: skip
+        with pytest.raises(ValueError, match="state"):
+            call()
+
+
 @NAMES
 def test_a_state_without_its_scalars(name):
     optimizer, w = OPTIMIZERS[name](), np.ones(6)
