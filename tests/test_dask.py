@@ -142,6 +142,26 @@ def test_l1_leaves_exact_zeros(client):
     np.testing.assert_allclose(model.coef_, alone.coef_, atol=1e-4)
 
 
+@pytest.mark.parametrize("old", [
+    {"penalty": "l1"}, {"penalty": None}, {"penalty": "elasticnet", "l1_ratio": 0.5}, {"l1_ratio": None},
+    {"solver": "liblinear"}, {"solver": "liblinear", "dual": True}, {"solver": "newton-cholesky"},
+    {"solver": "newton-cholesky", "penalty": "l1"},
+])  # fmt: skip
+def test_scikit_learns_older_parameters_mean_what_they_mean_on_one_machine(client, old):
+    X, y = problem("dense")
+    settings = {"tol": 1e-7, "C": 0.01, "max_iter": 500} | old
+
+    def fitted(cls, *data):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            return cls(**settings).fit(*data), {str(w.message) for w in caught if "l1_ratio" in str(w.message)}
+
+    alone, expected = fitted(fastopt.LogisticRegression, X, y)
+    model, found = fitted(on_dask.LogisticRegression, cut(X), cut(y))
+    np.testing.assert_allclose(model.coef_, alone.coef_, atol=1e-5)
+    assert found == expected
+
+
 @pytest.mark.parametrize("class_weight", [None, "balanced", {"no": 3.0, "yes": 0.5}])
 @pytest.mark.parametrize("solver", ["newton", "sdca", "adam"])
 def test_weights_weigh_as_on_one_machine(client, solver, class_weight):
@@ -683,6 +703,8 @@ def test_bad_parameters_are_refused(client):
     for model, text in (
         (on_dask.LogisticRegression(solver="saga"), "works on partitions"),
         (on_dask.LogisticRegression(solver="newton-cg"), "works on partitions"),
+        (on_dask.LogisticRegression(solver="sag"), "works on partitions"),
+        (on_dask.LogisticRegression(solver="newton", penalty="l1"), "can minimise an L1 penalty.*Use 'lbfgs'"),
         (on_dask.LogisticRegression(C=0), "C must be"),
         (on_dask.SGDClassifier(early_stopping=True), "early_stopping must be False on Dask"),
         (on_dask.SGDClassifier(solver="sdca"), "solver must be one of 'rounds'"),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from fastopt import linear_model
-from fastopt._validation import as_float, fail
+from fastopt._validation import fail
 from fastopt.dask._base import DaskCourse, DaskModel
 from fastopt.dask._cluster import Cluster, find_client
 from fastopt.dask._objective import Distributed, distribute, obstacle
@@ -21,12 +21,12 @@ from fastopt.dask._parts import Data, Task, is_dask, load
 from fastopt.dask._rounds import Averaging, Until, averaging, cocoa, rate_of
 from fastopt.dask._start import minima_of_partitions
 from fastopt.linear_model._base import class_weights, generator, unchanged_on_error
+from fastopt.linear_model.logistic import SCIKIT_LEARNS, _old_ways, _strength
 from fastopt.losses import Logistic, Multinomial
 from fastopt.optimizers import Optimizer
 from fastopt.solvers.lbfgs import lbfgs
 from fastopt.solvers.monitor import Result
 from fastopt.solvers.newton import newton
-from fastopt.solvers.table import SOLVERS
 
 __all__ = ["LogisticRegression"]
 
@@ -50,8 +50,10 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
 
     Parameters
     ----------
-    C, l1_ratio, tol, fit_intercept, class_weight, random_state, learning_rate, verbose
+    penalty, C, l1_ratio, dual, tol, fit_intercept, intercept_scaling, class_weight
         As in `fastopt.LogisticRegression`.
+    random_state, learning_rate, verbose
+        As there.
     n_jobs : int or None, default None
         Threads of a pass over one partition. None is one: a worker's threads take a partition each.
     solver : str or Optimizer, default "auto"
@@ -61,6 +63,8 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
         name or an instance such as ``Adam(learning_rate=0.01)``: rounds of an epoch on each partition, merged by
         averages weighted by the partitions' weights (`fastopt.dask._rounds.averaging`), then "lbfgs". "auto": "newton"
         up to 500 parameters; "sdca" for two classes, L2 and rows with ``||x||^2 C`` up to some units; else "lbfgs".
+        scikit-learn's "liblinear" and "newton-cholesky" run what they run there; "newton-cg", "saga" and "sag" need all
+        rows on one machine.
     batch_size : int, "full" or "auto", default "auto"
         Rows per step, on a partition.
     max_iter : int >= 1, default 100
@@ -132,13 +136,15 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
         """
         with unchanged_on_error(self):
             self._fit_on(Cluster(find_client(client)), X, y, sample_weight, checkpoint)
+        for text, category in _old_ways(self.penalty, self.l1_ratio, self.C):
+            warnings.warn(text, category, stacklevel=2)
         if not self.converged_:
             warnings.warn(self._advice(), ConvergenceWarning, stacklevel=2)
         return self
 
     def _fit_on(self, cluster: Cluster, X: Any, y: Any, sample_weight: Any, checkpoint: Any) -> None:
         optimizer = self._check_parameters()
-        if self.solver in ALONE:
+        if optimizer is None and SCIKIT_LEARNS.get(self.solver, (self.solver,))[0] in ALONE:
             fail("solver", "one that works on partitions", self.solver, "Use 'auto' or 'sdca'.")
         rng = generator(self.random_state)
         seed = int(rng.integers(2**63) if isinstance(rng, np.random.Generator) else rng.randint(2**31 - 1))
@@ -191,11 +197,12 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
         if self.class_weight is not None:
             factors = class_weights(self.class_weight, classes, data.weights)
             total = float(factors @ data.weights)
+        C, l1_ratio = _strength(self.penalty, self.C, self.l1_ratio)
         binary = len(classes) == 2
         task = Task(
-            Logistic() if binary else Multinomial(), 1 / (as_float(self.C) * total), float(self.l1_ratio),
-            self.fit_intercept, 1 if binary else len(classes), "binary" if binary else "multinomial", classes, total,
-            factors, n_jobs=self.n_jobs or 1,
+            Logistic() if binary else Multinomial(), 1 / (C * total), l1_ratio, self.fit_intercept,
+            1 if binary else len(classes), "binary" if binary else "multinomial", classes, total, factors,
+            n_jobs=self.n_jobs or 1,
         )  # fmt: skip
         return distribute(data, task)
 
@@ -203,17 +210,17 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
         """The solvers to run one after the other, until the gradient's norm is at most tol."""
         if optimizer is not None:
             return [type(optimizer).__name__.lower() if not isinstance(self.solver, str) else self.solver, "lbfgs"]
-        usable = [name for name in SOLVERS if not obstacle(name, objective)]
-        if self.solver == "auto":
-            if "newton" in usable and objective.size <= FEW:
+        solver = self._finisher(objective)
+        if solver == "auto":
+            if not obstacle("newton", objective) and objective.size <= FEW:
                 return ["newton", "lbfgs"]
-            if "sdca" in usable and objective.mean_square <= 2 * n * objective.l2:
+            if not obstacle("sdca", objective) and objective.mean_square <= 2 * n * objective.l2:
                 return ["sdca", "lbfgs"]
             return ["lbfgs"]
-        if self.solver not in usable:
-            others = " or ".join(repr(name) for name in usable if name not in ALONE)
-            fail("solver", f"one that can minimise {obstacle(self.solver, objective)}", self.solver, f"Use {others}.")
-        return ["sdca", "lbfgs"] if self.solver == "sdca" else [str(self.solver)]
+        return ["sdca", "lbfgs"] if solver == "sdca" else [solver]
+
+    def _obstacle(self, name: str, objective: Any) -> str:
+        return "F in partitions" if name in ALONE else obstacle(name, objective)
 
     def _run(
         self, name: str, objective: Distributed, w: Array, optimizer: Optimizer | None, seed: int, course: DaskCourse,

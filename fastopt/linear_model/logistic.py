@@ -46,7 +46,7 @@ from fastopt.solvers.chunked import ChunkedEpochs, ChunkedObjective
 from fastopt.solvers.epochs import Epochs
 from fastopt.solvers.monitor import STOP_REASONS, Reporter, Result
 from fastopt.solvers.stochastic import stochastic
-from fastopt.solvers.table import SOLVERS, able
+from fastopt.solvers.table import SOLVERS
 
 __all__ = ["LogisticRegression"]
 
@@ -448,15 +448,19 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     def _finisher(self, objective: Objective) -> str:
         """ "auto", or the key of `SOLVERS` that `solver` means for this objective."""
         names: tuple[str, ...] = SCIKIT_LEARNS.get(self.solver, (self.solver,))
-        obstacles = {name: "" if name == "auto" else SOLVERS[name].obstacle(objective) for name in names}
+        obstacles = {name: "" if name == "auto" else self._obstacle(name, objective) for name in names}
         remedy = ""
         if self.solver == "liblinear" and objective.n_outputs > 1:
             obstacles = {"auto": f"{objective.n_outputs} outputs at once"}
             remedy = "The 'liblinear' solver does not support multiclass classification: use OneVsRestClassifier. "
         if all(obstacles.values()):
-            others = " or ".join(map(repr, able(objective)))
+            others = " or ".join(repr(name) for name in SOLVERS if not self._obstacle(name, objective))
             fail("solver", f"one that can minimise {obstacles[names[-1]]}", self.solver, f"{remedy}Use {others}.")
         return next(name for name in names if not obstacles[name])
+
+    def _obstacle(self, name: str, objective: Objective) -> str:
+        """What keeps a solver from minimising this objective; empty if nothing does."""
+        return SOLVERS[name].obstacle(objective)
 
     def _check_parameters(self) -> optimizers.Optimizer | None:
         """Validates the constructor's parameters; the update rule, or None for a finisher."""
