@@ -33,6 +33,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
 
 from fastopt import linear_model, optimizers
+from fastopt._chunks import Chunks
 from fastopt._design import check_csr
 from fastopt._validation import check_integer, check_positive, fail
 from fastopt.linear_model._base import Progress
@@ -146,7 +147,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def fit(
-    model: Any, X: Any, y: Any, sample_weight: Any = None, *, checkpoint: str | os.PathLike[str],
+    model: Any, X: Any, y: Any = None, sample_weight: Any = None, *, checkpoint: str | os.PathLike[str],
     seconds: float = 60.0, epochs: int | None = None,
 ) -> Any:  # fmt: skip
     """``model.fit(X, y, sample_weight)`` that survives: it keeps a file up to date, and goes on from one that is there.
@@ -162,7 +163,7 @@ def fit(
         is the number of them in all. LogisticRegressionCV: what is lost is the fit of one fold, C and l1_ratio, or that
         on all rows. The fit starts anew, whatever `warm_start` says.
     X, y, sample_weight
-        As in the estimator's `fit`.
+        As in the estimator's `fit`; `fastopt.data.Chunks` are read once more, to know them again.
     checkpoint : str or path-like
         Written as `save` does it. Ctrl-C writes it, too.
     seconds : float > 0, default 60.0
@@ -342,9 +343,13 @@ def _same_run(model: Any, part: Any, extra: dict[str, Any], fingerprint: str, pa
 
 
 def _fingerprint(*data: Any) -> str:
-    """SHA-256 of X, y and weights, as they stand."""
+    """SHA-256 of X, y and weights, as they stand; of chunks that of each, whatever gives them."""
     digest = hashlib.sha256()
     for a in data:
+        if isinstance(a, Chunks):
+            for chunk in a:
+                digest.update(_fingerprint(*chunk).encode())
+            continue
         form = getattr(a, "format", "") if hasattr(a, "tocsr") else ""
         if form in ("csr", "csc", "bsr"):
             parts = [a.data, a.indices, a.indptr]

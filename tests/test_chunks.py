@@ -8,7 +8,7 @@ import scipy.sparse
 from sklearn.exceptions import ConvergenceWarning
 
 import fastopt
-from fastopt import LogisticRegression
+from fastopt import LogisticRegression, LogisticRegressionCV, SGDClassifier, SGDRegressor
 from fastopt.data import Chunks
 
 N, SIZE = 600, 130
@@ -118,6 +118,23 @@ def test_exact_resume(X, solver, tmp_path):
     assert np.array_equal(whole.coef_, part.coef_)
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_a_checkpoint_knows_the_chunks_again(X, solver, tmp_path):
+    """Whatever gives them: the function of another process is another one."""
+    y, path = targets(X, 2), tmp_path / "file"
+    model = LogisticRegression(solver=solver, max_iter=6, tol=0.0, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        whole = model.fit(cut(X, y))
+        fastopt.fit(LogisticRegression(**model.get_params() | {"max_iter": 2}), cut(X, y), checkpoint=path)
+        parts = list(cut(X, y))
+        part = fastopt.fit(LogisticRegression(**model.get_params()), Chunks(lambda: iter(parts)), checkpoint=path)
+    assert np.array_equal(whole.coef_, part.coef_)
+    parts[2] = (parts[2][0], np.roll(parts[2][1], 1), None)
+    with pytest.raises(ValueError, match="checkpoint must be of the same data"):
+        fastopt.fit(model, Chunks(parts), checkpoint=path)
+
+
 def test_a_function_is_called_for_each_pass(X):
     y, calls = targets(X, 2), []
 
@@ -179,3 +196,13 @@ def test_solvers_that_need_all_rows(X, solver):
         LogisticRegression(solver=solver).fit(cut(X, targets(X, 2)))
     with pytest.raises(ValueError, match="must be None where X is Chunks"):
         LogisticRegression().fit(cut(X, targets(X, 2)), targets(X, 2))
+
+
+def test_who_takes_no_chunks(X):
+    y = targets(X, 2)
+    chunks, message = cut(X, y), r"got Chunks\. LogisticRegression\.fit alone takes them"
+    for model in (SGDClassifier(), SGDRegressor(), LogisticRegressionCV()):
+        with pytest.raises(TypeError, match=message):
+            model.fit(chunks, y)
+    with pytest.raises(TypeError, match=message):
+        LogisticRegression().fit(chunks).predict(chunks)

@@ -16,6 +16,7 @@ from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_is_fitted, validate_data
 
+from fastopt._chunks import Chunks
 from fastopt._design import Design, checked_csr
 from fastopt._validation import check_real, fail
 from fastopt.objective import raw_prediction
@@ -64,6 +65,9 @@ def read(estimator: BaseEstimator, X: Any, *, reset: bool, later: bool = False) 
 
     With `later` the entries of a CSR matrix are left to their first reader (`Design.from_array`).
     """
+    if isinstance(X, Chunks):
+        remedy = "LogisticRegression.fit alone takes them: hand the chunks to partial_fit or predict one by one."
+        raise TypeError(f"X must be an array, a frame or a sparse matrix here; got Chunks. {remedy}")
     sparse = hasattr(X, "indptr") or hasattr(X, "tocsr")
     if getattr(getattr(X, "dtype", None), "kind", "") == "c":  # before anybody converts it
         _refuse_complex("X", X.dtype)
