@@ -11,6 +11,7 @@ import json
 import lzma
 import mmap
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import time
 import tracemalloc
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -680,6 +682,41 @@ def test_no_copy_of_mapped_data(layout, solver, tmp_path, monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 0.6 * n * d * 4
+
+
+#: The rows of the page's table of what a row takes.
+TAKES = {
+    '"lbfgs"': LogisticRegression(solver="lbfgs"),
+    '"gd"': LogisticRegression(solver="gd"),
+    '"newton-cg"': LogisticRegression(solver="newton-cg"),
+    '"saga"': LogisticRegression(solver="saga"),
+    '"newton"': LogisticRegression(solver="newton"),
+    "update rules, several rows a step": LogisticRegression(solver="adam"),
+    '"sgd", single rows': LogisticRegression(solver="sgd", batch_size=1),
+    '"adam" and its kin, single rows': LogisticRegression(solver="adam", batch_size=1),
+    '"sdca"': LogisticRegression(solver="sdca"),
+    "`SGDClassifier`, single rows": SGDClassifier(),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", TAKES)
+def test_a_row_takes_what_the_page_says(name):
+    page = (Path(__file__).resolve().parent.parent / "docs" / "larger_than_memory.md").read_text(encoding="utf-8")
+    told = [
+        int(cell) for cell in re.search(rf"^\| {re.escape(name)} \| (\d+) \| (\d+) \|$", page, re.MULTILINE).groups()
+    ]
+    model, rng = TAKES[name].set_params(max_iter=3, random_state=0), np.random.default_rng(0)
+    for n_classes, most in zip((2, 4), told, strict=True):
+        X = rng.standard_normal((150_000, 20)).astype(np.float32)
+        y = (X[:, :n_classes] + rng.standard_normal((len(X), n_classes))).argmax(axis=1).astype(np.float64)
+        peaks = []
+        for n in (50_000, 150_000):
+            tracemalloc.start()
+            model.fit(X[:n], y[:n])
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        assert most / 2 < (peaks[1] - peaks[0]) / 100_000 <= most
 
 
 @pytest.mark.parametrize("layout", ["csr", "dense"])
