@@ -69,7 +69,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--tune", action="store_true", help="search settings at length and keep them in bench/tuned.json"
     )
     parser.add_argument(
-        "-k", dest="keyword", default="", help="pytest's own selection: step, epoch, columns, to_target"
+        "-k", dest="keyword", default="", help="pytest's own selection: step, epoch, columns, costs, to_target"
     )
     options = parser.parse_args(arguments)
     if (options.problems or options.data) and options.deadline is None:

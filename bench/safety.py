@@ -9,9 +9,9 @@ from bench.machine import pin_threads
 
 pin_threads()  # before anything imports NumPy
 
+import argparse  # noqa: E402
 import os  # noqa: E402
 import statistics  # noqa: E402
-import sys  # noqa: E402
 import threading  # noqa: E402
 import time  # noqa: E402
 import warnings  # noqa: E402
@@ -144,8 +144,10 @@ def _until(model, X, y, end):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("problems", nargs="*", default=["text_like", "flights_onehot"], help="names of CSR problems")
     warnings.simplefilter("ignore")
-    for name in sys.argv[1:] or ["text_like", "flights_onehot"]:
+    for name in parser.parse_args().problems:
         try:
             X, y = (p := problems.get(name)).X, p.y
         except problems.Missing as error:
