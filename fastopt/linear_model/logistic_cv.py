@@ -93,7 +93,8 @@ class LogisticRegressionCV(LogisticRegression):
     class_weight : dict, "balanced" or None, default None
         "balanced" weighs by the frequencies among all rows.
     n_jobs : int or None, default None
-        Threads for the folds; the results do not depend on it.
+        Threads for the folds, whose passes over X then have one each. None is one fold after the other, with all
+        threads that are allowed in the passes. The results do not depend on it.
     verbose : int, default 0
         1 prints a line per epoch of the last fit, more shows a progress bar.
     refit : bool, default True
