@@ -145,7 +145,7 @@ def minimize(
         rows = _Rows(int(n_samples), _batch_size(batch_size, int(n_samples), rule), _generator(rng))
     elif batch_size is not None:
         fail("batch_size", "None where n_samples is None", batch_size, "Give n_samples, the number of rows.")
-    function = _Function(fun, jac, args, x, -1.0 if maximize else 1.0)
+    function = _Function(fun, jac, args, -1.0 if maximize else 1.0)
     return _Run(function, rule, x, float(tol), int(max_iter), rows, callback).run()
 
 
@@ -198,7 +198,7 @@ def as_method(
     check_integer("maxiter", maxiter, low=0)
     x = _start(x0)
     path = [x.copy()] if return_all else None
-    function = _Function(fun, jac, args, x, 1.0)
+    function = _Function(fun, jac, args, 1.0)
     result = _Run(function, _rule(optimizer), x, float(tol), int(maxiter), None, callback, path).run()
     if disp:
         print(result.message)
@@ -213,7 +213,7 @@ class _Function:
     code that wants a writeable buffer.
     """
 
-    def __init__(self, fun: Any, jac: Any, args: Any, x: Array, sign: float) -> None:
+    def __init__(self, fun: Any, jac: Any, args: Any, sign: float) -> None:
         if not callable(fun):
             fail("fun", "callable", fun, error=TypeError)
         if jac is not None and not isinstance(jac, (bool, np.bool_)) and not callable(jac):
