@@ -384,6 +384,25 @@ def test_every_smooth_loss_with_l1(loss, layout, weighted, l1_ratio):
     assert (np.abs(g[w == 0]) <= l1 + 1e-7).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_outputs", [1, 3])
+@pytest.mark.parametrize("offset", [100.0, 2000.0])
+def test_columns_far_from_zero_with_l1(offset, n_outputs, dtype):
+    """Such as years: the intercept takes what their means add, so that it needs no more steps than without them."""
+    rng = np.random.default_rng(0)
+    X = offset + np.round(8 * rng.standard_normal((600, 12))) / 8  # exact in float32 too
+    scores = X[:, : max(2, n_outputs)] + rng.gumbel(size=(600, max(2, n_outputs)))
+    y = scores.argmax(axis=1).astype(float)
+    y = y if n_outputs > 1 else 2 * y - 1
+    terms = {"loss": "multinomial" if n_outputs > 1 else "log_loss", "alpha": 0.01, "l1_ratio": 1.0}
+    F = Objective(Design.from_array(X.astype(dtype)), y, n_outputs=n_outputs, **terms)
+    result = newton(F, F.zeros(), tol=1e-3, max_iter=20)
+    assert result.stop_reason == "tol"
+    g = reference.gradient(X, y, result.w, **terms)
+    assert np.linalg.norm(g) <= 1.01e-3
+    assert (result.w[:-1] == 0).any()
+
+
 def sparse_truth(n, d, dtype=np.float64, layout=np.asarray, n_outputs=1, seed=0, alpha=0.02, **options):
     """Few of many columns matter."""
     rng = np.random.default_rng(seed)

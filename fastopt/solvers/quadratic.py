@@ -30,6 +30,9 @@ def minimiser(
 ) -> Float64:  # fmt: skip
     """The v that minimises ``slope.(v - w) + (v - w)'H(v - w)/2 + l1 ||v||_1``, L1 of the first `n_penalised` alone.
 
+    The others, intercepts, are taken out first: their minimum is a linear function of what is left, whose Hessian then
+    is that of columns without their means. Coordinate descent would hardly move on columns far from zero.
+
     Coordinate descent finds which are zero and the signs of the others; for these the minimum is that of a quadratic,
     by Cholesky factors: it is taken, those whose sign would change being set to zero, if that goes down, else the step
     goes as far as the first of them. It ends where a whole step has been taken and no other coordinate would leave
@@ -42,31 +45,50 @@ def minimiser(
     of Statistical Software 33(1), 2010. Yuan, Ho, Lin, "An improved GLMNET for L1-regularized logistic regression",
     JMLR 13, 2012.
     """
-    v, r, total = w.copy(), slope.copy(), 0.0
+    diagonal, v = H.diagonal(), w.copy()
+    kept = slice(n_penalised)
+    free = n_penalised + np.flatnonzero(diagonal[n_penalised:] > 0)  # the others' slopes are zero, or lead nowhere
+    if not len(free):
+        v[kept] = _lasso(np.ascontiguousarray(H[kept, kept]), slope[kept].copy(), w[kept], l1, epsilon, enough, steps)
+        return v
+    # What the free ones add to their minimum, for no change of the others and for one of each.
+    rest = factor(H[np.ix_(free, free)], epsilon)(np.column_stack([slope[free], H[free, kept]]))
+    reduced = H[kept, kept] - H[kept, free] @ rest[:, 1:]
+    # The difference is off by `epsilon` of H's diagonal: without a ridge of that it might have no minimum.
+    reduced = _with_ridge((reduced + reduced.T) / 2, epsilon * diagonal[kept])
+    v[kept] = _lasso(reduced, slope[kept] - H[kept, free] @ rest[:, 0], w[kept], l1, epsilon, enough, steps)
+    v[free] -= rest[:, 0] + rest[:, 1:] @ (v[kept] - w[kept])
+    return v
+
+
+def _lasso(
+    H: Float64, r: Float64, w: Float64, l1: float, epsilon: float, enough: float, steps: int
+) -> Float64:  # fmt: skip
+    """`minimiser` where L1 is of all coordinates; r, the slope at w, is used up."""
+    v, total = w.copy(), 0.0
     last = np.zeros(0, np.intp)
     solve: Callable[[Float64], Float64] | None = None
-    penalised = np.arange(len(v)) < n_penalised
     most, part = (MANY_SWEEPS, 1e-4) if len(v) <= FEW else (SWEEPS, 0.01)
     for _ in range(steps):
-        fell, more, last_fell = lasso.sweeps(H, r, v, l1, n_penalised, most, part)
+        fell, more, last_fell = lasso.sweeps(H, r, v, l1, len(v), most, part)
         total += more
         if fell <= enough * total:
             break
-        if last_fell < enough**2 * total:  # good enough but for those at zero, which the next sweep visits
+        if last_fell < enough**2 * total or not v.any():  # good enough but for those at zero: the next sweep's
             continue
-        support = np.flatnonzero((v != 0) | ~penalised)
+        support = np.flatnonzero(v)
         if solve is None or not np.array_equal(support, last):
             solve, last = factor(H[np.ix_(support, support)], epsilon), support
         step = np.zeros(len(v))
-        step[support] = -solve(r[support] + l1 * np.sign(v[support]) * penalised[support])
+        step[support] = -solve(r[support] + l1 * np.sign(v[support]))
         if not np.isfinite(step).all():
             break
-        crossed = penalised & (v * (v + step) < 0)
+        crossed = v * (v + step) < 0
         new = np.where(crossed, 0.0, v + step)
         if crossed.any():
             change = new - v
             product = H @ change
-            fall = change @ (r + 0.5 * product) + l1 * (np.abs(new) - np.abs(v))[:n_penalised].sum()
+            fall = change @ (r + 0.5 * product) + l1 * (np.abs(new) - np.abs(v)).sum()
             if fall > 0:  # then as far as the first sign change
                 parts: Float64 = -v[crossed] / step[crossed]
                 new = v + np.min(parts) * step
@@ -75,7 +97,7 @@ def minimiser(
             v, r = new, r + product
             continue
         v, r = new, r + H @ step
-        if (np.abs(r[penalised & (v == 0)]) <= l1 * (1 + ROUNDING)).all():
+        if (np.abs(r[v == 0]) <= l1 * (1 + ROUNDING)).all():
             break
     return v
 
