@@ -363,3 +363,15 @@ def test_warm_start_goes_on_from_the_coefficients(fit_intercept):
     model.fit(X, y)
     assert model.n_iter_[0] <= 1
     np.testing.assert_allclose(model.coef_, coef, rtol=0, atol=1e-4)
+
+
+def test_an_intercept_beyond_float32_is_no_warning():
+    """Of float32 columns far from zero and next to no penalty; the best parameters measured are kept."""
+    rng = np.random.default_rng(0)
+    X = (1e4 + rng.standard_normal((600, 12))).astype(np.float32)
+    y = np.where(X[:, 0] + rng.logistic(size=600) > 1e4, 1, 0)
+    model = LogisticRegression(C=1e10, solver="sdca", random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, y)
+    assert np.isfinite(model.coef_).all()
+    assert model.objective_ <= np.log(2) + 1e-6

@@ -15,7 +15,7 @@ from fastopt._memory import copied, lines
 from fastopt._order import ahead, epoch_order
 from fastopt._validation import fail
 from fastopt.objective import Objective
-from fastopt.solvers.monitor import ROUNDING, Checks, Monitor, Reporter, Result, norm
+from fastopt.solvers.monitor import ROUNDING, Checks, Monitor, Reporter, Result, norm, rounded
 from fastopt.solvers.resume import Course, put_back, random_numbers
 
 __all__ = ["sdca"]
@@ -387,7 +387,7 @@ def sdca(
 
     def solution() -> tuple[NDArray[Any], Float64 | None]:
         """w in X's dtype with the best intercept, which takes all raw predictions; and these."""
-        w, raw = epochs.parameters()[:rows].astype(dtype), None
+        w, raw = rounded(epochs.parameters()[:rows], dtype), None
         if objective.fit_intercept:
             b: Any = epochs.parameters()[-1] if softmax else float(epochs.w[-1])
             if smooth:
@@ -395,7 +395,7 @@ def sdca(
                 raw = objective.raw_prediction(w)
                 with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is no step
                     b = epochs.best_intercept(raw)
-            w[-1] = b
+            w[-1] = rounded(np.asarray(b), dtype)
             if raw is not None:
                 raw += w[-1].astype(np.float64)
             epochs.recenter(b)
