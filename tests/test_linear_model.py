@@ -563,6 +563,11 @@ def test_probabilities_at_extreme_margins(margin):
     assert several.predict_proba([[margin]]).sum() == pytest.approx(1, abs=1e-15)
 
 
+def test_an_alpha_beyond_floats_is_that_of_C_and_the_weights():
+    with pytest.raises(ValueError, match="the sum is 6e-30; got 1e-300"):
+        LogisticRegression(C=1e-300).fit(X, Y, sample_weight=np.full(6, 1e-30))
+
+
 @IGNORE
 @pytest.mark.parametrize("data", [breast_cancer, digits])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -599,6 +604,7 @@ PARAMETERS = [
     ({"C": np.nan}, ValueError, "C must be a number > 0; got nan."),
     ({"C": "1"}, TypeError, "C must be a number > 0; got '1'."),
     ({"C": None}, TypeError, "C must be a number > 0; got None."),
+    ({"C": 5e-324}, ValueError, "C must be so large that alpha = 1 / (C sum_i s_i) is finite; the sum is 6; got"),
     ({"l1_ratio": 2}, ValueError, "l1_ratio must be a number in [0, 1]; got 2."),
     ({"tol": -1e-4}, ValueError, "tol must be a finite number >= 0; got -0.0001."),
     ({"tol": np.nan}, ValueError, "tol must be a finite number >= 0; got nan."),
@@ -683,6 +689,8 @@ DATA_ERRORS = {
     "negative weights": ((X, Y, [1, 1, 1, -2, 1, 1]), "sample_weight must be finite and >= 0; got -2.0 in row 3."),
     "negative weight": ((X, Y, -1.0), "sample_weight must be finite and >= 0; got -1.0 in row 0."),
     "zero weights": ((X, Y, np.zeros(6)), "sample_weight must be positive for at least one sample; got only zeros."),
+    "huge weights": ((X, Y, np.full(6, 1e308)), "sample_weight must have a mean in [1e-300, 1e300]; got inf."),
+    "tiny weights": ((X, Y, np.full(6, 5e-324)), "sample_weight must have a mean in [1e-300, 1e300]; got 5e-324."),
     "NaN weights": ((X, Y, np.full(6, np.nan)), "sample_weight must be finite and >= 0; got nan in row 0."),
     "infinite weights": ((X, Y, np.r_[np.ones(5), np.inf]), "sample_weight must be finite and >= 0; got inf in row 5."),
     "complex weights": ((X, Y, np.ones(6) + 1j), "sample_weight must be of real numbers; got complex128."),

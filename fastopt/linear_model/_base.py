@@ -171,6 +171,10 @@ def weights_of(sample_weight: Any, n_samples: int, *, zeros: bool = False) -> Ar
         raise ValueError(f"sample_weight must be finite and >= 0; got {float(weights[row])!r} in row {row}.")
     if not zeros and not weights.any():
         refuse_weightless()
+    with np.errstate(over="ignore"):
+        mean = float(weights.sum()) / len(weights)
+    if weights.any() and not 1e-300 <= mean <= 1e300:  # F divides by it, and alpha
+        raise ValueError(f"sample_weight must have a mean in [1e-300, 1e300]; got {mean!r}. Scale it.")
     return weights
 
 

@@ -401,9 +401,12 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     def _terms(self, total: float, classes: Array) -> dict[str, Any]:
         """What F is made of beside the data; `total` is the sum of the weights."""
         C, l1_ratio = _strength(self.penalty, self.C, self.l1_ratio)
+        alpha = 1 / (C * total) if C * total > 0 else math.inf
+        if not alpha < math.inf:
+            fail("C", f"so large that alpha = 1 / (C sum_i s_i) is finite; the sum is {total:g}", self.C)
         binary = len(classes) == 2
         return {
-            "loss": "log_loss" if binary else "multinomial", "alpha": 1 / (C * total), "l1_ratio": l1_ratio,
+            "loss": "log_loss" if binary else "multinomial", "alpha": alpha, "l1_ratio": l1_ratio,
             "fit_intercept": self.fit_intercept, "n_outputs": 1 if binary else len(classes), "n_jobs": self.n_jobs,
         }  # fmt: skip
 
