@@ -532,6 +532,26 @@ def test_partial_fit_refuses_what_scikit_learn_refuses():
             cls(early_stopping=True).partial_fit(X, y)
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_missing_labels_are_refused_without_a_warning(method):
+    pandas = pytest.importorskip("pandas")
+    y = pandas.Series([0, 1, None, 1], dtype="Int64")
+    how = {"classes": [0, 1]} if method == "partial_fit" else {}
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        getattr(SGDClassifier(), method)(np.eye(4), y, **how)
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "multinomial"])
+@pytest.mark.parametrize("margin", [-1e4, -800.0, 0.0, 800.0, 1e4])
+def test_logarithms_of_probabilities_at_extreme_margins(loss, margin):
+    model = SGDClassifier(loss, random_state=0).fit([[0.0], [1.0], [2.0]], [0, 1, 2])
+    model.coef_, model.intercept_ = np.array([[1.0], [0.5], [-1.0]]), np.array([0.0, -2e3, -3e3])
+    z = model.coef_[:, 0] * margin + model.intercept_
+    log_p = z if loss == "multinomial" else -np.logaddexp(0, -z)
+    expected = log_p - np.logaddexp.reduce(log_p)
+    np.testing.assert_allclose(model.predict_log_proba([[margin]])[0], expected, rtol=1e-14, atol=1e-300)
+
+
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 

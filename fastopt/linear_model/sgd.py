@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
@@ -796,7 +797,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
                     "large enough sample of the full training set target to properly estimate the class frequency "
                     "distributions. Pass the resulting weights as the class_weight parameter."
                 )
-            design = self._read(X, reset=first)
+            design, y = self._read(X, reset=first), self._as_array(y)
             labels = np.shape(y)[1] if _is_multilabel(y) else None
             if labels is None or classes is not None:
                 _check_partial_fit_first_call(self, classes)
@@ -812,8 +813,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
         """Targets +1 and -1 with a column for each output, and the classes."""
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
-        if not hasattr(getattr(y, "dtype", np.dtype(object)), "kind"):  # a polars Series
-            y = np.asarray(y)
+        y = self._as_array(y)
         if getattr(y, "dtype", np.dtype(object)).kind == "f":
             assert_all_finite(y, input_name="y")
         found = None
@@ -823,6 +823,13 @@ class SGDClassifier(ClassifierMixin, _SGD):
         if self._multilabel:
             return self._encode_multilabel(y, n_samples, classes)
         return self._encode_classes(y, n_samples, found, classes)
+
+    def _as_array(self, y: Any) -> Any:
+        """A Series of other types than NumPy's as an array, since some of what looks at y cannot read it."""
+        dtype = getattr(y, "dtype", np.dtype(object))
+        if isinstance(dtype, np.dtype):
+            return y
+        return read_targets(self, y) if hasattr(dtype, "kind") else np.asarray(y)  # of pandas, or of polars
 
     def _encode_multilabel(self, y: Any, n_samples: int, classes: Array | None) -> tuple[Array, Array]:
         """Of a column of 0 and 1 for each label: its number is the class."""
@@ -933,12 +940,15 @@ class SGDClassifier(ClassifierMixin, _SGD):
 
     @available_if(_has_probabilities)
     def predict_log_proba(self, X: Any) -> Array:
-        """Logarithms of the probabilities; with "modified_huber" they may be -inf."""
+        """Logarithms of the probabilities, exact where these round to 0; with "modified_huber" they may be -inf."""
+        if self.loss == "modified_huber":
+            with np.errstate(divide="ignore"):
+                return np.asarray(np.log(self.predict_proba(X)))
         z = self.decision_function(X)
-        if self.loss != "modified_huber" and z.ndim == 1:
+        if z.ndim == 1:
             return np.asarray(-np.logaddexp(0, np.column_stack([z, -z])))
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.log(self.predict_proba(X)))
+        log_p = z if self.loss == "multinomial" else -np.logaddexp(0, -z)
+        return np.asarray(log_p if self._multilabel else log_p - logsumexp(log_p, axis=1, keepdims=True))
 
 
 def _is_flat(y: Any) -> bool:
