@@ -502,8 +502,10 @@ def test_true_and_false_in_csv(people, small_blocks, tmp_path):
     assert np.array_equal(a.y, people["y"])
     assert np.array_equal(a.X, b.X)
     assert np.array_equal(a.y, b.y)
-    c = fastopt.data.convert(tmp_path / "a.csv", tmp_path / "c", target="y", categorical=["flag"], n_hash=8)
-    assert c.X.shape == (300, 9)
+    how = {"target": "y", "categorical": ["flag"], "n_hash": 64}
+    c, d = (fastopt.data.convert(tmp_path / n, tmp_path / f"{n}.hashed", **how) for n in ("a.csv", "b.parquet"))
+    assert c.X.shape == (300, 65)
+    assert (c.X != d.X).nnz == 0
 
 
 def test_columns_left_out_are_not_looked_at(people, small_blocks, tmp_path):

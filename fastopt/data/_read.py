@@ -362,9 +362,11 @@ def _array_targets(y: Array, start: int) -> Array:
 def _strings(column: Any) -> tuple[Any, list[str]]:
     """A column as strings: the number of each row's, null where there is none, and which there are."""
     pa, _ = _pyarrow("csv")
+    boolean = pa.types.is_boolean(column.type)
     codes = column.cast(pa.string()).combine_chunks().dictionary_encode()
     codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
-    return codes.indices, codes.dictionary.to_pylist()
+    words = codes.dictionary.to_pylist()
+    return codes.indices, [word.capitalize() for word in words] if boolean else words  # True, as it stands in a CSV
 
 
 def _last_line_end(text: bytes, quoted: bool) -> int:
