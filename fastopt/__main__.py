@@ -517,14 +517,17 @@ def _rows(arguments: argparse.Namespace, model: Any, *, targets: bool = True) ->
     }  # fmt: skip
     if isinstance(encoding, dict):
         options |= encoding | {"names": None}
+        if options["delimiter"] in (",", "\t"):  # of the two each file's first line tells
+            options["delimiter"] = None
         if isinstance(encoding.get("names"), list) and isinstance(encoding.get("kinds"), list):
             options["known"] = dict(zip(encoding["names"], encoding["kinds"], strict=False))
     if not targets:
         options |= {"target": None, "labels": False}
     source = find(arguments.data, arguments.format, options)
-    tables = ("csv", "parquet")
-    if source.format in tables and "known" not in options:
-        raise Trouble(f"MODEL must have been trained on CSV or Parquet for such data; got {arguments.model!r}")
+    tables = source.format in ("csv", "parquet")
+    if tables != ("known" in options):
+        kind = "CSV or Parquet" if tables else "LIBSVM's format"
+        raise Trouble(f"MODEL must have been trained on {kind} for such data; got {arguments.model!r}")
     for block in source.blocks():
         X = block.X
         if source.format == "svmlight" and not options["zero_based"]:

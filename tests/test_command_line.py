@@ -246,6 +246,26 @@ def test_a_table_s_folder_must_have_the_model_s_columns(tmp_path, monkeypatch, c
     assert entry(run(capsys, "info", "m")[1], "trained on") == "columns 'a', 'b', 'city' (hashed to 64)"
 
 
+def test_files_of_other_kinds_than_the_model_s(tmp_path, monkeypatch, capsys):
+    """Commas, tabs and Parquet tell the same; column numbers tell nothing of a table's columns."""
+    pytest.importorskip("pyarrow", reason="CSV is read by pyarrow, which is not installed")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.normal(size=200), "flag": rng.random(200) > 0.5})
+    table["y"] = (table["a"] + table["flag"] > 0.5).astype(int)
+    table.to_csv("train.csv", index=False)
+    table.to_csv("test.tsv", index=False, sep="\t")
+    table.to_parquet("test.parquet")
+    Path("test.svm").write_text("1 1:2\n0 1:-2\n")
+    assert run(capsys, "train", "train.csv", "m", "--target", "y", "--categorical", "flag", "-q")[0] == 0
+    right = run(capsys, "evaluate", "train.csv", "m")
+    assert run(capsys, "evaluate", "test.tsv", "m") == run(capsys, "evaluate", "test.parquet", "m") == right
+    for command in ("predict", "evaluate"):
+        code, out, err = run(capsys, command, "test.svm", "m")
+        assert (code, out) == (1, "")
+        assert "MODEL must have been trained on LIBSVM's format for such data; got 'm'" in err
+
+
 def test_a_difference_among_many_columns_is_shown(tmp_path, monkeypatch, capsys):
     pytest.importorskip("pyarrow", reason="CSV is read by pyarrow, which is not installed")
     monkeypatch.chdir(tmp_path)
