@@ -844,6 +844,24 @@ def test_epochs_run_at_once_have_the_bits_of_single_ones(cls, options, layout, c
         np.testing.assert_array_equal(at_once.optimizer_state_[key], value, err_msg=key)
 
 
+@IGNORE
+@pytest.mark.parametrize("layout", ["dense", "csr"])
+@pytest.mark.parametrize("average", [False, 60])
+@pytest.mark.parametrize("penalty", ["l2", "l1", "elasticnet"])
+def test_epochs_run_at_once_whatever_goes_around_the_steps(penalty, average, layout, monkeypatch):
+    """Python between two epochs takes longer than the steps on a few hundred short rows."""
+    from fastopt.solvers.epochs import Epochs
+
+    X, y = problem("multiclass")
+    calls = []
+    run = Epochs.run_several
+    monkeypatch.setattr(Epochs, "run_several", lambda self, orders, *args: calls.append(0) or run(self, orders, *args))
+    model = SGDClassifier(penalty=penalty, average=average, max_iter=40, tol=None, random_state=0)
+    model.fit(X if layout == "dense" else scipy.sparse.csr_array(X), y)
+    assert model.n_iter_ == 40
+    assert 0 < len(calls) < 5
+
+
 def test_sparsify_and_predict():
     X, y = load_iris(return_X_y=True)
     with warnings.catch_warnings():

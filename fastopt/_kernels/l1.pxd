@@ -98,6 +98,20 @@ cdef inline real settled_dot(Extras e, const real *x, const index *columns, Py_s
     return first + second
 
 
+cdef inline void wait_anew(Extras e, Py_ssize_t step, real[:, ::1] params) noexcept nogil:
+    """The start of an epoch: no column has waited. What L1 has asked of w goes on where it is not paid at once."""
+    cdef Py_ssize_t j
+    cdef double *h = &e.history[step if e.history.shape[0] > 1 else 0, 0]
+    e.owed = e.owed if e.truncated else 0
+    e.asked = e.scales = e.products = 0
+    e.settled = step
+    h[ASKED] = h[SUM] = h[SUM_ASKED] = 0
+    h[SCALE], h[OWED] = 1, e.owed
+    for j in range(e.seen.shape[0]):    # of columns that are zero, what they have paid
+        e.seen[j] = params[e.paid_row, j] if e.truncated and params[0, j] == 0 else 0
+    e.joined[:] = 0
+
+
 cdef inline Py_ssize_t within(double guess, Py_ssize_t n) noexcept nogil:
     """A whole number from 1 to n - 1, whatever the guess."""
     return 1 if not guess > 1 else (n - 1 if guess > n - 1 else <Py_ssize_t>guess)

@@ -5,7 +5,7 @@ from libc.string cimport memset
 
 from fastopt._kernels.block cimport (lone_outputs_axpy, lone_outputs_dot, sparse_outputs_axpy,
                                      sparse_outputs_dot)
-from fastopt._kernels.l1 cimport record, settle_dense, settled_dot, threshold
+from fastopt._kernels.l1 cimport record, settle_dense, settled_dot, threshold, wait_anew
 from fastopt._kernels.loss cimport MULTINOMIAL
 from fastopt._kernels.places cimport (LANES, TOUCHED, Asked, Places, asked_so_far, contract, first_mark, gather,
                                       in_places, multiplies_out, output_move, pay_each, pay_places, scatter, settle_all,
@@ -34,14 +34,9 @@ cdef class Extras:
         self.mark, self.touched, self.moves = mark, touched, moves
 
     def begin(self, history, double owed, first_averaged):
-        """A new epoch, averaged from the step of this number on."""
+        """New epochs, averaged from the step of this number on; `wait_anew` opens each."""
         self.history, self.owed, self.first_averaged = history, owed, first_averaged
-        self.history[0, :] = 0
-        self.history[0, SCALE], self.history[0, OWED] = 1, owed
         self.mark[:] = 0
-        self.seen[:] = 0
-        self.joined[:] = 0
-        self.asked = self.scales = self.products = self.settled = 0
 
 
 def dense_epoch(Plan plan, Extras e, const real[:, :] X, real[:, ::1] params, real[:, ::1] z, Py_ssize_t start,
@@ -116,13 +111,14 @@ def sparse_epoch(Plan plan, Extras e, const real[::1] values, const index[::1] c
 
 def sparse_epochs(Plan plan, Extras e, const real[::1] values, const index[::1] columns, const index[::1] indptr,
                   real[:, ::1] params, real[:, ::1] z, double[:, :, ::1] sums, Py_ssize_t n_steps):
-    """`dense_epochs` on CSR rows, of steps that let no column wait."""
+    """`dense_epochs` on CSR rows."""
     cdef Py_ssize_t k = 0
     cdef bint finite = True
     with nogil:
         while k < sums.shape[0] and finite:
             open_epoch(plan, e, k * n_steps, params)
             sparse_steps(plan, e, values, columns, indptr, params, z, k * n_steps, (k + 1) * n_steps)
+            settle_all(plan, e, (k + 1) * n_steps, params)
             finite = close_epoch(plan, e, (k + 1) * n_steps, params, sums[k])
             k += 1
     return k
@@ -465,6 +461,7 @@ cdef inline void norms_of(Plan plan, Extras e, const real *w) noexcept nogil:
 cdef inline void open_epoch(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] params) noexcept nogil:
     """Before the step that an epoch begins with: its sums are zero, and the average becomes the iterates' sum."""
     cdef Py_ssize_t j
+    wait_anew(e, step, params)
     e.sums[:SQUARES] = 0
     if not e.keeps_norms:
         norms_of(plan, e, &params[0, 0])
@@ -494,6 +491,11 @@ cdef inline bint close_epoch(Plan plan, Extras e, Py_ssize_t step, real[:, ::1] 
         for j in range(size):
             params[e.average_row, j] /= <real>max(1, step - e.first_averaged)
     return rest == 0
+
+
+def wait(Extras e, real[:, ::1] params):
+    """The start of an epoch whose steps are counted from here on."""
+    wait_anew(e, 0, params)
 
 
 def finish(Plan plan, Extras e, real[:, ::1] params, Py_ssize_t steps):

@@ -385,7 +385,7 @@ class Epochs:
             rates, rate = np.asarray(given, dtype=np.float64), None
             if rates.shape not in ((), (n_steps,)):
                 raise ValueError(f"learning_rates must have an element for each of {n_steps} steps; got {rates.shape}.")
-        constant = not rates.ndim or (n_steps > 0 and bool((rates == rates[0]).all()))
+        constant = bool(not rates.ndim or (n_steps and rates[0] == rates[-1] and (rates == rates[0]).all()))
         if constant and given is not None:
             first = float(rates.flat[0])
             rate = lambda k: first  # noqa: E731
@@ -402,11 +402,9 @@ class Epochs:
 
     @property
     def takes_several(self) -> bool:
-        """Whether there is `run_several`: steps that measure, of rows in memory known to be sound; no column waits."""
+        """Whether there is `run_several`: steps that measure, of rows in memory known to be sound."""
         around, design = self.around, self.objective.design
-        if around is None or not around.measures or not design.sound or design.mapped:
-            return False
-        return not design.sparse or (len(self._seen) == 0 and not around.average)
+        return around is not None and around.measures and design.sound and not design.mapped
 
     def run_several(
         self, orders: NDArray[np.intp], learning_rates: NDArray[np.float64] | None = None
@@ -436,7 +434,8 @@ class Epochs:
         self._plan.distinct = design.distinct
         self._plan.begin(order, table, hyper, t0)
         averaged = self.around.average - 1 - t0 if self.around.average else n_epochs * n_steps
-        self._extras.begin(np.empty((1, plain.HISTORY)), self.state.get("l1_owed", 0.0), averaged)
+        history = np.empty((n_epochs * n_steps + 1 if self._keeps_history else 1, plain.HISTORY))
+        self._extras.begin(history, self.state.get("l1_owed", 0.0), averaged)
         sums = np.empty((n_epochs, 2, self.objective.n_outputs))
         call: Callable[..., int] = plain.sparse_epochs if design.sparse else plain.dense_epochs
         done = call(self._plan, self._extras, *design.arrays, self._params, self._scores, sums, n_steps)
@@ -471,9 +470,7 @@ class Epochs:
             history = np.empty((steps + 1 if self._keeps_history else 1, plain.HISTORY))
             averaged = around.average - 1 - t0 - first if around.average else steps
             self._extras.begin(history, self.state.get("l1_owed", 0.0), averaged)
-            if self._extras.truncated and len(self._seen):  # of columns that are zero, what they have paid
-                w, paid = self._params[[0, self._extras.paid_row], : len(self._seen)]
-                np.copyto(self._seen, paid, where=w == 0)
+            plain.wait(self._extras, self._params)
             for start in ahead(design, rows, range(0, steps, at_once), self.batch_size):
                 stop = min(start + at_once, steps)
                 if not checks:

@@ -325,11 +325,11 @@ class _Group:
         More than one only for those that `surely` come. The first that ends not finite is the last.
         """
         epochs, around, (n_epochs, n) = self.epochs, self.settings.around, orders.shape
-        steps = np.arange(n_epochs * -(-n // epochs.batch_size)) + float(epochs.state["t"])
+        n_steps, t0 = n_epochs * -(-n // epochs.batch_size), int(epochs.state["t"])
         left = 1.0 if self.auto is None else self.auto.left
-        rates = self.scale * np.asarray(epochs.optimizer.rate(steps))
-        if left != 1:
-            rates = rates * left
+        rates = np.asarray(epochs.optimizer.rate(np.arange(t0, t0 + n_steps, dtype=np.float64)))
+        for factor in (self.scale, left):  # each a pass over what steps on short rows take not much longer for
+            rates = rates if factor == 1 else rates * factor
         given = None if self.scale == left == n_epochs == 1 else rates
         by_epoch = rates.reshape(n_epochs, -1) if rates.ndim else np.full((n_epochs, 1), rates)
         largest = by_epoch.max(axis=1, initial=0.0)
@@ -358,7 +358,8 @@ class _Group:
             return 1
         if settings.tol is not None:
             left = min(left, settings.n_iter_no_change - int(stale[self.columns].max()))
-        work = max(1, epochs.objective.design.n_stored * len(self.columns))
+        # Each epoch also looks at all parameters, of which few rows may have many.
+        work = max(1, epochs.objective.design.n_stored * len(self.columns) + epochs.w.size)
         return max(1, min(left, SHORT // work, AT_ONCE * epochs.batch_size // n))
 
     def adjust(self, total: float) -> None:
