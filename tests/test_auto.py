@@ -149,6 +149,23 @@ def test_even_curvature_is_that_of_columns_of_one_scale(sparse, fit_intercept, w
         assert even(F) == expected
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_penalty_above_all_curvature_makes_it_even(sparse, monkeypatch):
+    """Columns that hang together, asked without a sample of the rows, which costs as much as a fit does then."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((900, 2)) @ rng.standard_normal((2, 6))
+    monkeypatch.setattr(Objective, "sample", None)
+    length = np.mean(np.sum(X**2, axis=1))
+    F = Objective(
+        Design.from_array(scipy.sparse.csr_array(X) if sparse else X), np.sign(rng.standard_normal(900)),
+        alpha=0.25 * length, loss="log_loss",
+    )  # fmt: skip
+    curvature = 0.25 * X.T @ X / 900 + 0.25 * length * np.eye(6)
+    scaled = curvature / np.sqrt(np.outer(np.diag(curvature), np.diag(curvature)))
+    assert np.linalg.eigvalsh(scaled)[-1] <= module.EVEN
+    assert even(F)
+
+
 @pytest.mark.filterwarnings("error")
 def test_newton_cg_goes_on_where_lbfgs_tires(monkeypatch):
     rng = np.random.default_rng(0)

@@ -168,11 +168,14 @@ def even(objective: Objective) -> bool:
     n, d = objective.design.shape
     if n >= LARGE or 5 * d > n:
         return False
-    some = objective.sample(max(1024, 8 * d, n // 8))
     # A loss of curvature 1 in place of F's, so that the penalty is larger by as much.
     alpha = (
         objective.l2 * objective.n_outputs if objective.n_outputs > 1 else objective.l2 / objective.loss.max_curvature
     )
+    if row_length(objective) <= (EVEN - 1) * alpha:  # no eigenvalue is further from the penalty's own
+        return True
+    wanted = max(1024, 8 * d, n // 8)
+    some = objective if 4 * wanted > 3 * n else objective.sample(wanted)  # products cost less than a copy
     F = Objective(
         some.design, np.zeros(some.n_samples), loss="squared_error", alpha=alpha, n_jobs=objective.n_jobs,
         sample_weight=some.sample_weight if len(some.weights) else None,
