@@ -503,6 +503,10 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         """Class numbers of y, and the classes: y's own unless they are given."""
         y, found = self._labels(y, n_samples)
         encoder = None
+        if classes is not None and y.dtype == classes.dtype != object:  # not one by one, as strings would be
+            codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+            if (classes[codes] == y).all():
+                return codes, classes
         if classes is None and y.dtype.kind != "O":
             classes = np.unique(y) if found is None else found  # their own: not looked up among them
         else:

@@ -300,19 +300,21 @@ class LogisticRegressionCV(LogisticRegression):
 
         A fit is its parameters, the score of the test rows, its iterations and whether it converged.
         """
-        X, labels, s = data.X, data.labels, data.sample_weight
-        of_test = {key: _rows(value, test, len(labels)) for key, value in data.metadata.items()}
+        X, labels, s = data.X[train], data.labels[train], data.sample_weight
+        s = None if s is None else s[train]
+        X_test, labels_test = data.X[test], data.labels[test]
+        of_test = {key: _rows(value, test, len(data.labels)) for key, value in data.metadata.items()}
         model = self._model(1.0, ratio, data.class_weight).set_params(random_state=seed)
         vars(model).update(run["model"])
         for C in Cs[len(run["fits"]) :].tolist():
             model.C = C
-            model._fit(X[train], labels[train], None if s is None else s[train], data.classes, keeps=False)
+            model._fit(X, labels, s, data.classes, keeps=False)
             d = X.shape[1]
             w = np.zeros((len(model.coef_), d + bool(self.fit_intercept)))
             w[:, :d] = model.coef_
             if self.fit_intercept:
                 w[:, -1] = model.intercept_
-            value = float(data.scorer(model, X[test], labels[test], **of_test))
+            value = float(data.scorer(model, X_test, labels_test, **of_test))
             fits = [*run["fits"], [w, value, int(model.n_iter_[0]), model.converged_]]
             run = {"fits": fits, "model": {name: getattr(model, name) for name in CARRIED}}
             yield run
