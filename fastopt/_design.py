@@ -293,6 +293,14 @@ class Design:
             return Design(part.toarray(), None, None, part.shape)
         return Design(values, indices, indptr, (n, len(columns)), self._distinct or None)
 
+    def of_its_columns(self) -> tuple[Design, NDArray[Any]]:
+        """The same CSR rows without the columns that none of them names, and which those are that are left."""
+        assert self.indices is not None
+        named = self.indices[: self.n_stored] if self.n_stored else np.zeros(1, self.indices.dtype)
+        columns, places = np.unique(named, return_inverse=True)
+        places = places.astype(self.indices.dtype, copy=False)
+        return Design(self.values, places, self.indptr, (self.shape[0], len(columns)), self._distinct), columns
+
     def by_columns(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """A copy of X for what goes through columns: values, rows and starts of CSC; all values if X is dense."""
         if self.indices is None or self.indptr is None:

@@ -594,6 +594,26 @@ def test_predictions_agree_with_each_other(data, dtype):
     assert_close(model.densify().predict_proba(X), before, tolerance)
 
 
+@IGNORE
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_predictions_of_few_entries_among_many_columns(dtype):
+    """Rows without entries too, one that names a column twice, and entries that no row has."""
+    rng = np.random.default_rng(0)
+    n_classes, d = 30, 20_000
+    X = scipy.sparse.random_array((60, d), density=0.001, format="csr", rng=rng).astype(dtype)
+    model = LogisticRegression(max_iter=1).fit(X, np.arange(60) % n_classes)
+    columns = np.array([d - 1, 7, 7, 0, 3, d + 5], dtype=np.int32)
+    rows = scipy.sparse.csr_matrix((1, d), dtype=dtype)
+    rows.data, rows.indices = np.arange(1, 7).astype(dtype), columns
+    for indptr in ([0, 0, 3, 5], [0, 0, 0, 0]):
+        rows.indptr, rows._shape = np.array(indptr, dtype=np.int32), (3, d)
+        expected = np.tile(model.intercept_.astype(float), (3, 1))
+        for i in range(3):
+            for k in range(indptr[i], indptr[i + 1]):
+                expected[i] += float(rows.data[k]) * model.coef_[:, columns[k]]
+        assert_close(model.decision_function(rows), expected, 1e-12 if dtype == np.float64 else 1e-5)
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 X, Y = np.arange(12.0).reshape(6, 2), np.array([0, 1, 0, 1, 0, 1])

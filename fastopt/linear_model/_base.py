@@ -50,7 +50,7 @@ else:
 
 __all__ = [
     "FRAMES", "PENALTY_NAMES", "LinearModel", "Progress", "check_labels", "check_length", "check_random_state",
-    "class_numbers", "class_weights", "dense", "generator", "generator_of", "read", "read_targets",
+    "class_numbers", "class_weights", "dense", "generator", "generator_of", "log_expits", "read", "read_targets",
     "refuse_weightless", "unchanged_on_error", "weights_of", "with_callbacks",
 ]  # fmt: skip
 
@@ -265,6 +265,15 @@ def check_random_state(random_state: Any) -> None:
         fail("random_state", rule, random_state)
 
 
+def log_expits(z: Array) -> Array:
+    """Logarithms of 1 / (1 + exp(z)) and of 1 / (1 + exp(-z)), (n, 2): neither is rounded before it is taken.
+
+    By functions that NumPy has vectorised, as its logaddexp is not.
+    """
+    rest = np.log1p(np.exp(-np.abs(z)))
+    return np.column_stack([np.minimum(-z, 0) - rest, np.minimum(z, 0) - rest])
+
+
 def class_numbers(y: Array, classes: Array) -> NDArray[np.intp]:
     """Where the labels y stand in `classes`, which are theirs, sorted."""
     return (y == classes[1]).astype(np.intp) if len(classes) == 2 else np.searchsorted(classes, y)
@@ -331,6 +340,10 @@ class LinearModel(CallbackSupportMixin, SparseCoefMixin, BaseEstimator):
         check_is_fitted(self)
         design = read(self, X, reset=False)
         coef = np.reshape(dense(self.coef_), (-1, design.shape[1]))
+        few = design.sparse and 16 * (design.n_stored + 2_000) < coef.size
+        if few:  # not a copy of all coefficients for some words
+            design, columns = design.of_its_columns()
+            coef = coef[:, columns]
         w = np.vstack([coef.T, np.reshape(self.intercept_, (1, -1))]).astype(np.float64)
         scores = raw_prediction(design, w.reshape(-1), w.shape[1], True, getattr(self, "n_jobs", None))
         return scores.astype(design.dtype, copy=False)

@@ -32,6 +32,7 @@ from fastopt.linear_model._base import (
     dense,
     generator,
     generator_of,
+    log_expits,
     read,
     read_targets,
     refuse_weightless,
@@ -85,7 +86,7 @@ def _in_pieces(function: Callable[[Array], Array], rows: Array) -> Array:
 
 def _log_probabilities(z: Array) -> Array:
     if z.ndim == 1:
-        return np.asarray(-np.logaddexp(0, np.column_stack([z, -z])))
+        return log_expits(z)
     z = z - z.max(axis=1, keepdims=True)
     return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
+from scipy.special import expit, log_expit, logsumexp
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
@@ -34,6 +34,7 @@ from fastopt.linear_model._base import (
     dense,
     generator,
     generator_of,
+    log_expits,
     read,
     read_targets,
     unchanged_on_error,
@@ -927,7 +928,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
         if self.loss == "multinomial" and z.ndim == 2:
             p = np.exp(z - z.max(axis=1, keepdims=True))
         elif self.loss != "modified_huber":
-            p = np.exp(-np.logaddexp(0, -z))
+            p = expit(z)
         else:
             p = (np.clip(z, -1, 1) + 1) / 2
         if p.ndim == 1:
@@ -946,8 +947,8 @@ class SGDClassifier(ClassifierMixin, _SGD):
                 return np.asarray(np.log(self.predict_proba(X)))
         z = self.decision_function(X)
         if z.ndim == 1:
-            return np.asarray(-np.logaddexp(0, np.column_stack([z, -z])))
-        log_p = z if self.loss == "multinomial" else -np.logaddexp(0, -z)
+            return log_expits(z)
+        log_p = z if self.loss == "multinomial" else log_expit(z)
         return np.asarray(log_p if self._multilabel else log_p - logsumexp(log_p, axis=1, keepdims=True))
 
 
