@@ -652,6 +652,20 @@ def test_a_learning_rate_that_is_too_large(lr, dtype):
     assert result.nfev <= 25
 
 
+@pytest.mark.parametrize(("factor", "steps"), [(11, 10), (9, 20)])
+def test_ten_records_each_ten_times_the_last_are_a_divergence(factor, steps):
+    """x is multiplied by -factor in each step: by less than ten, every other one is a record."""
+    rule = GradientDescent(learning_rate=(1 + factor) / 2)
+    result = minimize(parabola, 1.0, parabola_gradient, optimizer=rule)
+    assert (result.status, result.nit, float(result.x)) == (2, steps, 1.0)
+
+
+def test_a_record_where_fun_fell_is_no_sign_of_divergence():
+    rule = GradientDescent(learning_rate=6.0)  # 1, -11, 121, ...: a record in each step
+    result = minimize(lambda x: -1.0 if x == -11 else x * x, 1.0, parabola_gradient, optimizer=rule)
+    assert (result.status, result.nit) == (2, 11)
+
+
 @np.errstate(over="ignore")
 def test_not_finite_in_one_step():
     result = minimize(np.cosh, 10.0, np.sinh, optimizer=SGD(learning_rate=1.0))
@@ -667,6 +681,17 @@ def test_no_minimum():
     result = minimize(lambda x: -(x**2), 1.0, lambda x: -2 * x, optimizer="nesterov")
     assert result.status == 2
     assert "fun has no minimum" in result.message
+
+
+@np.errstate(over="ignore")
+@pytest.mark.parametrize("options", [{}, {"n_samples": 2, "batch_size": 1, "tol": 0.0, "rng": 0}])
+def test_a_gradient_that_stays_finite_where_x_is_not(options):
+    """A slope of one all the way to infinity: fun's -inf there is no minimum."""
+    result = minimize(lambda x, *rows: -x, 1.0, lambda x, *rows: -1.0, optimizer=SGD(1e308), max_iter=2, **options)
+    assert result.status == 2
+    assert result.message.startswith("Diverged in ")
+    assert np.isfinite(result.x)
+    assert np.isfinite(result.fun)
 
 
 @np.errstate(over="ignore")
@@ -725,6 +750,21 @@ def test_minibatches_diverge():
         assert result.message.startswith("Diverged in epoch ")
         assert "learning_rate=30 is too large" in result.message
         assert result.fun <= problem.fun(np.zeros(3), np.arange(120))
+
+
+@pytest.mark.parametrize(("batch_size", "tol"), [(10, 1e-6), (10, 0.0), ("full", 0.0)])
+@np.errstate(over="ignore", invalid="ignore")
+def test_the_best_point_is_the_last_before_a_sudden_divergence(batch_size, tol):
+    """That of the smallest gradient; with tol=0 batches measure none by which points could be told apart."""
+    problem = LeastSquares()
+    steps = 3 if batch_size == "full" else 3 * 12
+    rule = SGD(learning_rate=lambda step: 0.01 if step < steps else 1e300)
+    settings = {"optimizer": rule, "n_samples": 120, "batch_size": batch_size, "tol": tol}
+    result = minimize(problem.fun, np.zeros(3), problem.jac, rng=0, **settings)
+    assert result.status == 2
+    three = minimize(problem.fun, np.zeros(3), problem.jac, rng=0, max_iter=3, **settings)
+    assert_array_equal(result.x, three.x)
+    assert result.fun == three.fun < problem.fun(np.zeros(3), np.arange(120))
 
 
 def test_not_finite_at_the_start():
