@@ -620,6 +620,7 @@ HOSTILE = {
     "a key twice": lambda: attribute({"dict": [[1, 2], [1, 3]]}, name="x_"),
     "strings of other bytes": lambda: strings([2], b"abc", [1, 1]),
     "strings below zero": lambda: strings([2], b"abc", [-1, 4]),
+    "strings that go back": lambda: strings([3], b"abc", [3, -1, 1]),
     "strings that overflow": lambda: strings([3], b"abc", [2**62, 2**62, 2**62]),
     "strings of another shape": lambda: strings([3], b"ab", [1, 1]),
     "strings of no UTF-8": lambda: strings([1], b"\xff", [1]),

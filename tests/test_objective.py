@@ -13,6 +13,7 @@ from fastopt import reference
 from fastopt._design import Design
 from fastopt.losses import LOSSES, EpsilonInsensitive, Huber, Quantile, SquaredEpsilonInsensitive
 from fastopt.objective import Objective, raw_prediction
+from fastopt.penalties import PENALTIES
 
 LOSS = pytest.mark.parametrize("loss", LOSSES)
 POINTWISE = pytest.mark.parametrize("loss", [name for name in LOSSES if LOSSES[name].targets != "multiclass"])
@@ -336,6 +337,7 @@ ERRORS = [
     ({"sample_weight": np.full(40, np.inf)}, "sample_weight must be finite and >= 0, with a sum > 0; got others."),
     ({"alpha": -0.1}, "alpha must be a finite number >= 0; got -0.1."),
     ({"l1_ratio": 1.5}, "l1_ratio must be a number in [0, 1]; got 1.5."),
+    ({"l1_ratio": -0.5}, "l1_ratio must be a number in [0, 1]; got -0.5."),
     ({"n_outputs": 2}, "y must have shape (40, 2), a target for each row and output; got (40,)."),
     ({"loss": "poisson", "y": np.full(40, -2.0)}, "y must be >= 0 for the loss 'poisson'; got -2.0."),
     ({"loss": "gamma", "y": np.zeros(40)}, "y must be > 0 for the loss 'gamma'; got 0.0."),
@@ -348,6 +350,17 @@ def test_errors(changes, text):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         Objective(Design.from_array(p.X), **({"y": p.y} | changes))
     assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("penalty", PENALTIES.values())
+def test_penalties_refuse_what_would_reward_coefficients(penalty):
+    for alpha in (-0.1, np.inf, np.nan):
+        with pytest.raises(ValueError, match=f"alpha must be a finite number >= 0; got {alpha}"):
+            penalty(alpha)
+    if "l1_ratio" in vars(penalty):
+        for l1_ratio in (-0.1, 1.1):
+            with pytest.raises(ValueError, match=rf"l1_ratio must be a number in \[0, 1\]; got {l1_ratio}"):
+                penalty(1.0, l1_ratio=l1_ratio)
 
 
 @pytest.mark.parametrize("loss", ["log_los", None])

@@ -108,6 +108,18 @@ def test_max_curvature(name):
         assert largest_slope(name, 80001) > 3 * largest or largest_slope(name, 40001, 10) > 100 * largest
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_bounded_slopes(name):
+    """Those of the reference at large raw predictions, which grow with these or do not."""
+    dloss, largest = reference.LOSSES[name][1], []
+    for size in (100.0, 200.0):
+        z = np.array([-size, size])
+        if LOSSES[name].targets == "multiclass":
+            z = np.array([[-size, size, 0.0], [size, -size, 0.0]])
+        largest.append(max(np.abs(dloss(np.full(2, y), z)).max() for y in (1.0, 2.0)))
+    assert LOSSES[name].bounded_slope == (largest[1] <= largest[0])
+
+
 def largest_slope(name, n, reach=5):
     z = np.linspace(-reach, reach, n)
     targets = [y for y in (-1.0, 1.0) if y >= LOSSES[name].lowest]
