@@ -445,6 +445,34 @@ def test_cycles_begin_higher_or_lower_by_where_the_last_one_was():
     assert seen == {0.5, 0.6, 1.0, 1.3}
 
 
+def test_the_rate_of_rows_whose_products_overflow_is_that_of_their_lengths():
+    X = np.random.default_rng(0).standard_normal((50, 3)) * 1e100
+    F = Objective(Design.from_array(X), data(50)[1], alpha=0.1)
+    assert auto_learning_rate(F, get("gd"), 50) == pytest.approx(4 / (X**2).sum(axis=1).mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "hinge"])
+def test_cycles_of_sgd_estimators_begin_higher_or_lower_too(loss):
+    """By the mean of F over the steps of each epoch, from F at zero on."""
+    X, y = data()
+    seen = set()
+    for rule in ("sgd", "momentum", "adam", "lion", "adadelta"):
+        options = {"optimizer": rule, "batch_size": 10, "learning_rate": "auto", "tol": None, "random_state": 0}
+        history = SGDClassifier(loss, alpha=1e-3, max_iter=76, **options).fit(X, y).history_
+        values, rates = history["objective"], history["learning_rate"]
+        first, start, scale, factor = 0, math.log(2) if loss == "log_loss" else 1.0, None, math.nan
+        for length in (1, 2, 3, 5, 8, 12, 18, 27):
+            cycle = values[first : first + length]
+            now = rates[first] / (1 - 0.5 / length)  # the rate falls from epoch to epoch
+            if scale is not None:
+                assert now == pytest.approx(factor * scale, rel=1e-12), (rule, length)
+                seen.add(factor)
+            above = (cycle > start).mean() if length >= 5 else 0
+            factor = 0.5 if cycle.min() >= start else 1.3 if above <= 1 / 3 else 0.6 if above > 2 / 3 else 1.0
+            scale, start, first = now, min(start, cycle.min()), first + length
+    assert seen == {0.5, 0.6, 1.0, 1.3}
+
+
 @pytest.mark.parametrize("rule", ["schedule_free_sgd", "schedule_free_adamw", "ftrl"])
 def test_a_rate_without_cycles_is_halved_at_the_best_parameters_ever_later(rule):
     X, y = data()

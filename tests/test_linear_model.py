@@ -23,11 +23,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y
 
 from fastopt import LogisticRegression, LogisticRegressionCV, SGDClassifier, reference
+from fastopt._design import Design
 from fastopt.data import Chunks
 from fastopt.linear_model import _base
+from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, SGD, Adam, GradientDescent
 from fastopt.schedules import InverseTime
-from fastopt.solvers.monitor import Monitor
+from fastopt.solvers.monitor import Monitor, Reporter
+from fastopt.solvers.stochastic import stochastic
 from fastopt.solvers.table import SOLVERS as TABLE
 
 #: test_sdca.py and test_saga.py are for the others, which shuffle the rows.
@@ -494,6 +497,40 @@ def test_ctrl_c_leaves_the_last_whole_epoch(solver, whole, monkeypatch):
     objective, norm = judge(model, X, y)
     assert model.objective_ == pytest.approx(objective, rel=1e-10)
     assert model.grad_norm_ == pytest.approx(norm, rel=1e-6)
+
+
+@pytest.mark.parametrize("solver", [*FINISHERS, "gd", "nesterov", "adam"])
+@pytest.mark.parametrize("iterations", [0, 2])
+def test_a_norm_that_is_tol_has_converged(solver, iterations):
+    """At most tol: no iteration more."""
+    X, y = breast_cancer()
+    options = {"solver": solver, "random_state": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        norms = LogisticRegression(max_iter=2, tol=0.0, **options).fit(X, y).history_["grad_norm"]
+    model = LogisticRegression(tol=norms[iterations], **options).fit(X, y)
+    assert model.converged_
+    assert model.n_iter_ == int(np.argmax(norms[: iterations + 1] <= norms[iterations]))
+
+
+def test_ctrl_c_leaves_the_last_whole_epoch_though_f_was_lower_before():
+    """Who stops it sees the parameters that go on; max_iter would give the best."""
+    X, y = breast_cancer()
+    F = Objective(Design.from_array(X), np.where(y, 1.0, -1.0), alpha=1e-3)
+    seen, values = [], []
+
+    def on_epoch(epoch, w):
+        if values[-2:] != sorted(values[-2:], reverse=True):  # the epoch after one that F rose in
+            raise KeyboardInterrupt
+        seen.append(w.copy())
+        values.append(F.value(w))
+
+    options = {"batch_size": 1, "tol": 0.0, "rng": np.random.default_rng(0)}
+    reporter = Reporter(on_epoch=on_epoch)
+    result = stochastic(F, F.zeros(), Adam(learning_rate=0.1), max_iter=100, verbose=reporter, **options)
+    assert (result.stop_reason, result.n_iter) == ("interrupted", len(seen) - 1)
+    np.testing.assert_array_equal(result.w, seen[-1])
+    assert result.objective == values[-1] > values[-2]
 
 
 INTERRUPTED = """

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.sparse
+import scipy.special
 import sklearn.linear_model as peers
 from cases import assert_close
 from sklearn.base import clone
@@ -860,6 +861,38 @@ def test_epochs_run_at_once_whatever_goes_around_the_steps(penalty, average, lay
     model.fit(X if layout == "dense" else scipy.sparse.csr_array(X), y)
     assert model.n_iter_ == 40
     assert 0 < len(calls) < 5
+
+
+@IGNORE
+@pytest.mark.parametrize("penalty", ["l2", "l1"])
+def test_a_cut_rate_leaves_the_coefficients_of_ftrl(penalty):
+    """Whose step makes them anew from its state and the rate: at a fifth of that they would be a fifth."""
+    X, y = problem()
+    options = settings("adaptive", optimizer="ftrl", eta0=0.5, max_iter=200, penalty=penalty)
+    history = SGDClassifier("log_loss", **options).fit(X, y).history_
+    values, cuts = history["objective"], np.flatnonzero(np.diff(history["learning_rate"]))
+    assert len(cuts) > 5
+    assert (values[cuts + 1] <= values[cuts] * (1 + 1e-9)).all()
+
+
+@IGNORE
+@pytest.mark.parametrize("targets", ["binary", "multiclass"])
+@pytest.mark.parametrize("loss", ["log_loss", "modified_huber", "multinomial"])
+def test_probabilities(loss, targets):
+    """scikit-learn's at the same coefficients; "multinomial", which it has not, is the logistic function of two."""
+    X, y = problem(targets)
+    X = 5 * X  # so that some rows are claimed by no class, and some by all
+    model = SGDClassifier(loss, random_state=0).fit(X, y)
+    peer = peers.SGDClassifier(loss="log_loss" if loss == "multinomial" else loss).fit(X, y)
+    peer.coef_, peer.intercept_ = model.coef_, model.intercept_
+    p = peer.predict_proba(X)
+    if loss == "multinomial" and targets == "multiclass":
+        p = scipy.special.softmax(peer.decision_function(X), axis=1)
+    np.testing.assert_allclose(model.predict_proba(X), p, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(X)), p, rtol=1e-9, atol=1e-12)
+    if loss == "log_loss":  # of labels each has its own
+        labels = SGDClassifier(loss, random_state=0).fit(X, np.column_stack([y == 1, y != 1, X[:, 0] > 0]).astype(int))
+        np.testing.assert_allclose(labels.predict_proba(X), scipy.special.expit(labels.decision_function(X)), rtol=1e-9)
 
 
 def test_sparsify_and_predict():
