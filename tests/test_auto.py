@@ -57,6 +57,41 @@ def test_epochs_are_foretold_as_if_norms_went_on_to_fall(falls, foretold):
     assert not without.stalled
 
 
+@pytest.mark.parametrize(
+    ("sizes", "stalled"),
+    [
+        ([1e-1, 1e-2, 1e-4, 1e-4, 1e-4, 1e-4], 5),
+        ([1e-1, 1e-4, 1e-3, 1e-2, 0.8e-4, 1e-4], 4),  # 0.8 of the least is no fall
+        ([1e-1, 1e-2, 1e-4, 1e-4, 1e-4, 1e-5, 1e-5, 1e-5], None),
+        ([1e-1, 1e-2, 1e-4, 1e-4, 1e-4, 1e-5, 1e-5, 1e-5, 1e-5], 8),
+        ([1e-1, 1e-2, 1e-2, 1e-2, 1e-2, 1e-2, 1e-2], None),  # a hundredth may be a plateau
+    ],
+)
+def test_three_measurements_that_do_not_lower_a_thousandth_are_the_end(sizes, stalled):
+    """Each twice as many epochs on; those in between do not count."""
+    checks = Checks(1e-12, 1.0)
+    found = []
+    for k, size in enumerate(sizes):
+        assert [epoch for epoch in range(1, 2 ** (k + 2) + 1) if checks.wanted(epoch, 1.0)] == [2 ** (k + 2)]
+        checks.measured(2 ** (k + 2), 1.0, size)
+        checks.measured(2 ** (k + 2) + 1, 1.0, size)
+        found += [k] * checks.stalled
+    assert found[:1] == ([] if stalled is None else [stalled])
+
+
+def test_estimates_are_corrected_by_what_they_were_off_by():
+    checks = Checks(1e-4, 1.0)
+    assert checks.wanted(1, 1e-4)
+    assert not checks.wanted(1, 1.1e-4)
+    checks.measured(1, 1e-4, 2e-4)
+    assert checks.wanted(2, 0.5e-4)
+    assert not checks.wanted(2, 0.6e-4)
+    assert checks.wanted(2, np.nan)
+    checks.measured(2, 0.0, 1e-3)  # nothing to correct by
+    checks.measured(3, 1.0, np.nan)
+    assert checks.wanted(4, 0.5e-4)
+
+
 def one_hot(n, sizes):
     rng = np.random.default_rng(0)
     columns = (rng.random((n, len(sizes))) ** 2 * sizes).astype(int) + np.concatenate([[0], np.cumsum(sizes)[:-1]])

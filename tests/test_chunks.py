@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 import fastopt
 from fastopt import LogisticRegression, LogisticRegressionCV, SGDClassifier, SGDRegressor
 from fastopt.data import Chunks
+from fastopt.optimizers import GradientDescent
 
 N, SIZE = 600, 130
 
@@ -76,6 +77,20 @@ def test_update_rules_come_as_close(X, solver, l1_ratio):
     with pytest.warns(ConvergenceWarning):
         whole = LogisticRegression(**how).fit(X, y)
     assert model.objective_ - best <= max(5 * (whole.objective_ - best), 2e-3)
+
+
+@pytest.mark.parametrize("learning_rate", [1.0, 60.0])  # the second until its steps are a quarter of that, or less
+def test_steps_on_all_rows_are_those_of_one_piece(X, learning_rate):
+    """Of a falling rate, too: an epoch is one step, however many chunks there are."""
+    y = targets(X, 2)
+    how = {"solver": GradientDescent(learning_rate=learning_rate, decay=0.5), "max_iter": 6, "tol": 0.0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        whole, model = LogisticRegression(**how).fit(X, y), LogisticRegression(**how).fit(cut(X, y))
+    assert (whole.history_["learning_rate"][1] < learning_rate) == (learning_rate > 1)
+    np.testing.assert_allclose(model.history_["learning_rate"], whole.history_["learning_rate"], rtol=1e-15)
+    np.testing.assert_allclose(model.history_["objective"], whole.history_["objective"], rtol=1e-12)
+    np.testing.assert_allclose(model.coef_, whole.coef_, rtol=1e-9)
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam", "gd"])

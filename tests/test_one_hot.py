@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse
+from cases import csr
 
 from fastopt._design import Design
 from fastopt.objective import Objective
@@ -67,6 +68,16 @@ def spoilt(where):
 @pytest.mark.parametrize("where", ["value", "missing", "both"])
 def test_one_row_that_is_otherwise(where):
     assert groups_of(spoilt(where)) is None
+
+
+def test_a_column_named_twice_beside_a_group():
+    """It is still known: the rows' columns do not rise because those of the group do."""
+    X = encoded(500, [3, 5])
+    indices = np.column_stack([X.indices.reshape(500, 2), X.indices[1::2]])
+    values = np.column_stack([np.ones(500), np.arange(1.0, 501.0), np.ones(500)])
+    F = objective(csr(values.ravel(), indices.ravel(), 3 * np.arange(501), (500, 8)))
+    assert OneHot.of(F) is None
+    assert not F.design.distinct
 
 
 def test_no_groups():

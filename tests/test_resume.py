@@ -276,7 +276,7 @@ def test_solvers_start_from_the_coefficients_of_another_problem(solver, change):
     assert model.coef_.tobytes() == bare.coef_.tobytes()
 
 
-GARBAGE = [None, -1, 10**400, 2**60, float("nan"), "x", [1], {}, np.zeros(3), np.full((2, 5), np.nan)]
+GARBAGE = [None, -1, 0.0, 10**400, 2**60, float("nan"), "x", [1], {}, np.zeros(3), np.full((2, 5), np.nan)]
 
 
 @pytest.mark.parametrize(
@@ -297,6 +297,20 @@ def test_a_solvers_state_that_makes_no_sense(solver, n_classes):
         model = LogisticRegression(**options).fit(X, y)
         model.optimizer_state_["before"] = value
         assert np.isfinite(model.fit(X, y).coef_).all(), value
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[0, 0, 1, 1, 0]], np.zeros(5), np.zeros((0, 5)), np.zeros((1, 6)), np.zeros((1, 5), np.float32),
+        np.ones((1, 5)), np.outer([0, 2, 1], np.ones(5)), np.outer([0, 4], np.ones(5)), np.full((1, 5), np.nan),
+    ],
+)  # fmt: skip
+def test_measurements_that_make_no_sense(rows):
+    """They are those of epochs 0 to the last, in order, five numbers each."""
+    run = {"solver": "saga", "epoch": 3, "rows": np.outer([0, 2, 3], np.ones(5))}
+    assert resume.told_of({"run": run}) == {"run": run}
+    assert resume.told_of({"run": run | {"rows": rows}}) == {}
 
 
 @pytest.mark.parametrize("size", [0, 300, 1 << 28])

@@ -14,6 +14,7 @@ from fastopt.solvers import auto as module
 from fastopt.solvers.auto import Attempt, attempts, auto
 from fastopt.solvers.monitor import Reporter
 from fastopt.solvers.row_space import RowSpace
+from fastopt.solvers.table import SOLVERS
 
 LAYOUT = pytest.mark.parametrize("layout", ["dense", "csr"])
 
@@ -155,6 +156,23 @@ def test_the_last_measurement_is_that_of_the_coefficients(layout):
     value, gradient = F.value_and_gradient(w)
     assert model.history_["objective"][-1] == model.objective_ == value
     assert model.history_["grad_norm"][-1] == model.grad_norm_ == np.linalg.norm(gradient) <= 1e-6
+
+
+@LAYOUT
+def test_float32_coefficients_are_float64_where_rounding_would_cost_convergence(layout):
+    F = objective(layout, dtype=np.float32)
+    for tol, dtype in ((1e-4, np.float32), (1e-10, np.float64)):
+        name, result = auto(F, F.zeros(), tol=tol, max_iter=1000, rng=lambda: np.random.RandomState(0))
+        assert (name.split("+")[0], result.w.dtype, result.stop_reason) == ("newton", dtype, "tol")
+        assert result.grad_norm == np.linalg.norm(F.gradient(result.w)) <= tol
+    space = RowSpace(F)
+    found = SOLVERS["newton"].run(space.narrow, space.narrow.zeros(), tol=1e-10, max_iter=100)
+    exact = space.result(found, 1e-10)
+    assert (exact.w.dtype, exact.stop_reason) == (np.float64, "tol")
+    # Where no type will do it is told; rounded, where that is as good.
+    lost = space.result(found, 0.0)
+    assert (lost.w.dtype, lost.stop_reason) == (np.float64, "stalled")
+    assert space.result(found, 1e-3).w.dtype == np.float32
 
 
 def test_a_warm_start_goes_on_from_the_coefficients():

@@ -78,6 +78,23 @@ def test_every_step_is_the_references(loss, classes, layout, dtype, l1):
         assert not epochs.cells[..., K:].any() or K == 1  # what fills a column's outputs up to whole vectors
 
 
+def test_the_first_epochs_are_the_references():
+    """The first from zero goes without the average, which is still to be filled, and by a tenth of the step."""
+    p = problem()
+    F = Objective(Design.from_array(p.X), p.y, alpha=0.02)
+    (n, d), epochs, rng = F.design.shape, SagaEpochs(F), np.random.default_rng(0)
+    w, average, table = np.zeros((d + 1, 1)), np.zeros((d + 1, 1)), np.zeros((n, 1))
+    for k, part in enumerate((0.1, 0.33, 0.5)):
+        epochs.use(part)
+        w, average, table = reference.saga_epoch(
+            p.dense, p.y, w, average, table, steps=epochs._step.astype(np.float64), l2=F.l2, pull=k > 0,
+            order=rng.permutation(n),
+        )  # fmt: skip
+        result = saga(F, F.zeros(), tol=0.0, max_iter=k + 1, rng=np.random.default_rng(0))
+        assert_close(result.w, w, 1e-12)
+        assert result.objective == pytest.approx(reference.objective(p.dense, p.y, w, alpha=0.02), rel=1e-12)
+
+
 @LOSS
 @pytest.mark.parametrize("layout", ["dense", "csr32"])
 def test_renew_measures_and_makes_the_table_new(loss, layout):
