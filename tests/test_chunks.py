@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 import fastopt
 from fastopt import LogisticRegression, LogisticRegressionCV, SGDClassifier, SGDRegressor
 from fastopt.data import Chunks
-from fastopt.optimizers import GradientDescent
+from fastopt.optimizers import OPTIMIZERS, GradientDescent
 
 N, SIZE = 600, 130
 
@@ -91,6 +91,20 @@ def test_steps_on_all_rows_are_those_of_one_piece(X, learning_rate):
     np.testing.assert_allclose(model.history_["learning_rate"], whole.history_["learning_rate"], rtol=1e-15)
     np.testing.assert_allclose(model.history_["objective"], whole.history_["objective"], rtol=1e-12)
     np.testing.assert_allclose(model.coef_, whole.coef_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("solver", ["sgd", "momentum", "adam", "ftrl"])
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5])
+def test_columns_that_most_batches_lack_move_as_those_of_dense_chunks(solver, l1_ratio, rng):
+    """Penalties do not wait for a column's rows by its share of a chunk's: a chunk may have none."""
+    X = scipy.sparse.random_array((N, 400), density=0.005, format="csr", rng=rng)
+    y = rng.integers(0, 2, N)
+    how = {"solver": OPTIMIZERS[solver](learning_rate=0.1), "l1_ratio": l1_ratio, "batch_size": 2, "max_iter": 3}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        csr, dense = (LogisticRegression(**how, tol=0.0, random_state=0).fit(cut(a, y)) for a in (X, X.toarray()))
+    assert (csr.coef_ != 0).any()
+    np.testing.assert_allclose(csr.coef_, dense.coef_, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam", "gd"])

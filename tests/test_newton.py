@@ -13,7 +13,7 @@ from fastopt.objective import RUN, Objective
 from fastopt.solvers.columns import ColumnDescent
 from fastopt.solvers.lbfgs import lbfgs
 from fastopt.solvers.newton import Curvature, Descent, Rounds, newton
-from fastopt.solvers.quadratic import minimiser
+from fastopt.solvers.quadratic import factor, minimiser
 from fastopt.solvers.scaled import Scaled
 
 SMOOTH = [name for name, loss in LOSSES.items() if np.isfinite(loss.max_curvature)]
@@ -585,3 +585,13 @@ def test_l1_where_no_column_has_an_entry(index, n_classes):
     shares = np.log(np.bincount(y))
     expected = shares[1:] - shares[0] if n_classes == 2 else shares - shares.mean()
     np.testing.assert_allclose(model.intercept_, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("beyond", [0.0, 1e-9, 1e-4, 0.05, 1.0])
+def test_factors_of_what_is_not_positive_definite(beyond):
+    """By the least of ridges, each ten times the last, that makes it so; by the diagonal alone where none does."""
+    scales, v = np.array([1.0, 1e3, 1e-2]), np.array([1.0, -2.0, 3.0])
+    H = np.array([[1, 1 + beyond, 0], [1 + beyond, 1, 0], [0, 0, 1]])  # the least eigenvalue is -beyond
+    ridges = [ridge for ridge in 1e-12 * 10.0 ** np.arange(12) if ridge > beyond]
+    expected = np.linalg.solve(H + ridges[0] * np.eye(3) if ridges else np.eye(3), v / scales) / scales
+    np.testing.assert_allclose(factor(H * np.outer(scales, scales), 1e-12)(v), expected, rtol=1e-3)
