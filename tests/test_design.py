@@ -999,3 +999,17 @@ def test_columns(rng, dtype, index, density, columns, monkeypatch):
         whole = scipy.sparse.csr_array(found.arrays[:3], found.shape).toarray() if found.sparse else found.values
         np.testing.assert_array_equal(whole, kept[:, columns])
     assert Design.from_array(X).columns(np.arange(1, 70)).sparse == (density < 0.1)
+
+
+@pytest.mark.parametrize("layout", ["dense", "csr32", "csr64"])
+def test_by_columns(layout):
+    """Of entries that name a column twice their sum: the square of a column's entry is not that of its parts."""
+    p = problem(layout=layout)
+    values, rows, starts = Design.from_array(p.X).by_columns()
+    if layout == "dense":
+        np.testing.assert_array_equal(values.reshape(12, 40), p.dense.T)
+        return
+    whole = scipy.sparse.csc_array((values, rows, starts), shape=p.dense.shape)
+    np.testing.assert_array_equal(whole.toarray(), p.dense)
+    places = rows + 40 * np.repeat(np.arange(12), np.diff(starts))
+    assert len(np.unique(places)) == len(places)

@@ -11,7 +11,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.metrics import accuracy_score, make_scorer
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.preprocessing import scale
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -118,6 +118,25 @@ def test_folds_may_lack_classes(n_classes):
         elif scoring == "neg_brier_score":
             np.testing.assert_allclose(ours.scores_, theirs.scores_, atol=1e-3)
         assert ours.C_ == theirs.C_
+
+
+@NEEDS_NEW
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_the_path_is_that_of_single_fits(fit_intercept):
+    """Each of the grid on its fold, whatever it began from; the last one on all rows."""
+    X, y = iris()
+    options = {"fit_intercept": fit_intercept, "tol": 1e-7, "max_iter": 1000}
+    folds, Cs, ratios = StratifiedKFold(2), [0.05, 1.0], (0.0, 0.4, 1.0)
+    path = LogisticRegressionCV(Cs=Cs, cv=folds, **NEW | {"l1_ratios": ratios}, **options).fit(X, y)
+    assert path.coefs_paths_.shape == (2, 3, 2, 3, 4 + fit_intercept)
+    for k, (train, _) in enumerate(folds.split(X, y)):
+        for i, ratio in enumerate(ratios):
+            for j, C in enumerate(Cs):
+                one = LogisticRegression(C=C, l1_ratio=ratio, **options).fit(X[train], y[train])
+                coef = np.column_stack([one.coef_, one.intercept_]) if fit_intercept else one.coef_
+                np.testing.assert_allclose(path.coefs_paths_[k, i, j], coef, atol=1e-4)
+    one = LogisticRegression(C=path.C_, l1_ratio=path.l1_ratio_, **options).fit(X, y)
+    np.testing.assert_allclose(path.coef_, one.coef_, atol=1e-4)
 
 
 def test_penalty_of_the_path():

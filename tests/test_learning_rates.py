@@ -15,6 +15,7 @@ from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, get
 from fastopt.solvers import rates as module
 from fastopt.solvers import resume
+from fastopt.solvers import sgd as sgd_module
 from fastopt.solvers.epochs import Epochs
 from fastopt.solvers.lbfgs import lbfgs
 from fastopt.solvers.monitor import Monitor
@@ -76,6 +77,25 @@ def test_gradient_descent_needs_no_rate(rule):
     rng = np.random.default_rng(0)
     slow = stochastic(F, F.zeros(), constant, batch_size="full", tol=1e-6, max_iter=2000, rng=rng)
     assert slow.stop_reason == "max_iter"
+
+
+@pytest.mark.parametrize("rule", ["momentum", "nesterov"])
+def test_momentum_on_all_rows_starts_anew_where_f_rises(rule):
+    """By a transcript in NumPy, at the rate that does not change."""
+    X, y = data()
+    F = Objective(Design.from_array(X), y, alpha=1e-3)
+    history = fit(F, rule, max_iter=60).history
+    (lr,), mu = np.unique(history["learning_rate"][1:61]), get(rule).momentum
+    w, u, values, restarts = np.zeros((8, 1)), 0.0, [math.log(2)], 0
+    for _ in range(60):
+        g = reference.gradient(X, y, w, loss="log_loss", alpha=1e-3)
+        u = mu * u - lr * g
+        w = w + (mu * u - lr * g if rule == "nesterov" else u)
+        values.append(reference.objective(X, y, w, loss="log_loss", alpha=1e-3))
+        if values[-1] >= min(values[:-1]):
+            u, restarts = 0.0, restarts + 1
+    assert restarts >= 2
+    np.testing.assert_allclose(history["objective"][:61], values, rtol=1e-9)
 
 
 def test_gradient_descent_goes_back_to_the_lowest(monkeypatch):
@@ -366,8 +386,11 @@ def test_sgd_estimators_are_never_left_with_a_rate_of_nothing(rule):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("options", [{"optimizer": "gd"}, {"optimizer": "sgd", "batch_size": "full"}], ids=str)
-def test_sgd_estimators_descend_by_two_points(options, layout):
+@pytest.mark.parametrize("memory", [10, 2])  # with the second they go back to the lowest F on the way
+def test_sgd_estimators_descend_by_two_points(options, layout, memory, monkeypatch):
     """Class by class: the way of `stochastic` on that class alone, whose steps are those of a transcript in NumPy."""
+    monkeypatch.setattr(module, "MEMORY", memory)
+    monkeypatch.setattr(sgd_module, "MEMORY", memory)
     X, y = load_iris(return_X_y=True)
     X = LAYOUTS[layout](scale(X))
     options = {"alpha": 0.01, "learning_rate": "auto", "tol": None, "max_iter": 30, "random_state": 0} | options

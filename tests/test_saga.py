@@ -284,6 +284,37 @@ def test_a_warm_start_at_the_minimum_stays():
     np.testing.assert_array_equal(model.coef_, coef)
 
 
+def test_what_was_measured_best_is_the_result(monkeypatch):
+    """Where the last epochs led up again; the history tells of both."""
+    X, y = breast_cancer()
+    run, done = SagaEpochs.run, []
+
+    def astray(self, order, **options):
+        estimate = run(self, order, **options)
+        done.append(estimate)
+        self.w[0] += 0.5 * (len(done) == 6)
+        return estimate
+
+    monkeypatch.setattr(SagaEpochs, "run", astray)
+    F, result = solve(X, y, tol=0.0, max_iter=6)
+    values = result.history["objective"]
+    assert (result.stop_reason, result.n_iter, result.history["epoch"].tolist()) == ("max_iter", 6, [0, 4, 6, 4])
+    assert values[1] < values[2] < values[0]
+    assert result.objective == values[1] == pytest.approx(F.value(result.w), rel=1e-12)
+
+
+def test_what_would_take_far_too_long_is_left_early():
+    """As soon as measurements foretell it; only if asked to."""
+    X, y = breast_cancer()
+    F = Objective(Design.from_array(X), y, alpha=1e-6)
+    settings = {"tol": 1e-8, "max_iter": 100}
+    early = saga(F, F.zeros(), **settings, rng=np.random.default_rng(0), foretell=True)
+    whole = saga(F, F.zeros(), **settings, rng=np.random.default_rng(0))
+    assert early.stop_reason == "stalled"
+    assert early.n_iter <= 16
+    assert (whole.stop_reason, whole.n_iter) == ("max_iter", 100)
+
+
 def test_ctrl_c_keeps_what_was_measured(monkeypatch):
     X, y = breast_cancer()
     for epochs, kept in ((0, 0), (6, 4)):
