@@ -523,8 +523,13 @@ def test_bad_g(name, case, dtype):
 @NAMES
 def test_bad_state(name, make):
     """A slot of another size (also none) or dtype, strided or read-only: named, and nothing moves."""
-    optimizer = OPTIMIZERS[name]()
-    for slot in optimizer.slots:
+    bad_state(OPTIMIZERS[name](), OPTIMIZERS[name]().slots, make)
+    if name in ("sgd", "adam"):
+        bad_state(OPTIMIZERS[name](ema_momentum=0.9), ["ema"], make)
+
+
+def bad_state(optimizer, slots, make):
+    for slot in slots:
         w = np.ones(6)
         state = optimizer.init(w)
         state[slot] = make(np.ones(6))
