@@ -41,6 +41,8 @@ def objective(n, d, *, density=1.0, n_outputs=1, alpha=None, factor=1.0, shared=
         ([(4, 1e-1), (8, 1e-2), (9, 9e-3)], 16),  # too near to tell
         ([(4, 1e-1), (8, 2e-1)], np.inf),
         ([(4, 1e-1), (8, 1e-4)], 0),
+        ([(4, 1e-1), (8, np.inf)], 0),  # a square has overflowed, which says nothing
+        ([(4, 1e-1), (8, np.nan), (12, 1e-2)], 28),
         ([(4, 1e-1)], 0),
     ],
 )

@@ -324,6 +324,21 @@ def test_a_warm_start_at_the_minimum_stays():
     assert model.converged_
 
 
+@pytest.mark.parametrize("loss", SOLVERS["sdca"].losses)
+@pytest.mark.parametrize("size", [1e154, 1e160, 1e200])
+def test_rows_whose_squares_overflow_end_it_at_the_best(loss, size):
+    """Honestly, and without an exception: F there is no higher than at the start."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((30, 3)) * size, rng.choice([-1.0, 1.0], 30)
+    y, K = (y > 0, 2) if loss == "multinomial" else (y, 1)
+    F = Objective(Design.from_array(X), y.astype(float), loss=loss, alpha=0.1, n_outputs=K)
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = sdca(F, F.zeros(), tol=1e-6, max_iter=20, rng=np.random.default_rng(0))
+        assert result.stop_reason != "tol"
+        assert np.isfinite(result.w).all()
+        assert result.objective <= F.value(F.zeros())
+
+
 def test_ctrl_c_keeps_what_was_measured(monkeypatch):
     X, y = breast_cancer()
     for epochs, kept in ((0, 0), (6, 4)):

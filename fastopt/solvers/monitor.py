@@ -279,7 +279,7 @@ class Checks:
             self.next = 2 * epoch
             self.vain = self.vain + 1 if grad_norm > 0.7 * self.least else 0
             self.least = min(self.least, grad_norm)
-        if epoch >= self.last + 4 and self.tol > 0:
+        if epoch >= self.last + 4 and self.tol > 0 and math.isfinite(grad_norm):
             if self.last and grad_norm > self.tol:  # as if it went on to fall as it has since the last measurement
                 fall = math.log(self.last_norm / grad_norm) / (epoch - self.last)
                 self.foretold = epoch + math.log(grad_norm / self.tol) / fall if fall > 0 else math.inf
