@@ -247,6 +247,27 @@ def test_ctrl_c_writes_where_a_solver_was(solver, tmp_path, monkeypatch):
 
 
 @IGNORE
+def test_ctrl_c_before_a_slices_first_epoch_leaves_the_last_slice(tmp_path, monkeypatch):
+    X, y = binary()
+    path, model = tmp_path / "file", LogisticRegression(solver="adam", tol=0.0, max_iter=6, random_state=0)
+    fit, calls = LogisticRegression.fit, []
+
+    def interrupted(self, *data):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return fit(self, *data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LogisticRegression, "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fastopt.fit(model, X, y, checkpoint=path, epochs=2)
+    for found in (model, fastopt.load(path)):
+        assert (found.n_iter_.tolist(), found.history_["epoch"][:5].tolist()) == ([4], [0, 1, 2, 3, 4])
+    same(vars(fastopt.fit(clone(model), X, y, checkpoint=path)), vars(clone(model).fit(X, y)))
+
+
+@IGNORE
 @pytest.mark.parametrize("targets", [2, 3])
 def test_several_targets_go_on(targets, tmp_path, monkeypatch):
     """Each stops by itself."""

@@ -126,10 +126,10 @@ def test_the_path_is_that_of_single_fits(fit_intercept):
     """Each of the grid on its fold, whatever it began from; the last one on all rows."""
     X, y = iris()
     options = {"fit_intercept": fit_intercept, "tol": 1e-7, "max_iter": 1000}
-    folds, Cs, ratios = StratifiedKFold(2), [0.05, 1.0], (0.0, 0.4, 1.0)
-    path = LogisticRegressionCV(Cs=Cs, cv=folds, **NEW | {"l1_ratios": ratios}, **options).fit(X, y)
+    Cs, ratios = [0.05, 1.0], (0.0, 0.4, 1.0)
+    path = LogisticRegressionCV(Cs=Cs, cv=2, **NEW | {"l1_ratios": ratios}, **options).fit(X, y)
     assert path.coefs_paths_.shape == (2, 3, 2, 3, 4 + fit_intercept)
-    for k, (train, _) in enumerate(folds.split(X, y)):
+    for k, (train, _) in enumerate(StratifiedKFold(2).split(X, y)):
         for i, ratio in enumerate(ratios):
             for j, C in enumerate(Cs):
                 one = LogisticRegression(C=C, l1_ratio=ratio, **options).fit(X[train], y[train])
