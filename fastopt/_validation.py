@@ -48,6 +48,8 @@ def check_real(
         rule = f"a number in [{low:g}, {high:g}]"
     elif low > -math.inf:
         rule += f" >= {low:g}"
+    elif high < math.inf:
+        rule += f" <= {high:g}"
     fail(name, rule, value, remedy, ValueError if number else TypeError)
 
 
