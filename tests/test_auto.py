@@ -14,7 +14,7 @@ from fastopt.optimizers import get
 from fastopt.solvers import auto as module
 from fastopt.solvers.auto import Attempt, auto, choose, even
 from fastopt.solvers.lbfgs import lbfgs
-from fastopt.solvers.monitor import Checks, Reporter
+from fastopt.solvers.monitor import Checks, Monitor, Reporter
 from fastopt.solvers.rates import auto_batch_size
 from fastopt.solvers.stochastic import stochastic
 from fastopt.solvers.table import SOLVERS, Solver
@@ -92,6 +92,19 @@ def test_estimates_are_corrected_by_what_they_were_off_by():
     checks.measured(2, 0.0, 1e-3)  # nothing to correct by
     checks.measured(3, 1.0, np.nan)
     assert checks.wanted(4, 0.5e-4)
+
+
+def test_results_that_float32_cannot_hold_stay_float64():
+    """In place of infinity; F itself is finite there, since the rows are as small as the coefficients are large."""
+    X = np.full((4, 1), 1e-39, np.float32)
+    F = Objective(Design.from_array(X), np.array([1.0, -1.0, 1.0, 1.0]), alpha=0.0, fit_intercept=False)
+    for size, dtype in ((1e38, np.float32), (1e39, np.float64)):
+        w = np.array([[size]])
+        monitor = Monitor(F, 0.0)
+        monitor.check(w, 1)
+        result = monitor.rounded_result(w, 1, "max_iter")
+        assert result.w.dtype == dtype
+        np.testing.assert_allclose(result.w, w, rtol=1e-6)
 
 
 def one_hot(n, sizes):

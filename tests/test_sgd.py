@@ -164,6 +164,8 @@ def test_start_is_scikit_learns(kind):
         model.fit(X, y, coef_init=start[0].copy(), intercept_init=start[1].copy())
     assert_same_model(ours, peer)
     assert_same_model(ours.fit(X, y), peer.fit(X, y))  # warm
+    first = clone(ours).fit(X, y, *start)
+    assert_same_model(ours.fit(X, y, *start), first)  # what is given comes before what was fitted
     cold = clone(ours).set_params(warm_start=False).fit(X, y)
     assert np.abs(cold.coef_ - ours.coef_).max() > 1e-4
     for name, wrong in (("coef_init", np.zeros((2, 8))), ("intercept_init", np.zeros(2))):
