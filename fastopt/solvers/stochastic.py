@@ -116,7 +116,7 @@ def stochastic(
         return LastWhole(run, epochs.snapshot(), draws.mark(), len(monitor.rows), done)
 
     converged, done, failures = check(0), 0, 0
-    reason = "tol" if converged else "max_iter"
+    reason = "max_iter"
     earlier, begun = resume.Run.of(before, optimizer, epochs.batch_size, w, monitor.rows[0]), None
     if earlier is None or (earlier.batch_size is not None and not grows) or (auto and earlier.learning_rate is None):
         run, begun = first_run(objective, optimizer, epochs, monitor, tries=auto and not converged)
