@@ -911,6 +911,11 @@ def test_inside_basinhopping():
         ({"fun": lambda x: 1j}, TypeError, "fun must return one real number; got complex"),
         ({"jac": lambda x: x[:2]}, ValueError, "jac must return an array of x0's shape, (3,); got (2,)."),
         ({"jac": lambda x: x[:, None]}, ValueError, "jac must return an array of x0's shape, (3,); got (3, 1)."),
+        (
+            {"x0": [1.0], "jac": lambda x: np.ones(3)},
+            ValueError,
+            "jac must return an array of x0's shape, (1,); got (3,).",
+        ),
         ({"jac": lambda x: x * 1j}, TypeError, "jac must return real numbers; got an array of complex128."),
         ({"jac": True}, TypeError, "fun must return (value, gradient) where jac=True; got float64."),
     ],
