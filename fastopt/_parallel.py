@@ -84,21 +84,37 @@ def in_order(task: Callable[[int], T], n: int, n_jobs: int | None = None) -> Ite
 
 
 def _side_by_side(task: Callable[[int], T], n: int, workers: int) -> Iterator[T]:
-    pool = _threads.pool(workers)
-    running: deque[Future[T]] = deque()
+    """The caller works too: one that slept would leave its processor to the threads that it has just woken."""
+    pool = _threads.pool(workers - 1)
+    ahead: deque[tuple[int, Future[T]]] = deque()
+    given = 0
     try:
-        for i in range(n):
-            running.append(pool.submit(task, i))
-            if len(running) > workers:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
+        while given < n or ahead:
+            while given < n and len(ahead) <= workers:
+                ahead.append((given, pool.submit(task, given)))
+                given += 1
+            for k, (i, future) in enumerate(ahead):
+                if ahead[0][1].done():
+                    break
+                if future.cancel():  # nobody has begun it
+                    ahead[k] = (i, _done(task, i))
+            yield ahead.popleft()[1].result()
     finally:  # after an interrupt: nobody works on arrays that the caller gives back
-        for future in running:
+        for _, future in ahead:
             future.cancel()
-        for future in running:
+        for _, future in ahead:
             if not future.cancelled():
                 future.exception()
+
+
+def _done(task: Callable[[int], T], i: int) -> Future[T]:
+    """What came of a task: errors are raised in order, too, so that the first is always the same."""
+    future: Future[T] = Future()
+    try:
+        future.set_result(task(i))
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
 class _Controller(LibController):  # type: ignore[misc, unused-ignore]

@@ -68,6 +68,32 @@ def test_an_error_stops_and_nobody_works_on():
     assert len(started) < 10
 
 
+def test_the_caller_works_too():
+    """One that slept would leave its processor to the threads that it wakes, which then share it."""
+    names = set()
+
+    def task(_):
+        names.add(threading.current_thread().name)
+        time.sleep(0.002)
+
+    list(in_order(task, 40, 2))
+    assert threading.current_thread().name in names
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 3])
+def test_the_first_error_in_order_is_raised(n_jobs):
+    def task(i):
+        time.sleep(0.02 * (i == 2))
+        if i >= 2:
+            raise ValueError(f"task {i}")
+        return i
+
+    for _ in range(5):
+        with pytest.raises(ValueError, match="task 2"):
+            list(in_order(task, 6, n_jobs))
+
+
 def test_how_many(monkeypatch):
     monkeypatch.setattr(_parallel, "cpu_count", lambda: 8)
     assert [threads(n) for n in (None, -1, -2, -100, 1, 3, 20)] == [8, 8, 7, 1, 1, 3, 20]
