@@ -33,6 +33,7 @@ from fastopt._design import Design  # noqa: E402
 from fastopt.objective import Objective  # noqa: E402
 from fastopt.optimizers import OPTIMIZERS  # noqa: E402
 from fastopt.solvers.epochs import Epochs  # noqa: E402
+from fastopt.solvers.sdca import DualEpochs  # noqa: E402
 
 ROUNDS = 7
 RESULTS = Path(__file__).with_name("results")
@@ -177,6 +178,10 @@ def rows() -> Iterator[Row]:
         if name == "dense":
             speed = f"{large.nbytes / both / 1e9:.1f} GB/s"
             yield Row("full gradient, 2 threads, dense", speed, "reading by two threads", memory / both, 0.7)
+    whole, halved = (DualEpochs(Objective(Design.from_array(text.X), text.y, alpha=1e-4, n_jobs=n)) for n in (1, 2))
+    with threadpool_limits({"fastopt": 2}):
+        single, both = medians(*(lambda epochs=epochs: epochs.run(shuffled) for epochs in (whole, halved)))
+    yield Row("sdca epoch, CSR, n_jobs=2", f"{both * 1e3:.1f} ms", "n_jobs=1 (speed)", single / both, 1.4)
 
     X = rng.standard_normal((20_000, 784), dtype=np.float32)
     digits = rng.integers(0, 10, len(X)).astype(float)

@@ -88,6 +88,99 @@ def test_a_visit_never_lowers_the_dual(loss, q, z):
             assert abs(y * at - 1) < 1e-6 or a == (y * at < 1)
 
 
+# --- two halves side by side ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def halving(monkeypatch):
+    """However few the entries are."""
+    monkeypatch.setattr("fastopt.solvers.sdca.HALVED", 0)
+
+
+def short_rows(loss="log_loss", layout="csr32", alpha=10.0, **options):
+    """An objective whose epochs are halved under `n_jobs`, and the problem."""
+    p = problem(loss, layout, weighted=True)
+    F = Objective(
+        Design.from_array(p.X), p.y, loss=loss, alpha=alpha, n_outputs=p.n_outputs, sample_weight=p.sample_weight,
+        **options,
+    )  # fmt: skip
+    return F, p
+
+
+@LOSS
+@pytest.mark.parametrize("layout", ["dense", "csr32"])
+def test_halves_are_the_references_epochs_with_rows_twice_as_long(halving, loss, layout):
+    """Each from the same w, which becomes the mean of both ends; and w is what the dual variables stand for."""
+    F, p = short_rows(loss, layout, n_jobs=2)
+    epochs, n = DualEpochs(F), F.n_samples
+    assert epochs.halved
+    w, state, center = epochs.w.copy(), epochs.state.copy(), epochs.center
+    s = p.sample_weight / p.sample_weight.mean()
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(n)[: n - 1]  # an odd number: the first half has one row more
+        before = state
+        ends, parts = [], (order[: n // 2], order[n // 2 :])
+        for part in parts:
+            end, state = reference.sdca_epoch(
+                p.dense, p.y, w, state, l2=F.l2 / 2, loss=loss, c2=epochs.c2, sample_weight=p.sample_weight, order=part
+            )
+            ends.append(end)
+        w = (ends[0] + ends[1]) / 2
+        estimate = epochs.run(order)
+        steps = s * (state - before)[:, 0] / (F.l2 * n)
+        assert_close(estimate, F.l2 * np.sqrt(((p.dense**2).sum(axis=1) + 1) @ steps**2), 1e-9)
+        w[-1], center = 2 * w[-1] - center, w[-1]
+        assert_close(epochs.state, state, 1e-9)
+        assert_close(epochs.w, w, 1e-10)
+        a = state[:, 0] if loss == "squared_error" else p.y * state[:, 0]
+        assert_close(epochs.w[:-1], p.dense.T @ (s * a) / (F.l2 * n), 1e-10)
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "multinomial"])
+def test_no_bit_depends_on_how_many_threads_there_are(halving, loss, monkeypatch):
+    results = []
+    for n_jobs, limit in ((2, 1), (2, 2), (3, None), (-1, 1)):
+        monkeypatch.setattr("fastopt._parallel._threads.limit", limit)
+        F, _ = short_rows(loss, n_jobs=n_jobs)
+        results.append(sdca(F, F.zeros(), tol=1e-12, max_iter=7, rng=np.random.default_rng(0)))
+    for result in results[1:]:
+        np.testing.assert_array_equal(result.w, results[0].w)
+        np.testing.assert_array_equal(result.history["objective"], results[0].history["objective"])
+
+
+@pytest.mark.parametrize("loss", [loss for loss in SOLVERS["sdca"].losses if loss != "hinge"])  # hundreds of epochs
+def test_halves_come_to_the_same_minimum(halving, loss):
+    (F, _), (whole, _) = short_rows(loss, n_jobs=2), short_rows(loss)
+    result, expected = (sdca(f, f.zeros(), tol=1e-9, max_iter=300, rng=np.random.default_rng(0)) for f in (F, whole))
+    assert result.stop_reason == expected.stop_reason == "tol"
+    np.testing.assert_allclose(result.w, expected.w, rtol=0, atol=1e-7)
+    assert result.history["duality_gap"][-1] <= 1e-9
+
+
+def test_who_is_halved():
+    """Many short rows in memory, where n_jobs asks for it."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((1 << 15, 16)), rng.choice([-1.0, 1.0], 1 << 15)
+    for many, alpha, n_jobs, expected in (
+        (X, 1.0, 2, True), (X, 1.0, -1, True), (X, 1.0, None, False), (X, 1.0, 1, False), (X[:-1], 1.0, 2, False),
+        (X, 1e-4, 2, False),
+    ):  # fmt: skip
+        F = Objective(Design.from_array(many), y[: len(many)], loss="log_loss", alpha=alpha, n_jobs=n_jobs)
+        assert DualEpochs(F).halved == expected
+
+
+@pytest.mark.parametrize("row", [0, 11, 23, 38])
+def test_halves_refuse_an_entry_that_may_not_be_followed(halving, row):
+    X, y = problem(layout="csr32", n=24 * 2).X, np.resize([-1.0, 1.0], 48)
+    X.indices[X.indptr[row + 1] - 1] = 10**6
+    F = Objective(Design.from_array(X, later=True), y, loss="log_loss", alpha=10.0, n_jobs=2)
+    epochs = DualEpochs(F, later=True)
+    assert epochs.later
+    assert epochs.halved
+    with pytest.raises(ValueError, match=f"row {row}"):
+        epochs.run(np.random.default_rng(0).permutation(48))
+
+
 # --- the minimum ------------------------------------------------------------------------------------------------------
 
 

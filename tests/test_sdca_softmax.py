@@ -129,6 +129,32 @@ def test_every_visit_is_the_references_on_rows(layout, dtype, weighted, c2, K):
     assert not mine[:, K:].any()
 
 
+@pytest.mark.parametrize("layout", ["dense", "csr32"])
+def test_halves_are_the_references_epochs_with_rows_twice_as_long(layout, monkeypatch):
+    """Each from the same W, which becomes the mean of both ends."""
+    monkeypatch.setattr("fastopt.solvers.sdca.HALVED", 0)
+    p = problem("multinomial", layout, weighted=True)
+    F = Objective(
+        Design.from_array(p.X), p.y, loss="multinomial", alpha=10.0, n_outputs=3, sample_weight=p.sample_weight,
+        n_jobs=2,
+    )  # fmt: skip
+    epochs, n = SoftmaxEpochs(F), F.n_samples
+    assert epochs.halved
+    w, state, center = epochs.parameters().copy(), epochs.state.copy(), epochs.center
+    for seed in range(3):
+        order, ends = np.random.default_rng(seed).permutation(n), []
+        for part in (order[: n // 2], order[n // 2 :]):
+            end, state = reference.sdca_softmax_epoch(
+                p.dense, p.y, w, state, l2=F.l2 / 2, c2=epochs.c2, sample_weight=p.sample_weight, order=part
+            )
+            ends.append(end)
+        w = (ends[0] + ends[1]) / 2
+        epochs.run(order)
+        w[-1], center = 2 * w[-1] - center, w[-1].copy()
+        assert_close(np.exp(epochs.state), np.exp(state), 1e-7)
+        assert_close(epochs.parameters(), w, 1e-7)
+
+
 def test_too_little_room_is_refused():
     with pytest.raises(ValueError, match=r"^room must have "):
         dual_softmax.Softmax(1.0, np.zeros(1), np.empty(0), np.zeros(1), np.zeros((1, 3)), np.zeros(3))

@@ -334,7 +334,7 @@ def dual_epoch(
     # With this strength of the penalty 1 / (l2 n) of the partition alone, times its weights, is sigma / (l2 n) of all.
     task = share.task
     own = share.objective(task.alpha * scale.weight / (scale.sigma * share.total))
-    epochs = DualEpochs(own)
+    epochs = DualEpochs(own, halves=False)  # a worker has a thread for each partition
     epochs.c2 = epochs._kernel.c2 = scale.c2
     point = w if task.fit_intercept else np.append(w, 0.0)
     at = np.append(w[:-1], center) if task.fit_intercept else w

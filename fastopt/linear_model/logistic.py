@@ -190,7 +190,10 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         dropped if the classes or the number of features changed.
     n_jobs : int or None, default None
         Threads of the passes over X (F, its gradient, predictions): None and -1 all that are allowed (processors,
-        ``OMP_NUM_THREADS``, `threadpoolctl`). No bit of the result depends on it. Epochs use one thread.
+        ``OMP_NUM_THREADS``, `threadpoolctl`). No bit of the result depends on it, with one exception: under any number
+        but 1 the epochs of "sdca", on X of half a million entries or more and ``mean_i s_i ||x_i||^2 <= 1 / C`` or so,
+        go through two halves of the rows side by side, in about as many epochs to the same minimum; no bit depends on
+        how many threads there are. Other epochs use one thread.
 
     Attributes
     ----------
