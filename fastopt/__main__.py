@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import sys
 import tempfile
 import textwrap
@@ -112,10 +113,18 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(error, OSError) and error.strerror:
             error = Trouble(f"{error.filename or ''}: {error.strerror}".removeprefix(": "))
         text = " ".join(str(error).split()) or type(error).__name__
-        name, must, rest = text.partition(" must be ")
+        name, must, rest = re.sub(r"\bGive (\w+)=('?)(\w+)\2", _as_option, text).partition(" must be ")
         _say("error: " + OPTIONS.get(name, name) + must + rest)
         return 1
     return 0
+
+
+def _as_option(remedy: re.Match[str]) -> str:
+    """Remedies such as "Give overwrite=True" and "Give missing='zero'" as they are typed here."""
+    name, _, value = remedy.groups()
+    if name not in OPTIONS:
+        return remedy[0]
+    return f"Give {OPTIONS[name]}" + (f" {value}" if value != "True" else "")
 
 
 def _say(text: str) -> None:

@@ -396,7 +396,9 @@ def test_predicted_numbers_are_read_back_as_they_were(files, cancer, capsys):
         (["predict", "train.svm", "sound", "."], "error: .: Is a directory\n"),
         (["predict", "train.svm", "sound", "no/where"], "error: no/where: No such file or directory\n"),
         (["evaluate", "empty.svm", "sound"], "there must be rows"),
-        (["convert", "train.svm", "folder"], "overwrite"),
+        (["convert", "train.svm", "folder"], "Give --overwrite to replace it."),
+        (["convert", "gap.csv", "gap.data", "--target", "y"], "Give --missing zero, which takes"),
+        (["train", "train.svm", "m", "--target", "y"], "--target must be left out for LIBSVM's format; got 'y'."),
         (["convert", "train.parquet", "x"], "No such file"),
         (["info", "train.svm"], "must be a file that fastopt.save wrote"),
         (["info", "none"], "none"),
@@ -411,6 +413,7 @@ def test_trouble_is_one_line(argv, message, files, capsys):
     Path("empty.svm").write_text("")
     Path("one.svm").write_text("1 1:2\n1 1:3\n")
     Path("zero.svm").write_text("1 0:2\n")
+    Path("gap.csv").write_text("x,y\n1,0\n,1\n")
     before = sorted(os.listdir())
     code, _, err = run(capsys, *argv)
     assert code == 1

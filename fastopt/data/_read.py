@@ -438,7 +438,7 @@ def find(source: Any, format: str, options: dict[str, Any]) -> Source:
         name = "standard input" if source == "-" else getattr(stream, "name", "the file")
         if format == "parquet":
             fail("format", "'svmlight' or 'csv' for what is read as a stream", format)
-        return Source(str(name), "svmlight" if format == "auto" else format, options, input=stream)
+        return _without_names(Source(str(name), "svmlight" if format == "auto" else format, options, input=stream))
     name = os.fspath(source)
     if os.path.isdir(name):
         fail("source", "a file", name)
@@ -448,7 +448,16 @@ def find(source: Any, format: str, options: dict[str, Any]) -> Source:
         format = ENDINGS.get(os.path.splitext(stem)[1], "svmlight")
     packed = os.path.splitext(name)[1].lower() in PACKED
     fingerprint = [os.path.abspath(name), status.st_size, status.st_mtime_ns]
-    return Source(name, format, options, 0 if packed else status.st_size, fingerprint)
+    return _without_names(Source(name, format, options, 0 if packed else status.st_size, fingerprint))
+
+
+def _without_names(source: Source) -> Source:
+    """Refuses names of columns where they have none."""
+    for what in ("target", "categorical", "ignore") if source.format == "svmlight" else ():
+        if source.options[what] and "known" not in source.options:
+            remedy = "Its columns have numbers alone, and the target comes first."
+            fail(what, "left out for LIBSVM's format", source.options[what], remedy)
+    return source
 
 
 def _plain_svmlight(text: bytes, dtype: np.dtype[Any]) -> tuple[Any, Array] | None:
