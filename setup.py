@@ -59,13 +59,15 @@ FLAGS = {  # by setuptools' name of the compiler (unix is gcc or clang) and what
     ("msvc", "fast"): (["/O2"], []),
     ("msvc", "debug"): (["/Od", "/Zi"], ["/DEBUG"]),
 }
-# Every module but `about` is compiled once more for each of these, into a folder of the level's name; which one is used
-# is decided at import (fastopt/_kernels/__init__.py). Other processors than x86-64 have the baseline alone, which on
-# aarch64 includes NEON.
+# Every module but those of ONCE is compiled once more for each of these, into a folder of the level's name; which one
+# is used is decided at import (fastopt/_kernels/__init__.py). Other processors than x86-64 have the baseline alone,
+# which on aarch64 includes NEON.
 LEVELS = {
     "v3": {"unix": ["-march=x86-64-v3"], "msvc": ["/arch:AVX2"]},
     "v4": {"unix": ["-march=x86-64-v4", "-mprefer-vector-width=512"], "msvc": ["/arch:AVX512"]},
 }
+# In these nothing would vectorise, so that a level's folder has none: 0.2 MB less of a wheel.
+ONCE = ("about", "plan", "shuffle", "terms")
 if DEBUG or SANITIZE or not sysconfig.get_platform().endswith(("x86_64", "amd64")):
     LEVELS = {}  # checked builds look for other things than speed
 elif "FASTOPT_LEVELS" in os.environ:
@@ -81,6 +83,8 @@ class BuildExt(build_ext):
             self.build_lib = "build/inplace-" + sys.implementation.cache_tag
             for level in LEVELS:
                 (KERNELS / level).mkdir(exist_ok=True)
+                for stale in [path for name in ONCE for path in (KERNELS / level).glob(f"{name}.*")]:
+                    stale.unlink()
 
     def build_extensions(self):
         compiler = self.compiler.compiler_type
@@ -178,7 +182,7 @@ if __name__ == "__main__":  # cythonize's worker processes import this file wher
     setup(
         ext_modules=[shared]
         + [extension(path) for path in MODULES]
-        + [extension(path, level) for level in LEVELS for path in MODULES if path.stem != "about"],
+        + [extension(path, level) for level in LEVELS for path in MODULES if path.stem not in ONCE],
         cmdclass={"build_ext": BuildExt, "sdist": SDist},
         options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {},
     )

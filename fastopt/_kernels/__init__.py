@@ -1,8 +1,9 @@
 """The only compiled code. Import its modules by name, as in ``from fastopt._kernels import dense``.
 
-Every module but `about` is compiled once per vector level, into a folder of the level's name; the plain baseline lies
-here. The folder of the level in use comes first in this package's path, so that ``fastopt._kernels.dense`` is that
-level's. FASTOPT_SIMD=baseline|v3|v4 in the environment forces one.
+Every module in which something vectorises is compiled once per vector level, into a folder of the level's name; the
+plain baseline, and the modules in which nothing does, lie here. The folder of the level in use comes first in this
+package's path, so that ``fastopt._kernels.dense`` is that level's. FASTOPT_SIMD=baseline|v3|v4 in the environment
+forces one.
 """
 
 import os

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 def within(indptr: NDArray[Any], length: int) -> bool: ...
+def rows(order: NDArray[np.intp], n: int) -> bool: ...
 def csr(
     values: NDArray[Any], columns: NDArray[Any], indptr: NDArray[Any], n_columns: int, begin: int, end: int,
 ) -> tuple[int, int, int, bool]: ...  # fmt: skip

@@ -1,4 +1,4 @@
-"""One pass over untrusted CSR arrays before anything is dereferenced through them."""
+"""Untrusted numbers, before anything is dereferenced through them: CSR arrays in one pass, orders of rows."""
 from fastopt._kernels.portable cimport index, offset, real
 from fastopt._kernels.sound cimport exponent_of, highest_of, most_of, rising, unsound_columns, word
 
@@ -21,6 +21,16 @@ def within(const offset[::1] indptr, Py_ssize_t length):
         for row in range(n_rows):       # without branches, so that it vectorises
             falls |= indptr[row] > indptr[row + 1]
     return indptr[0] == 0 and not falls and indptr[n_rows] <= length
+
+
+def rows(const Py_ssize_t[::1] order, Py_ssize_t n):
+    """Whether all of these are numbers of n rows."""
+    cdef Py_ssize_t i, low = 0, high = -1
+    with nogil:
+        for i in range(order.shape[0]):
+            low = min(low, order[i])
+            high = max(high, order[i])
+    return low >= 0 and high < n
 
 
 def csr(const word[::1] values, const index[::1] columns, const offset[::1] indptr, Py_ssize_t n_columns,

@@ -4,8 +4,6 @@ from typing_extensions import disjoint_base
 
 LOSSES: dict[str, int]
 
-def within(order: NDArray[np.intp], n: int) -> bool: ...
-
 @disjoint_base
 class Plan:
     loss: int

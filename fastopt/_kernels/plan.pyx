@@ -12,16 +12,6 @@ LOSSES = {"log_loss": LOG_LOSS, "multinomial": MULTINOMIAL, "squared_error": SQU
           "quantile": QUANTILE}
 
 
-def within(const Py_ssize_t[::1] order, Py_ssize_t n):
-    """Whether all of these are numbers of n rows."""
-    cdef Py_ssize_t i, low = 0, high = -1
-    with nogil:
-        for i in range(order.shape[0]):
-            low = min(low, order[i])
-            high = max(high, order[i])
-    return low >= 0 and high < n
-
-
 cdef class Plan:
     """Who is minimised, in which order, with which steps."""
     def __init__(self, int loss, double loss_parameter, double alpha, const double[::1] y,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastopt._design import WORK
-from fastopt._kernels import dense, plain, plan, sparse, step
+from fastopt._kernels import check, dense, plain, plan, sparse, step
 from fastopt._kernels import lazy as lazy_kernel
 from fastopt._kernels.step import RULES, SLOTS
 from fastopt._memory import lines, records
@@ -343,7 +343,7 @@ class Epochs:
         """
         n, t0 = self.objective.n_samples, self.state["t"]
         order = np.arange(n) if order is None else np.ascontiguousarray(order, dtype=np.intp)
-        if not plan.within(order, n):
+        if not check.rows(order, n):
             raise ValueError(f"order must hold row numbers in [0, {n}); got others.")
         n_steps = -(-len(order) // self.batch_size)
         rates, rate, constant = self._rates(n_steps, learning_rates)
@@ -427,7 +427,7 @@ class Epochs:
         assert self.around is not None
         design, (n_epochs, n) = self.objective.design, orders.shape
         order = orders.reshape(-1)
-        if not plan.within(order, self.objective.n_samples):
+        if not check.rows(order, self.objective.n_samples):
             raise ValueError(f"orders must hold row numbers in [0, {self.objective.n_samples}); got others.")
         n_steps, t0 = n // self.batch_size, int(self.state["t"])
         table, hyper = self._table(*self._rates(n_epochs * n_steps, learning_rates), lazy=False)
