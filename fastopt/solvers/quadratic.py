@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,18 +46,23 @@ def minimiser(
     of Statistical Software 33(1), 2010. Yuan, Ho, Lin, "An improved GLMNET for L1-regularized logistic regression",
     JMLR 13, 2012.
     """
-    diagonal, v = H.diagonal(), w.copy()
-    kept = slice(n_penalised)
-    free = n_penalised + np.flatnonzero(diagonal[n_penalised:] > 0)  # the others' slopes are zero, or lead nowhere
-    if not len(free):
+    diagonal, v, kept = H.diagonal(), w.copy(), slice(n_penalised)
+    free: Any = n_penalised + np.flatnonzero(diagonal[n_penalised:] > 0)  # the others' slopes are 0, or lead nowhere
+    n_free = len(free)
+    if not n_free:
         v[kept] = _lasso(np.ascontiguousarray(H[kept, kept]), slope[kept].copy(), w[kept], l1, epsilon, enough, steps)
         return v
+    if n_free == len(v) - n_penalised:
+        free = slice(n_penalised, None)  # views cost less
+    across = H[free, kept]
     # What the free ones add to their minimum, for no change of the others and for one of each.
-    rest = factor(H[np.ix_(free, free)], epsilon)(np.column_stack([slope[free], H[free, kept]]))
-    reduced = H[kept, kept] - H[kept, free] @ rest[:, 1:]
+    rest = np.column_stack([slope[free], across])
+    rest = factor(H[free][:, free], epsilon)(rest) if n_free > 1 else rest / ((1 + epsilon) * diagonal[free])
+    reduced = H[kept, kept] - across.T @ rest[:, 1:]
+    reduced = (reduced + reduced.T) / 2
     # The difference is off by `epsilon` of H's diagonal: without a ridge of that it might have no minimum.
-    reduced = _with_ridge((reduced + reduced.T) / 2, epsilon * diagonal[kept])
-    v[kept] = _lasso(reduced, slope[kept] - H[kept, free] @ rest[:, 0], w[kept], l1, epsilon, enough, steps)
+    reduced.reshape(-1)[:: n_penalised + 1] += epsilon * diagonal[kept]
+    v[kept] = _lasso(reduced, slope[kept] - across.T @ rest[:, 0], w[kept], l1, epsilon, enough, steps)
     v[free] -= rest[:, 0] + rest[:, 1:] @ (v[kept] - w[kept])
     return v
 
