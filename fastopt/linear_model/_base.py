@@ -50,8 +50,8 @@ else:
 
 __all__ = [
     "FRAMES", "PENALTY_NAMES", "LinearModel", "Progress", "check_labels", "check_length", "check_random_state",
-    "class_numbers", "class_weights", "dense", "generator", "generator_of", "log_expits", "read", "read_targets",
-    "refuse_weightless", "unchanged_on_error", "weights_of", "with_callbacks",
+    "class_numbers", "class_weights", "dense", "generator", "generator_of", "log_expits", "numbers_among", "read",
+    "read_targets", "refuse_weightless", "unchanged_on_error", "weights_of", "with_callbacks",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -277,6 +277,12 @@ def log_expits(z: Array) -> Array:
 def class_numbers(y: Array, classes: Array) -> NDArray[np.intp]:
     """Where the labels y stand in `classes`, which are theirs, sorted."""
     return (y == classes[1]).astype(np.intp) if len(classes) == 2 else np.searchsorted(classes, y)
+
+
+def numbers_among(y: Array, classes: Array) -> NDArray[np.intp] | None:
+    """`class_numbers` of labels of which some may be no class: None then."""
+    codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+    return codes if (classes[codes] == y).all() else None
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from fastopt.linear_model._base import (
     generator,
     generator_of,
     log_expits,
+    numbers_among,
     read,
     read_targets,
     refuse_weightless,
@@ -508,8 +509,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         y, found = self._labels(y, n_samples)
         encoder = None
         if classes is not None and y.dtype == classes.dtype != object:  # not one by one, as strings would be
-            codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
-            if (classes[codes] == y).all():
+            codes = numbers_among(y, classes)
+            if codes is not None:
                 return codes, classes
         if classes is None and y.dtype.kind != "O":
             classes = np.unique(y) if found is None else found  # their own: not looked up among them

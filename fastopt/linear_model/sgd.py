@@ -35,6 +35,7 @@ from fastopt.linear_model._base import (
     generator,
     generator_of,
     log_expits,
+    numbers_among,
     read,
     read_targets,
     unchanged_on_error,
@@ -963,8 +964,8 @@ def _is_multilabel(y: Any) -> bool:
 
 def _codes(y: Array, classes: Array) -> NDArray[np.intp]:
     """Class numbers of y, all of which must be in `classes`."""
-    codes = np.searchsorted(classes, y)
-    if not (classes[np.minimum(codes, len(classes) - 1)] == y).all():
+    codes = numbers_among(y, classes)
+    if codes is None:
         unknown = np.setdiff1d(y, classes)
         raise ValueError(f"The target label(s) {unknown} in y do not exist in the initial classes {classes}.")
     return codes

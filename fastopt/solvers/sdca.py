@@ -111,7 +111,7 @@ class DualEpochs:
             mean = float(np.average(y, weights=s if len(s) else None))
             self.w[-1] = self.center = first_intercept(objective, mean)
         self._kernel = self._made(self.unit)
-        self._ways = self._made_ways(np.empty_like(self.w))
+        self._ways = self._made_ways()
 
     def _made(self, unit: float) -> Any:
         """The kernel's view of the problem, where a row moves w by so much for one of its dual variable."""
@@ -121,10 +121,11 @@ class DualEpochs:
         kernel.c2 = self.c2
         return kernel
 
-    def _made_ways(self, other: Float64) -> list[tuple[Any, Float64]]:
-        """What each part of an epoch's order works with: a kernel and w, of a second part the `other`."""
+    def _made_ways(self) -> list[tuple[Any, Float64]]:
+        """What each part of an epoch's order works with: a kernel, and w or another like it."""
         if not self.halved:
             return [(self._kernel, self.w)]
+        other = lines(1, len(self.w), self.w.dtype)[0, : len(self.w)]
         return [(self._made(2 * self.unit), w) for w in (self.w, other)]
 
     def _prepare(self, later: bool) -> None:
@@ -135,13 +136,16 @@ class DualEpochs:
         self.squares = squares if self.design is design else self.design.row_norms_squared
         self.unit = 1 / (objective.l2 * objective.n_samples)
         self.c2 = 0.0
-        weighted = self.squares * objective.weights if len(objective.weights) else self.squares
-        with np.errstate(over="ignore"):
-            if objective.fit_intercept:
+        if objective.fit_intercept:
+            with np.errstate(over="ignore"):
                 self.c2 = intercept_square(objective, float(self.squares.mean()))
-            short = float(weighted.mean()) * self.unit <= SHORT
         many = design.n_stored * objective.n_outputs >= HALVED and not design.mapped  # a file is read in one order
-        self.halved = self._halves and objective.n_jobs not in (None, 1) and many and short
+        self.halved = self._halves and objective.n_jobs not in (None, 1) and many and self._rows_are_short()
+
+    def _rows_are_short(self) -> bool:
+        s: Any = self.objective.weights if len(self.objective.weights) else 1.0
+        with np.errstate(over="ignore"):
+            return float((self.squares * s).mean()) * self.unit <= SHORT
 
     def run(self, order: NDArray[np.intp]) -> float:
         """Visits the rows in this order, moves the center, and returns an estimate of the gradient's norm.
@@ -296,14 +300,14 @@ class SoftmaxEpochs(DualEpochs):
         self._kernel: Any = self._made(self.unit)
         width = self._kernel.width
         size = (objective.n_features + 1) * width
-        self.w, other = lines(2, size, np.dtype(np.float64))[:, :size]
+        self.w = lines(1, size, np.dtype(np.float64))[0, :size]
         self.w[:] = 0
         self._table = self.w.reshape(-1, width)[:, :K]
         self.center = np.zeros(K)
         if objective.fit_intercept:
             b = np.log(np.maximum(self.masses, 1e-12 * n))
             self._table[-1] = self.center = b - b.mean()
-        self._ways = self._made_ways(other)
+        self._ways = self._made_ways()
 
     def _made(self, unit: float) -> Any:
         objective = self.objective
