@@ -167,6 +167,12 @@ def test_who_is_halved():
     ):  # fmt: skip
         F = Objective(Design.from_array(many), y[: len(many)], loss="log_loss", alpha=alpha, n_jobs=n_jobs)
         assert DualEpochs(F).halved == expected
+    long = np.arange(len(X)) % 2 == 1
+    for weights, expected in ((None, False), (np.where(long, 0.0, 1.0), True)):  # how long they are, as they weigh
+        F = Objective(
+            Design.from_array(np.where(long[:, None], 10 * X, X)), y, alpha=1e-3, n_jobs=2, sample_weight=weights
+        )
+        assert DualEpochs(F).halved == expected
 
 
 @pytest.mark.parametrize("row", [0, 11, 23, 38])
