@@ -11,7 +11,8 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import TypeVar
 
 from joblib import cpu_count
@@ -41,6 +42,11 @@ class _Threads:
             if n not in self.pools:
                 self.pools[n] = ThreadPoolExecutor(n, "fastopt")
             return self.pools[n]
+
+    def drop(self, pool: ThreadPoolExecutor) -> None:
+        """Another takes its place; with it goes what waits for a thread that it could not start."""
+        with self.lock:
+            self.pools = {n: other for n, other in self.pools.items() if other is not pool}
 
     def forget(self) -> None:
         """In a child process the threads are gone, and the lock may be held by one of them."""
@@ -84,37 +90,47 @@ def in_order(task: Callable[[int], T], n: int, n_jobs: int | None = None) -> Ite
 
 
 def _side_by_side(task: Callable[[int], T], n: int, workers: int) -> Iterator[T]:
-    """The caller works too: one that slept would leave its processor to the threads that it has just woken."""
+    """The caller works too: one that slept would leave its processor to the threads that it has just woken.
+
+    Where no thread starts, for want of memory or since the interpreter is ending, all is left to the caller.
+    """
     pool = _threads.pool(workers - 1)
     ahead: deque[tuple[int, Future[T]]] = deque()
     given = 0
     try:
         while given < n or ahead:
             while given < n and len(ahead) <= workers:
-                ahead.append((given, pool.submit(task, given)))
+                ahead.append((given, Future()))  # not the pool's own, which is lost where a thread does not start
                 given += 1
-            for k, (i, future) in enumerate(ahead):
+                try:
+                    pool.submit(_work, task, ahead[-1][0], ahead[-1][1])
+                except RuntimeError:
+                    _threads.drop(pool)
+            for k in range(len(ahead)):
                 if ahead[0][1].done():
                     break
-                if future.cancel():  # nobody has begun it
-                    ahead[k] = (i, _done(task, i))
+                if ahead[k][1].cancel():  # nobody has begun it
+                    ahead[k] = (ahead[k][0], Future())
+                    with suppress(Exception):  # which is raised in its turn; Ctrl-C at once
+                        _work(task, *ahead[k])
             yield ahead.popleft()[1].result()
     finally:  # after an interrupt: nobody works on arrays that the caller gives back
-        for _, future in ahead:
-            future.cancel()
-        for _, future in ahead:
-            if not future.cancelled():
-                future.exception()
+        wait([future for _, future in ahead if not future.cancel()])
+        # Futures hold errors, which hold the frames that they went through, and these would hold futures: such a cycle
+        # keeps X until garbage is collected. None has a name here for the same reason.
+        ahead.clear()
 
 
-def _done(task: Callable[[int], T], i: int) -> Future[T]:
-    """What came of a task: errors are raised in order, too, so that the first is always the same."""
-    future: Future[T] = Future()
+def _work(task: Callable[[int], T], i: int, future: Future[T]) -> None:
+    """A task, unless it was cancelled; the caller raises errors in order, so that the first is always the same."""
+    if not future.set_running_or_notify_cancel():
+        return
     try:
         future.set_result(task(i))
-    except Exception as error:
+    except BaseException as error:
         future.set_exception(error)
-    return future
+        del future
+        raise  # the pool lets go of what it was given
 
 
 class _Controller(LibController):  # type: ignore[misc, unused-ignore]

@@ -460,15 +460,16 @@ class Objective:
             raw[:] = 0
         else:
             raw = np.empty((0, width)) if kept is None else kept
-        design, refused = self.design, None
+        design, refused = self.design, False
         told = (design.sound,) if design.sparse else ()
         try:
             total, sums = self._sum(kernel, design.unchecked, self._packed(w), raw, known, wanted=wanted, told=told)
-        except ValueError as error:  # from a row that the kernel was to check
-            refused = error
-        if refused is not None:
-            design.check()  # names the first of all
-            raise refused
+        except ValueError:
+            if design.sound:
+                raise
+            refused = True  # by a row that the kernel was to check
+        if refused:
+            design.refuse()  # names the first of all
         if not design.sound:
             if np.isfinite(sums).all():
                 design.checked(None)

@@ -100,7 +100,8 @@ class ConjugateDescent:
             self.scaled.groups.center(self.w)
             self.value, self.gradient, _, self.kept = objective.measured(self.w)
         self.point: Float64 | None = None
-        self.inverse: Callable[[Float64], Float64] = self.scaled_inverse
+        #: By factors, once there are some; not a method of its own, since that cycle would hold X.
+        self.inverse: Callable[[Float64], Float64] | None = None
         self.due = steps_of_factors(objective)
 
     def as_dict(self) -> dict[str, Any]:
@@ -154,8 +155,9 @@ class ConjugateDescent:
     def direction(self, goal: float) -> Float64:
         """d with ``|H d + g|`` at most the goal, or the best of as many conjugate gradients as may be spent on it."""
         F, g, bends = self.objective, self.gradient, self.objective.bends(self.kept)
+        inverse = self.inverse or self.scaled_inverse
         d, r = np.zeros(g.shape), -g
-        p = z = self.inverse(r)
+        p = z = inverse(r)
         height = float(np.vdot(r, z))
         for self.last in range(1, MOST + 1):
             product = F.hessian_product(self.w, p, bends)
@@ -167,7 +169,7 @@ class ConjugateDescent:
             r -= (height / bend) * product
             if norm(r) <= goal or (self.point is None and self.last >= LONG and self.spent >= self.due):
                 break
-            z = self.inverse(r)
+            z = inverse(r)
             before, height = height, float(np.vdot(r, z))
             p = z + (height / before) * p
         return d if d.any() else p
