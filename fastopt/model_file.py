@@ -36,7 +36,7 @@ from fastopt import linear_model, optimizers
 from fastopt._chunks import Chunks
 from fastopt._design import check_csr
 from fastopt._validation import check_integer, check_positive, fail
-from fastopt.linear_model._base import Progress
+from fastopt.linear_model._base import Progress, unchanged_on_error
 from fastopt.losses import LOSSES
 from fastopt.penalties import PENALTIES
 from fastopt.schedules import SCHEDULES
@@ -140,6 +140,8 @@ def load(path: str | os.PathLike[str]) -> Any:
         If the file is damaged, is not a model's, or is of a newer format.
     OSError
         If it cannot be read.
+    MemoryError
+        If memory does not suffice for the model: the file may be sound.
     """
     model = _read(path)[0]
     vars(model).pop(RUN, None)  # only `fit` goes on from it
@@ -181,6 +183,9 @@ def fit(
     ValueError
         If the file belongs to other data or other parameters. What may change are `verbose` and `n_jobs`, but for
         LogisticRegressionCV `max_iter`, and LogisticRegression's `tol`.
+    OSError, MemoryError
+        If the file cannot be written, for one. By any error but Ctrl-C the model is left unchanged; what was written
+        last goes on.
 
     Notes
     -----
@@ -203,11 +208,13 @@ def fit(
         part, extra = _read(checkpoint)
         _same_run(model, part, extra, fingerprint, checkpoint)
     logistic = type(model) is linear_model.LogisticRegression
-    if logistic and (isinstance(model.solver, optimizers.Optimizer) or str(model.solver) in optimizers.OPTIMIZERS):
-        _in_slices(model, part, X, y, sample_weight, checkpoint, fingerprint, seconds, epochs)
-    else:
-        _in_one_go(model, part, X, y, sample_weight, checkpoint, fingerprint, seconds, epochs, bool(extra.get("ended")))
-    _adopt(model, part)
+    ended = bool(extra.get("ended"))
+    with unchanged_on_error(model):
+        if logistic and (isinstance(model.solver, optimizers.Optimizer) or str(model.solver) in optimizers.OPTIMIZERS):
+            _in_slices(model, part, X, y, sample_weight, checkpoint, fingerprint, seconds, epochs)
+        else:
+            _in_one_go(model, part, X, y, sample_weight, checkpoint, fingerprint, seconds, epochs, ended)
+        _adopt(model, part)
     if not logistic:
         model._warn(3)
     elif not model.converged_:
@@ -464,18 +471,17 @@ def _write(model: Any, path: str | os.PathLike[str], extra: dict[str, Any]) -> N
 
 
 def _write_archive(file: BinaryIO, text: bytes, arrays: list[NDArray[Any]]) -> None:
-    archive = zipfile.ZipFile(file, "w", zipfile.ZIP_STORED)
-    # The same date in every file: the same model gives the same bytes.
-    with archive.open(zipfile.ZipInfo("model.json"), "w") as member:
-        member.write(text)
-    for i, a in enumerate(arrays):
-        with archive.open(zipfile.ZipInfo(f"{i}.npy"), "w", force_zip64=True) as member:
-            head = {"descr": a.dtype.str, "fortran_order": False, "shape": a.shape}
-            np.lib.format.write_array_header_1_0(member, head)
-            if a.size:
-                member.write(a.reshape(-1).view(np.uint8).data)
-    archive.comment = MARK + b"0" * 64
-    archive.close()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        # The same date in every file: the same model gives the same bytes.
+        with archive.open(zipfile.ZipInfo("model.json"), "w") as member:
+            member.write(text)
+        for i, a in enumerate(arrays):
+            with archive.open(zipfile.ZipInfo(f"{i}.npy"), "w", force_zip64=True) as member:
+                head = {"descr": a.dtype.str, "fortran_order": False, "shape": a.shape}
+                np.lib.format.write_array_header_1_0(member, head)
+                if a.size:
+                    member.write(a.reshape(-1).view(np.uint8).data)
+        archive.comment = MARK + b"0" * 64
     end = file.seek(-64, os.SEEK_END)
     digest = _digest(file, end)
     file.seek(end)
@@ -543,7 +549,7 @@ def _digest(file: BinaryIO, length: int) -> bytes:
 #: What a hostile file can make Python's own zip, JSON and our decoder raise.
 REFUSED = (
     zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OverflowError, KeyError, TypeError,
-    IndexError, AttributeError, UnicodeError, MemoryError, ValueError, struct.error,
+    IndexError, AttributeError, UnicodeError, ValueError, struct.error,
 )  # fmt: skip
 
 _HEADER = re.compile(rb"\{'descr': '([<>|][biufU][0-9]{1,9})', 'fortran_order': False, 'shape': \(([0-9, ]*)\), \} *\n")
