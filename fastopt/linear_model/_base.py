@@ -287,12 +287,15 @@ def numbers_among(y: Array, classes: Array) -> NDArray[np.intp] | None:
 
 @contextmanager
 def unchanged_on_error(estimator: Any) -> Iterator[None]:
-    """What was refused has changed nothing; Ctrl-C keeps the last whole epoch."""
+    """What was refused changes nothing, nor does Ctrl-C before the first whole epoch; later it keeps the last one."""
     before = vars(estimator).copy()
     try:
         yield
-    except Exception:
+    except BaseException as error:
         after = vars(estimator).copy()
+        kept = after.get("optimizer_state_") is not before.get("optimizer_state_")  # the last attribute that a fit sets
+        if kept and not isinstance(error, Exception):
+            raise
         estimator.__dict__.clear()
         estimator.__dict__.update(before)
         for key in ("_callback_fit_ctx", "_skl_callbacks_to_teardown"):  # scikit-learn has yet to tear them down

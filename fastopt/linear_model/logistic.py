@@ -231,7 +231,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     ValueError, TypeError
         From `fit`, before anything is changed: one line that names the parameter, its rule and the value.
     KeyboardInterrupt
-        From `fit`, after the coefficients of the last whole epoch were set.
+        From `fit`, after the coefficients of the last whole epoch were set; before the first one nothing is changed.
 
     Warns
     -----

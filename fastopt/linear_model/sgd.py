@@ -308,11 +308,12 @@ class _SGD(LinearModel):
 
         `progress` is told of each epoch; `run` is what it was told where the epochs go on.
         """
-        drawn = None if problem.design.sound else resume.random_numbers(rng)
+        outlives = rng is self.random_state or rng is vars(self).get("_random")
+        drawn = resume.random_numbers(rng) if outlives else None
         try:
             self._go_down(problem, w, state, rng, max_iter, data, measured=measured, progress=progress, run=run)
-        except ValueError:
-            if drawn is not None and not problem.design.sound:  # refused by the epoch that was to check it
+        except Exception:
+            if drawn is not None:
                 resume.put_back(rng, drawn)
             raise
 
@@ -671,7 +672,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
         Before anything is changed: one line that names the parameter, its rule and the value. Also, from `fit` and
         `partial_fit`, if the parameters overflow even at learning rates 1e10 times smaller.
     KeyboardInterrupt
-        From `fit`, after the coefficients of the last whole epoch were set.
+        From `fit`, after the coefficients of the last whole epoch were set; before the first one nothing is changed.
 
     Warns
     -----
@@ -1077,7 +1078,7 @@ class SGDRegressor(RegressorMixin, _SGD):
         Before anything is changed: one line that names the parameter, its rule and the value. Also, from `fit` and
         `partial_fit`, if the parameters overflow even at learning rates 1e10 times smaller.
     KeyboardInterrupt
-        From `fit`, after the coefficients of the last whole epoch were set.
+        From `fit`, after the coefficients of the last whole epoch were set; before the first one nothing is changed.
 
     Warns
     -----

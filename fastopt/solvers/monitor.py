@@ -118,7 +118,10 @@ class Reporter:
         elif self.verbose:
             self.printer(f"epoch {epoch:4d}  {text}")
         if self.on_epoch is not None:
-            self.on_epoch(epoch, w)
+            try:
+                self.on_epoch(epoch, w)
+            except StopIteration as error:  # which scipy's L-BFGS-B would take for an end, and no other solver
+                raise RuntimeError("A callback raised StopIteration.") from error
 
     def close(self) -> None:
         """The bar's last state stays on the screen."""
