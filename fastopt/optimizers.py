@@ -136,6 +136,8 @@ class Optimizer:
             O(len(indices)): the other coordinates wait, and take their steps without a gradient when they are next
             named or in `catch_up`, which is to be called before w is read anywhere, and before a rule with another
             learning rate goes on. A rate that is a function of the step number is asked for 4,096 steps in advance.
+            g may be w or an array of the state; where it lies in their memory in any other way, or a pair's values do,
+            it is read while they are written.
         state : dict
             As `init` gave it.
 
