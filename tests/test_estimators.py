@@ -224,6 +224,47 @@ def test_callbacks_see_every_epoch(estimator):
 
 
 @IGNORE
+@pytest.mark.parametrize("error", [MemoryError, StopIteration, KeyboardInterrupt])
+@pytest.mark.parametrize("estimator", [*ESTIMATORS, LogisticRegression(solver="lbfgs", max_iter=4)], ids=repr)
+def test_callbacks_that_raise(estimator, error):
+    """No error passes for a solver's end, and the model is as before, or after Ctrl-C as after a whole epoch."""
+    pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9 has no callbacks")
+    X, y = iris()
+
+    class Raises:
+        def __init__(self, left):
+            self.left = left
+
+        def setup(self, estimator, context):
+            pass
+
+        teardown = setup
+
+        def on_fit_task_begin(self, estimator, context, **told):
+            self.left -= 1
+            if self.left == 0:
+                raise error
+
+        on_fit_task_end = on_fit_task_begin
+
+    expected = clone(estimator).set_params(random_state=0).fit(X, y).coef_
+    for left in range(1, 8):
+        model = clone(estimator).set_params(random_state=0).fit(X[:, :3], y == 0)
+        before = {name: value for name, value in vars(model).items() if not name.startswith("_skl")}
+        with pytest.raises(RuntimeError if error is StopIteration else error):
+            model.set_callbacks(Raises(left)).fit(X, y)
+        model.set_callbacks()
+        found = {name: value for name, value in vars(model).items() if not name.startswith("_skl")}
+        if error is not KeyboardInterrupt or left == 1 or found["coef_"] is before["coef_"]:
+            assert found.keys() == before.keys()
+            assert all(found[name] is before[name] for name in found)
+        else:
+            assert model.predict(X).shape == y.shape
+            assert len(model.history_["epoch"]) >= 1
+        np.testing.assert_array_equal(model.fit(X, y).coef_, expected)
+
+
+@IGNORE
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
 @pytest.mark.parametrize("installed", [False, True])
 def test_verbose_2_is_a_bar_or_lines(estimator, installed, monkeypatch, capsys):
