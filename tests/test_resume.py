@@ -421,6 +421,30 @@ def test_after_lbfgs_and_sparsify():
     model.coef_ = model.coef_ + 0.0
 
 
+@pytest.mark.parametrize("change", [{"C": 100.0}, {"learning_rate": 1.0}, {"batch_size": 5}])
+@pytest.mark.parametrize("max_iter", [0, 2])
+def test_another_problem_ends_no_worse_than_the_last_one(change, max_iter):
+    """Epochs go on where the last fit's ended, which may be far from the parameters that it returned."""
+    X, y = data("dense")
+    options = {"solver": "sgd", "learning_rate": 2.0, "batch_size": 3, "tol": 0.0, "random_state": 0, "C": 1.0} | change
+    model = LogisticRegression(warm_start=True, max_iter=6).set_params(**options | {"C": 1.0, "learning_rate": 2.0})
+    run = model.fit(X, y).optimizer_state_["run"]
+    assert run["best"] is None  # the best epoch was not the last
+    assert run["row"][2] > 1.001 * run["best_row"][2]
+    before = LogisticRegression(solver="lbfgs", max_iter=0, warm_start=True, C=options["C"])
+    before.classes_, before.coef_, before.intercept_ = model.classes_, model.coef_, model.intercept_
+    before.fit(X, y)
+    model.set_params(max_iter=max_iter, **options).fit(X, y)
+    assert model.objective_ <= before.objective_
+    assert model.history_["objective"][-1] == model.objective_
+    if not max_iter:
+        np.testing.assert_array_equal(model.coef_, before.coef_)
+        assert model.history_["epoch"].tolist() == [0, run["best_row"][0] - run["row"][0]]
+        tol = 1.001 * before.grad_norm_
+        assert model.set_params(tol=tol).fit(X, y).converged_
+        assert model.grad_norm_ <= tol < model.history_["grad_norm"][0]
+
+
 def test_another_learning_rate_keeps_the_moments():
     model, X, y = fitted(learning_rate=0.01)
     model.set_params(learning_rate=0.001).fit(X, y)

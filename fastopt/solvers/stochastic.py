@@ -120,6 +120,8 @@ def stochastic(
     earlier, begun = resume.Run.of(before, optimizer, epochs.batch_size, w, monitor.rows[0]), None
     if earlier is None or (earlier.batch_size is not None and not grows) or (auto and earlier.learning_rate is None):
         run, begun = first_run(objective, optimizer, epochs, monitor, tries=auto and not converged)
+        if before is not None:
+            run = no_worse(run, objective, w, before["run"])
     else:
         run = earlier
     if run.learning_rate is not None:
@@ -163,6 +165,8 @@ def stochastic(
     if reason in ("max_iter", "diverged") and monitor.value > run.best_row[2]:
         solution = run.best
         monitor.rows.append(run.best_row)
+        if run.best_row[3] <= tol:  # now: it was another tol, or another F, before
+            reason = "tol"
     kept = {key: a.copy() if isinstance(a, np.ndarray) else a for key, a in epochs.state.items()}
     kept["run"] = run.as_dict(epochs.w, solution, draws.numbers(whole.mark))
     return monitor.result(solution.copy(), whole.epochs, reason, kept)
@@ -184,6 +188,15 @@ def first_run(
         best=epochs.solution.copy(), best_row=row, cycle_start=monitor.value, before=two, rule=optimizer._kernel,
     )  # fmt: skip
     return run, begun
+
+
+def no_worse(run: resume.Run, objective: Objective, w: NDArray[Any], last: dict[str, Any]) -> resume.Run:
+    """The run on another problem than the last one's, whose best parameters w may be better than where it ended."""
+    value, gradient = objective.value_and_gradient(w)
+    if not value < run.best_row[2]:
+        return run
+    epoch, seconds = (a - b for a, b in zip(last["best_row"][:2], last["row"][:2], strict=True))
+    return replace(run, best=w.copy(), best_row=(epoch, seconds, value, norm(gradient), last["best_row"][4]))
 
 
 def epoch_rates(run: resume.Run, epochs: Epochs, cycles: bool) -> NDArray[np.float64]:
