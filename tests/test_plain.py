@@ -115,8 +115,6 @@ def test_every_loss(layout, loss, outputs):
 @pytest.mark.parametrize("loss", ["hinge", "perceptron", "epsilon_insensitive", "huber"])
 def test_passive_aggressive_steps(layout, passive, outputs, loss):
     p = problem(loss, layout, outputs=outputs)
-    if layout != "dense":  # ||x|| is that of rows without duplicates
-        p = dataclasses.replace(p, X=without_duplicates(p.dense, p.X.indices.dtype))
     run_both(p, {"passive": passive, "bound": 0.3}, alpha=0.01, l1_ratio=0.15)
 
 

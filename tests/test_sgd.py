@@ -1,6 +1,7 @@
 """SGDClassifier and SGDRegressor: scikit-learn's iterates, stopping and contract, and what goes beyond them."""
 
 import inspect
+import re
 import warnings
 
 import numpy as np
@@ -640,6 +641,34 @@ def test_targets_that_are_all_but_within_epsilon():
     assert model.objective_ > 2 * 1e-6
     peer = peers.SGDRegressor(**options).fit(X, y)
     np.testing.assert_allclose(model.coef_, peer.coef_, rtol=1e-9)
+
+
+@IGNORE
+@pytest.mark.parametrize("rate", ["pa1", "pa2"])
+@pytest.mark.parametrize("cls", [SGDClassifier, SGDRegressor])
+def test_passive_aggressive_steps_that_run_away_get_smaller(cls, rate):
+    """A row that weighs 10 moves ten times as far as its loss asks for, which `eta0` alone bounds."""
+    X, y = problem("binary" if cls is SGDClassifier else "regression")
+    loss = "hinge" if cls is SGDClassifier else "epsilon_insensitive"
+    options = {"loss": loss, "learning_rate": rate, "shuffle": False, "max_iter": 20}
+    weights = np.full(len(y), 10.0)
+    with pytest.warns(ConvergenceWarning, match=r"The iterates ran away.*give eta0=") as caught:
+        model = cls(eta0=1e8, **options).fit(X, y, sample_weight=weights)
+    eta0 = float(re.search(r"eta0=(\S+)\.$", str(caught[0].message))[1])
+    told = cls(eta0=eta0, **options).fit(X, y, sample_weight=weights)
+    np.testing.assert_allclose(told.coef_, model.coef_, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rate", ["pa1", "pa2"])
+def test_passive_aggressive_steps_see_the_true_length_of_rows_with_duplicates(rate):
+    X, y = problem()
+    rows = scipy.sparse.csr_array(X)
+    quarters = scipy.sparse.csr_array(
+        (np.repeat(rows.data / 4, 4), np.repeat(rows.indices, 4), 4 * rows.indptr), shape=X.shape
+    )
+    options = {"learning_rate": rate, "eta0": 10.0, "shuffle": False, "max_iter": 3, "tol": None, "alpha": 1e-3}
+    expected = SGDClassifier(**options).fit(rows, y)
+    np.testing.assert_allclose(SGDClassifier(**options).fit(quarters, y).coef_, expected.coef_, rtol=1e-9)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

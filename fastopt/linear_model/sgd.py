@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -349,6 +350,9 @@ class _SGD(LinearModel):
         with self._reporter(max_iter, data, self._fitted) as reporter:
             while True:
                 start = Descent(w, state, scale=10.0**-cuts)
+                if problem.around is not None:  # passive-aggressive steps have no other rate
+                    around = replace(problem.around, bound=problem.around.bound * start.scale)
+                    settings = replace(settings, around=around)
                 descent = sgd(
                     outputs, problem.groups, start, settings, order, reporter, n_samples=len(problem.rows), rng=rng,
                     course=course, told=None if progress is None else told,

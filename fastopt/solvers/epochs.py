@@ -276,7 +276,7 @@ class Epochs:
         calms = around.calm and design.sparse and objective.fit_intercept and around.passive is None
         # What began without, on dense data or as this was not yet known, goes on without.
         calms = calms and self._first_curvature(around) > 0 and (state is None or "intercept_curvature" in state)
-        squares = design.row_norms_squared if around.passive is not None else np.empty(0)
+        squares = design.merged().row_norms_squared if around.passive is not None else np.empty(0)
         rows = {name: 1 + i for i, name in enumerate(self._arrays)}
         self._extras = plain.Extras(
             l1=l1, truncated=truncated, passive=PASSIVE.get(around.passive or "", 0), bound=float(around.bound),
