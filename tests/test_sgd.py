@@ -603,6 +603,18 @@ def test_iterates_that_run_away_are_caught(sparse):
     assert np.isfinite(model.coef_).all()
 
 
+@pytest.mark.parametrize("size", [200, 1000])
+def test_predictions_that_overflow_on_the_rows_held_out_run_away(size):
+    """Beyond exp(709) they are infinite, of which scikit-learn's R^2 makes an error; below, their squares are."""
+    rng = np.random.default_rng(0)
+    X, y = size * (1 + 0.02 * rng.standard_normal((80, 3))), rng.gamma(2, 0.5, 80)
+    with pytest.warns() as caught:
+        model = SGDRegressor("gamma", early_stopping=True, random_state=0, max_iter=5).fit(X, y)
+    assert {warning.category for warning in caught} == {ConvergenceWarning}
+    assert "ran away" in str(caught[0].message)
+    assert np.isfinite(model.predict(X)).all()
+
+
 def test_losses_that_zeros_have_none_of_do_not_run_away():
     """With one step per epoch the first epoch's mean is that of zeros; the steps are those by hand."""
     rng = np.random.default_rng(0)

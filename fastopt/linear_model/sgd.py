@@ -1216,8 +1216,12 @@ class SGDRegressor(RegressorMixin, _SGD):
             return np.exp(z) if self.loss in LOG_LINK else z
 
     def _validation_scores(self, y: Array, z: Array, s: Array | None) -> Array:
-        """R^2 of each target."""
-        return np.atleast_1d(r2_score(y, self._link(z), sample_weight=s, multioutput="raw_values"))
+        """R^2 of each target: -inf where predictions overflow, which scikit-learn's function refuses."""
+        predicted = self._link(z)
+        finite = np.isfinite(predicted).all(axis=0)
+        with np.errstate(over="ignore"):
+            scores = r2_score(y, np.where(finite, predicted, 0.0), sample_weight=s, multioutput="raw_values")
+        return np.where(finite, scores, -np.inf)
 
     def predict(self, X: Any) -> Array:
         """Predictions, shaped like y: Xw + b, or exp of it with the losses "poisson" and "gamma"."""
