@@ -938,6 +938,18 @@ def test_probabilities(loss, targets):
         np.testing.assert_allclose(labels.predict_proba(X), scipy.special.expit(labels.decision_function(X)), rtol=1e-9)
 
 
+@pytest.mark.parametrize("loss", ["log_loss", "multinomial"])
+def test_probabilities_that_all_round_to_zero_have_shares(loss):
+    """Of a row that each class disclaims by millions the least unlikely one is certain, as `predict` has it."""
+    X, y = problem("multiclass")
+    model = SGDClassifier(loss, random_state=0).fit(X, y)
+    model.intercept_ = model.intercept_ - 3e6
+    p = model.predict_proba(X)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-14)
+    np.testing.assert_allclose(p, np.exp(model.predict_log_proba(X)))
+    np.testing.assert_allclose(p, scipy.special.softmax(model.decision_function(X), axis=1))
+
+
 def test_sparsify_and_predict():
     X, y = load_iris(return_X_y=True)
     with warnings.catch_warnings():

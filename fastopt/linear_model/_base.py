@@ -50,8 +50,8 @@ else:
 
 __all__ = [
     "FRAMES", "PENALTY_NAMES", "LinearModel", "Progress", "check_labels", "check_length", "check_random_state",
-    "class_numbers", "class_weights", "dense", "generator", "generator_of", "log_expits", "numbers_among", "read",
-    "read_targets", "refuse_weightless", "unchanged_on_error", "weights_of", "with_callbacks",
+    "class_numbers", "class_weights", "dense", "generator", "generator_of", "log_probabilities", "numbers_among",
+    "read", "read_targets", "refuse_weightless", "unchanged_on_error", "weights_of", "with_callbacks",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -265,13 +265,17 @@ def check_random_state(random_state: Any) -> None:
         fail("random_state", rule, random_state)
 
 
-def log_expits(z: Array) -> Array:
-    """Logarithms of 1 / (1 + exp(z)) and of 1 / (1 + exp(-z)), (n, 2): neither is rounded before it is taken.
+def log_probabilities(z: Array) -> Array:
+    """Logarithms of probabilities: of one raw prediction for two classes, (n,), or of one for each class, (n, K).
 
-    By functions that NumPy has vectorised, as its logaddexp is not.
+    Those of two are -log(1 + exp(z)) and -log(1 + exp(-z)): neither quotient is rounded before its logarithm is taken,
+    by functions that NumPy has vectorised, as its logaddexp is not.
     """
-    rest = np.log1p(np.exp(-np.abs(z)))
-    return np.column_stack([np.minimum(-z, 0) - rest, np.minimum(z, 0) - rest])
+    if z.ndim == 1:
+        rest = np.log1p(np.exp(-np.abs(z)))
+        return np.column_stack([np.minimum(-z, 0) - rest, np.minimum(z, 0) - rest])
+    z = z - z.max(axis=1, keepdims=True)
+    return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
 
 
 def class_numbers(y: Array, classes: Array) -> NDArray[np.intp]:

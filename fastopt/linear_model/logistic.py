@@ -32,7 +32,7 @@ from fastopt.linear_model._base import (
     dense,
     generator,
     generator_of,
-    log_expits,
+    log_probabilities,
     numbers_among,
     read,
     read_targets,
@@ -83,13 +83,6 @@ def _in_pieces(function: Callable[[Array], Array], rows: Array) -> Array:
         return function(rows)
     size = max(1, WORK // 16 * len(rows) // rows.size)
     return np.concatenate([function(rows[start : start + size]) for start in range(0, len(rows), size)])
-
-
-def _log_probabilities(z: Array) -> Array:
-    if z.ndim == 1:
-        return log_expits(z)
-    z = z - z.max(axis=1, keepdims=True)
-    return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
 
 
 def _strength(penalty: Any, C: float, l1_ratio: Any) -> tuple[float, float]:
@@ -608,4 +601,4 @@ class LogisticRegression(ClassifierMixin, LinearModel):
 
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of the probabilities, exact where the probabilities themselves would round to 0 or 1."""
-        return _in_pieces(_log_probabilities, self.decision_function(X))
+        return _in_pieces(log_probabilities, self.decision_function(X))

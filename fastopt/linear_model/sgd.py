@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_expit, logsumexp
+from scipy.special import log_expit
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
@@ -35,7 +35,7 @@ from fastopt.linear_model._base import (
     dense,
     generator,
     generator_of,
-    log_expits,
+    log_probabilities,
     numbers_among,
     read,
     read_targets,
@@ -930,13 +930,9 @@ class SGDClassifier(ClassifierMixin, _SGD):
         Zhang, "Statistical behavior and consistency of classification methods based on convex risk minimization",
         Annals of Statistics 32(1), 2004, appendix B.
         """
-        z = self.decision_function(X)
-        if self.loss == "multinomial" and z.ndim == 2:
-            p = np.exp(z - z.max(axis=1, keepdims=True))
-        elif self.loss != "modified_huber":
-            p = expit(z)
-        else:
-            p = (np.clip(z, -1, 1) + 1) / 2
+        if self.loss != "modified_huber":
+            return np.asarray(np.exp(self.predict_log_proba(X)))  # shares of what would all round to 0, too
+        p = (np.clip(self.decision_function(X), -1, 1) + 1) / 2
         if p.ndim == 1:
             return np.column_stack([1 - p, p])
         if self._multilabel:
@@ -952,10 +948,8 @@ class SGDClassifier(ClassifierMixin, _SGD):
             with np.errstate(divide="ignore"):
                 return np.asarray(np.log(self.predict_proba(X)))
         z = self.decision_function(X)
-        if z.ndim == 1:
-            return log_expits(z)
-        log_p = z if self.loss == "multinomial" else log_expit(z)
-        return np.asarray(log_p if self._multilabel else log_p - logsumexp(log_p, axis=1, keepdims=True))
+        log_p = z if self.loss == "multinomial" or z.ndim == 1 else log_expit(z)
+        return np.asarray(log_p) if self._multilabel else log_probabilities(log_p)
 
 
 def _is_flat(y: Any) -> bool:
