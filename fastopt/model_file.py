@@ -286,7 +286,10 @@ def _in_slices(
     total, pace = model.max_iter, math.nan
     check_integer("max_iter", total, low=1)
     done = int(np.max(part.n_iter_)) if hasattr(part, "n_iter_") else 0
-    while not done or (done < total and not (part.stop_reason_ == "tol" and part.grad_norm_ <= model.tol)):
+    # Of what has diverged no further epoch would come in one go, either.
+    while getattr(part, "stop_reason_", "") != "diverged" and (
+        not done or (done < total and not (part.stop_reason_ == "tol" and part.grad_norm_ <= model.tol))
+    ):
         if epochs is not None:
             size = epochs
         else:  # the first slice, of one epoch, tells how long they take
@@ -304,7 +307,7 @@ def _in_slices(
         ran = int(np.max(part.n_iter_))
         pace = float(part.history_["seconds"][-1]) / max(1, ran)
         done = _finish(model, part, before, done, checkpoint, fingerprint)
-        if part.stop_reason_ == "diverged" or not ran:
+        if not ran:
             break
     if part.grad_norm_ <= model.tol and not part.converged_:  # by a tol that was lower then
         part.converged_, part.stop_reason_ = True, "tol"

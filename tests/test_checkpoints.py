@@ -337,6 +337,20 @@ def test_a_fit_that_has_ended_is_read_and_a_higher_max_iter_goes_on(tmp_path, mo
 
 
 @IGNORE
+@pytest.mark.parametrize("first", [1, 40])
+def test_a_fit_that_has_diverged_has_ended(first, tmp_path):
+    """At so large a rate even the eighth cut does not help; another start's eight more would."""
+    X, y = binary()
+    model = LogisticRegression(solver="gd", learning_rate=1e6, C=0.01, max_iter=40, tol=1e-9, random_state=0)
+    whole = clone(model).fit(X, y)
+    assert whole.stop_reason_ == "diverged"
+    fastopt.fit(clone(model).set_params(max_iter=first), X, y, checkpoint=tmp_path / "file")
+    for _ in range(2):
+        again = fastopt.fit(clone(model), X, y, checkpoint=tmp_path / "file")
+        same(vars(again), vars(whole))
+
+
+@IGNORE
 def test_rates_that_were_cut_for_another_number_of_epochs(tmp_path):
     """What cut them, the objective after max_iter epochs, is another one: the fit starts anew."""
     model = CASES["rates that are cut for what came of them"]
