@@ -445,6 +445,21 @@ def test_another_problem_ends_no_worse_than_the_last_one(change, max_iter):
         assert model.grad_norm_ <= tol < model.history_["grad_norm"][0]
 
 
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "newton-cg"])
+def test_parameters_that_were_not_rounded_have_converged_still(solver):
+    """To float32 it would have cost convergence: the next fit has nothing to do, and its history says so."""
+    X, y = data("float32")
+    model = LogisticRegression(solver=solver, tol=1e-9, max_iter=300, warm_start=True).fit(X, y)
+    assert model.coef_.dtype == np.float64
+    coef = model.coef_
+    model.fit(X, y)
+    assert model.converged_
+    assert model.history_["grad_norm"][-1] == model.grad_norm_ <= 1e-9
+    assert model.history_["objective"][-1] == model.objective_
+    if model.n_iter_[0] == 0:
+        np.testing.assert_array_equal(model.coef_, coef)
+
+
 def test_another_learning_rate_keeps_the_moments():
     model, X, y = fitted(learning_rate=0.01)
     model.set_params(learning_rate=0.001).fit(X, y)

@@ -214,6 +214,8 @@ def since(result: Any, before: int, value: float, size: float) -> Any:
     history = result.history
     later = history["epoch"] > before
     first = int(later.argmax()) if later.any() else len(later)
+    if first == len(later):  # the parameters are those of before, which may not have been rounded to X's type
+        value, size = result.objective, result.grad_norm
     start = {"epoch": 0, "seconds": 0.0, "objective": value, "grad_norm": size}
     seconds = history["seconds"][first - 1] if first else 0.0
     shift = {"epoch": before, "seconds": seconds}
