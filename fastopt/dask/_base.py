@@ -112,8 +112,11 @@ def resumed(before: Any, model: Any) -> Result | None:
     reason = before.stop_reason_
     if reason == "tol" and not before.grad_norm_ <= model.tol:  # it was another tol
         reason = "max_iter"
+    n_iter = int(np.max(before.n_iter_))
+    epochs = before.history_["epoch"]
+    rows = len(epochs) - int(len(epochs) > 0 and epochs[-1] < n_iter)  # that of the best parameters is not the whole's
     return Result(
-        w, int(np.max(before.n_iter_)), before.objective_, before.grad_norm_, reason, before.history_,
+        w, n_iter, before.objective_, before.grad_norm_, reason, {k: v[:rows] for k, v in before.history_.items()},
         dict(before.optimizer_state_),
     )  # fmt: skip
 

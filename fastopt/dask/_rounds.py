@@ -15,7 +15,7 @@ from fastopt.dask._objective import Distributed, evaluate
 from fastopt.dask._parts import Share
 from fastopt.optimizers import Optimizer
 from fastopt.solvers.epochs import Around, Epochs
-from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
+from fastopt.solvers.monitor import ROUNDING, Monitor, Reporter, Result, norm
 from fastopt.solvers.rates import auto_batch_size, auto_learning_rate, without_cycles
 from fastopt.solvers.sdca import DualEpochs, first_intercept, intercept_square
 
@@ -377,7 +377,8 @@ def cocoa(
     fewer and larger the partitions, the better an epoch. The dual variables stay on the workers. The intercept is one
     machine's (`fastopt.solvers.sdca.DualEpochs`): its center moves after each round.
 
-    It ends at tol, or as stalled when `PATIENCE` rounds have not halved the gradient's norm.
+    It ends at tol, or as stalled when `PATIENCE` rounds have not halved the gradient's norm. It is the dual that every
+    round raises: where F has risen at the end, as stalled above its start, the result is what was measured best.
 
     References
     ----------
@@ -398,6 +399,7 @@ def cocoa(
         center = point[-1] = first_intercept(objective, mean)
     pairs: list[Any] = ["warm" if warm else None] * len(objective.shares)
     at, reason, done, turn = point, "max_iter", 0, 0
+    best, best_row = at, (0, 0.0, math.inf, math.inf, math.nan)
     norms: list[float] = []
     try:
         while True:
@@ -410,7 +412,10 @@ def cocoa(
                 at = np.append(point[:-1], center) if intercept else point
                 value, gradient = objective.completed(at, *sums)
                 norms.append(norm(gradient))
-                if monitor.record(value, norms[-1], done, math.nan, at.reshape(objective.shape)):
+                converged = monitor.record(value, norms[-1], done, math.nan, at.reshape(objective.shape))
+                if value < best_row[2]:
+                    best, best_row = at, monitor.rows[-1]
+                if converged:
                     reason = "tol"
                     break
                 if done >= max_iter:
@@ -432,7 +437,12 @@ def cocoa(
         if not monitor.rows:
             raise
         reason = "interrupted"
-    return monitor.rounded_result(at, monitor.rows[-1][0], reason)
+    done = monitor.rows[-1][0]
+    bound = monitor.rows[0][2] if reason == "stalled" else best_row[2]  # another solver goes on from what has stalled
+    if reason in ("max_iter", "stalled") and not monitor.value <= bound + ROUNDING * abs(bound):
+        at = best
+        monitor.rows.append(best_row)
+    return monitor.rounded_result(at, done, reason)
 
 
 def _targets(share: Share | None) -> float:

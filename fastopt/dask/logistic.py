@@ -240,7 +240,7 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
         def keep(state: dict[str, Any]) -> None:
             course.state = state | {"stage": stage}
 
-        batch_size = self._batch_size(objective.design)
+        batch_size = self._batch_size(objective)
         if optimizer.learning_rate == "auto":
             optimizer = optimizer.with_learning_rate(rate_of(objective, optimizer, batch_size))
         steps = Averaging(optimizer, batch_size, seed)
