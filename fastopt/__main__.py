@@ -37,7 +37,9 @@ OPTIONS = {
         "learning_rate", "loss", "missing", "n_features", "n_hash", "overwrite", "solver", "target", "tol",
         "zero_based",
     )
-} | {"max_iter": "--epochs", "optimizer": "--solver", "seconds": "--checkpoint-seconds"}  # fmt: skip
+} | {
+    "eta0": "--learning-rate", "max_iter": "--epochs", "optimizer": "--solver", "seconds": "--checkpoint-seconds",
+}  # fmt: skip
 
 #: Rows of a folder at once.
 ROWS = 1 << 14
@@ -98,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else 2
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
+            warnings.showwarning = lambda message, *_: _say(f"warning: {_with_options(str(message))}")
             warnings.simplefilter("always")
             arguments.run(arguments)
             sys.stdout.flush()
@@ -113,18 +115,23 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(error, OSError) and error.strerror:
             error = Trouble(f"{error.filename or ''}: {error.strerror}".removeprefix(": "))
         text = " ".join(str(error).split()) or type(error).__name__
-        name, must, rest = re.sub(r"\bGive (\w+)=('?)(\w+)\2", _as_option, text).partition(" must be ")
+        name, must, rest = _with_options(text).partition(" must be ")
         _say("error: " + OPTIONS.get(name, name) + must + rest)
         return 1
     return 0
 
 
+def _with_options(text: str) -> str:
+    """Remedies such as "Give overwrite=True" and "use solver='auto'" as they are typed here."""
+    text = re.sub(r"(\b[Gg]ive |\b[Uu]se |\()(\w+)=('?)([\w+-]+(?:\.[\w+-]+)*)\3", _as_option, text)
+    return re.sub(r"\bincreasing max_iter\b", "increasing --epochs", text)  # scikit-learn's words
+
+
 def _as_option(remedy: re.Match[str]) -> str:
-    """Remedies such as "Give overwrite=True" and "Give missing='zero'" as they are typed here."""
-    name, _, value = remedy.groups()
+    before, name, _, value = remedy.groups()
     if name not in OPTIONS:
         return remedy[0]
-    return f"Give {OPTIONS[name]}" + (f" {value}" if value != "True" else "")
+    return before + OPTIONS[name] + (f" {value}" if value != "True" else "")
 
 
 def _say(text: str) -> None:

@@ -502,7 +502,26 @@ def test_not_converged_is_a_warning(files, capsys):
     code, out, err = run(capsys, "train", "train.svm", "m", "--solver", "gd", "--epochs", 2, "-q")
     assert code == 0
     assert "fastopt: warning: gd " in err
+    assert "(--epochs 2) or tol" in err
+    assert "or use --solver auto." in err
     assert "max_iter" in entry(out, "solver")
+    code, _, err = run(capsys, "train", "train.svm", "m", "--loss", "hinge", "--epochs", 2, "-q")
+    assert code == 0
+    assert "Consider increasing --epochs to" in err
+
+
+def test_rates_that_run_away_are_told_as_an_option(files, capsys):
+    with open("long.svm", "w") as file:
+        file.writelines(f"{k % 7} 1:{1000 + k} 2:{k * k % 97}000\n" for k in range(300))
+    argv = ["train", "long.svm", "m", "--loss", "squared_error", "-q"]
+    told = []
+    while (found := run(capsys, *argv))[0] == 0 and "ran away" in found[2]:
+        rate = found[2].partition("or give --learning-rate ")[2].strip().removesuffix(".")
+        told.append(float(rate))
+        argv = [*argv[:6], "--learning-rate", rate]
+    assert 1 <= len(told) <= 3  # a constant rate may have to be smaller than one that falls
+    assert told == sorted(told, reverse=True)
+    assert found[0] == 0
 
 
 def process(*argv, **how):

@@ -27,7 +27,7 @@ from fastopt._design import Design
 from fastopt.linear_model.sgd import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, SCHEDULES, bottou
 from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, SGD, Adam
-from fastopt.schedules import InverseScaling
+from fastopt.schedules import InverseScaling, InverseTime
 
 IGNORE = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 #: The checks that no random order of the rows can pass.
@@ -613,6 +613,21 @@ def test_predictions_that_overflow_on_the_rows_held_out_run_away(size):
     assert {warning.category for warning in caught} == {ConvergenceWarning}
     assert "ran away" in str(caught[0].message)
     assert np.isfinite(model.predict(X)).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        ({"eta0": 0.5, "learning_rate": "constant"}, "give eta0=5e-"),
+        ({"learning_rate": 0.2}, "give learning_rate=2e-"),
+        ({"optimizer": SGD(0.3), "learning_rate": 0.2}, "give the optimizer learning_rate=3e-"),
+        ({"learning_rate": InverseTime(0.2, 0.1)}, "give another learning_rate."),
+    ],
+)
+def test_the_rate_that_ran_away_is_the_one_to_change(settings, remedy):
+    X, y = load_diabetes(return_X_y=True)
+    with pytest.warns(ConvergenceWarning, match=f"The iterates ran away.*{remedy}"):
+        SGDRegressor(random_state=0, max_iter=20, tol=None, **settings).fit(scale(X) * 1000, y)
 
 
 def test_losses_that_zeros_have_none_of_do_not_run_away():

@@ -381,14 +381,23 @@ class _SGD(LinearModel):
                 raise KeyboardInterrupt
         self._cuts = cuts
 
+    def _smaller_rate(self, cuts: int) -> str:
+        """What to set, and to what, for rates 10^cuts times smaller."""
+        own = isinstance(self.optimizer, optimizers.Optimizer)
+        rate: Any = (self.optimizer if own else self).learning_rate
+        if isinstance(rate, str) and rate in ("constant", "invscaling", "adaptive"):
+            return f"eta0={self.eta0 / 10**cuts:.3g}"
+        if isinstance(rate, str) or callable(rate):
+            return "another learning_rate"
+        return ("the optimizer " if own else "") + f"learning_rate={rate / 10**cuts:.3g}"
+
     def _warn(self, level: int = FRAMES + 1, *, of_partial_fit: bool = False) -> None:
         """What the caller should know of the last fit; scikit-learn's words where it has some."""
         cuts = self.__dict__.pop("_cuts", 0)
         if cuts:
-            remedy = "another learning_rate" if self.learning_rate == "optimal" else f"eta0={self.eta0 / 10**cuts:.3g}"
             warnings.warn(
-                f"The iterates ran away; these are of learning rates 1e{cuts} times smaller. "
-                f"Scale the features (StandardScaler), or give {remedy}.", ConvergenceWarning, stacklevel=level,
+                f"The iterates ran away; these are of learning rates 1e{cuts} times smaller. Scale the features "
+                f"(StandardScaler), or give {self._smaller_rate(cuts)}.", ConvergenceWarning, stacklevel=level,
             )  # fmt: skip
         if of_partial_fit:
             return
