@@ -48,7 +48,7 @@ if FREE_THREADED and sys.platform == "win32":
 # Never -ffast-math: it drops the NaN checks, and with gcc < 13 linking it sets flush-to-zero for the whole process.
 # Nor -fassociative-math: it undoes compensated sums (the kernels' exp would lose two digits).
 RELAXED = ["-fno-math-errno", "-fno-trapping-math", "-fno-inline-functions-called-once"]
-# Only what is called, only the symbols that Python looks for, nothing for debuggers: a wheel of 2 MB, not 12.
+# Only what is called, only the symbols that Python looks for, nothing for debuggers: most of a wheel would be these.
 SMALL = ["-g0", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections"]
 DROP = ["-Wl,-dead_strip,-x"] if sys.platform == "darwin" else ["-Wl,--gc-sections,-s"]
 SANITIZERS = ["-fsanitize=address,undefined"]
@@ -93,6 +93,11 @@ class BuildExt(build_ext):
         flavour = pathlib.Path("build", "flavour.txt")
         wanted = repr((sys.version_info[:2], DIRECTIVES, MACROS, flags, LEVELS))
         changed = not flavour.exists() or flavour.read_text() != wanted
+        if compiler == "unix" and not (DEBUG or SANITIZE):
+            # The folder of the interpreter's own libraries, which pyenv's and conda's name: no module has use for them,
+            # and a wheel is for other machines.
+            linker = self.compiler.linker_so
+            linker[:] = [word for word in linker if not word.startswith(("-Wl,-rpath,", "-Wl,-rpath="))]
         plain = [extension for extension in self.extensions if extension.level is None]
         translated = cythonize(
             plain, build_dir="build/cython", nthreads=os.cpu_count() or 1, compiler_directives=DIRECTIVES,

@@ -203,6 +203,8 @@ def build_wheel(tools, source, name, python, env):
     if size > MEGABYTES:
         sys.exit(f"A wheel must be under {MEGABYTES} MB.")
     names = zipfile.ZipFile(wheel).namelist()
+    if told := paths_in(wheel, {ROOT, Path.home(), python.parent.parent} - {Path("/"), Path("/usr")}):
+        sys.exit(f"The wheel names folders of this machine: {told}")
     if foreign := [name for name in names if ".libs/" in name]:
         sys.exit(f"The wheel has libraries of others: {foreign}")
     tag = f"-cp{name.replace('.', '')}-" if free else "-cp311-abi3-"
@@ -212,6 +214,14 @@ def build_wheel(tools, source, name, python, env):
         run("abi3audit", tools, "-m abi3audit --strict", wheel)
     run("twine check", tools, "-m twine check --strict", wheel)
     return Path(shutil.copy2(wheel, DIST))
+
+
+def paths_in(archive, folders):
+    """Files of a wheel in which one of these folders is named."""
+    with zipfile.ZipFile(archive) as wheel:
+        files = {name: wheel.read(name) for name in wheel.namelist()}
+    wanted = [os.fsencode(f"{path}{os.sep}") for path in folders]
+    return [name for name, content in files.items() if any(text in content for text in wanted)]
 
 
 def tests_of(sdist):
