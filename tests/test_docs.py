@@ -1,5 +1,6 @@
 """The documentation beside its doctests: links, the translation, the examples, the kept benchmark run."""
 
+import ast
 import io
 import json
 import re
@@ -45,6 +46,25 @@ def test_links_lead_somewhere(page):
         made = "_static/generated/" in path or path.startswith("auto_examples/")  # by the build, whose -W sees to them
         assert made or there.exists(), target
         assert not anchor or anchor in anchors(there), target
+
+
+def test_pages_that_the_documentation_includes_have_no_links_of_their_own_folder():
+    included = re.findall(r"```\{include\} \.\./(\S+\.md)", "".join(map(text_of, (ROOT / "docs").glob("*.md"))))
+    assert len(included) >= 3
+    for name in included:
+        assert not re.findall(r"\]\((?![a-z]+:)[^)#\s]+\)", prose(ROOT / name)), name
+
+
+def test_docstrings_have_whole_words_in_backticks():
+    """reStructuredText takes what begins with a backtick and ends before a letter for a mistake."""
+    paths = sorted((ROOT / "fastopt").rglob("*.py"))
+    if not paths:
+        pytest.skip("the sources are not here")
+    for path in paths:
+        for node in ast.walk(ast.parse(text_of(path))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                text = ast.get_docstring(node) or ""
+                assert not (found := re.findall(r"(?<![`\w])`[^`\n]+`\w+", text)), (path.name, found)
 
 
 def test_pictures_are_drawn():

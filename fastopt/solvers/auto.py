@@ -44,14 +44,14 @@ def choose(objective: Objective) -> list[str]:
     4 to 8 of both where L-BFGS needs 20 to 200; and on small data, where it is the most robust, CSR with L2 and more
     than 128 parameters excepted: there the others take a tenth of its time. With L1 by `with_l1`.
 
-    Else, on dense data of fewer than 20,000 rows, "lbfgs" where F curves `even`ly, and "newton-cg" where it does not,
-    or where that is not asked: its products cost a pass each, as a step of "lbfgs" does, and it needs fewer of them
-    where those are many.
+    Else, on dense data of fewer than 20,000 rows, "lbfgs" where F curves evenly (`even`), and "newton-cg" where it does
+    not, or where that is not asked: its products cost a pass each, as a step of "lbfgs" does, and it needs fewer of
+    them where those are many.
 
     Else "sdca" on short rows, ``mean ||x||^2 / (n l2) <= 2``, where the dual's steps hardly disturb each other, and on
     longer ones of CSR, up to 200, if they are few; "saga" where that is up to 200, with softmax from 5,000 rows on;
-    "lbfgs" in place of both where F curves `even`ly, and for the rest of many rows; "newton-cg" for the rest of few
-    rows, and behind the others.
+    "lbfgs" in place of both where F curves evenly (`even`), and for the rest of many rows; "newton-cg" for the rest of
+    few rows, and behind the others.
 
     Milliseconds to a relative gap of 1e-4 / 1e-6 at alpha = 1/n, one thread of a 2.6 GHz EPYC, problems of
     `bench.problems` (in brackets ``mean ||x||^2 / (n l2)``; ">": not within the 1.5 to 2 s of its search; empty: not
