@@ -343,7 +343,7 @@ class Objective:
         """The rows and columns of `hessian` that are of some parameters, numbers in ascending order: O(n size^2)."""
         width, K = self.shape
         z = self.curvatures(w, kept)
-        kind = np.dtype(dtype or self.design.dtype)
+        kind: np.dtype[Any] = np.dtype(dtype or self.design.dtype)
         softmax, factors = self.loss.targets == "multiclass", np.sqrt(z).astype(kind, copy=False)
         roots = np.sqrt(self.weights) if softmax and len(self.weights) else np.ones(self.n_samples)
         groups = [np.flatnonzero(some % K == c) for c in range(K)]  # one output after the other

@@ -226,13 +226,11 @@ class Optimizer:
         lr: Any = self.learning_rate
         if isinstance(lr, str):
             raise ValueError("learning_rate must be a number or a schedule here; got 'auto'. Only solvers resolve it.")
-        if callable(lr):
-            if isinstance(lr, Schedule):
-                lr = lr(k)
-            elif np.ndim(k) == 0:
-                lr = float(lr(k))
-            else:
-                lr = np.array([lr(int(i)) for i in k], dtype=np.float64)
+        if isinstance(lr, Schedule):
+            lr = lr(k)
+        elif callable(lr):
+            at: Callable[..., Any] = lr
+            lr = float(at(k)) if np.ndim(k) == 0 else np.array([at(int(i)) for i in k], dtype=np.float64)
         return lr / (1 + self.decay * k) if self.decay else lr
 
     def __call__(self, fun: Callable[..., Any], x0: Any, args: Any = (), **options: Any) -> Any:
