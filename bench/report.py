@@ -213,9 +213,17 @@ def comparison(rows: list[dict]) -> str:
     return "\n".join(_aligned(table)) + f"\n\n{len(rows)} cases; median of new / old {middle:.3f}.\n"
 
 
+def took_part(results: dict) -> bool:
+    """Whether fastopt was asked at all: `--solvers` may have left it out."""
+    skipped = (f"{entry['contestant']} ".startswith("fastopt ") for entry in results.get("skipped", ()))
+    return any(case["family"] == "fastopt" for case in results["cases"]) or any(skipped)
+
+
 def losses(results: dict) -> list[dict]:
     """Where somebody is faster than fastopt's best, the worst first."""
-    found = []
+    found: list[dict] = []
+    if not took_part(results):
+        return found
     for what in ("target", "pass", "step"):
         for duel in duels(results, what):
             family = min(duel["ratios"], key=duel["ratios"].get, default=None)
@@ -250,6 +258,8 @@ def alone(results: dict, contestant: str = "fastopt auto") -> list[dict]:
 
 def said(results: dict) -> str:
     """How often fastopt loses, to whom, and how "auto" does alone: two sentences."""
+    if not took_part(results):
+        return "fastopt took no part in this run."
     lost, compared = losses(results), sum(len(duels(results, what)) for what in headings())
     of = [
         f"{loss['winner']['contestant']} on {' at '.join(map(str, key_words(loss['what'], loss['key'])))}"

@@ -530,6 +530,15 @@ def test_markdown_has_ratios_and_admits_losses(results):
     assert [loss["winner"]["contestant"] for loss in report.losses(results)] == ["scipy CG"]
 
 
+def test_a_run_that_fastopt_was_not_asked_for_is_not_lost(results):
+    results["cases"] = [case for case in results["cases"] if case["family"] == "scipy"]
+    assert report.losses(results) == []
+    assert "fastopt took no part in this run." in report.markdown(results)
+    results["skipped"].append({"contestant": "fastopt sgd", "problem": "digits", "what": "target", "reason": "late"})
+    assert [loss["ours"] for loss in report.losses(results)] == [None]
+    assert "(fastopt did not get there)" in report.markdown(results)
+
+
 def test_what_auto_does_alone(results):
     assert "auto" not in report.said(results)
     case = next(case for case in results["cases"] if case["contestant"] == "fastopt sgd" and case["what"] == "target")
