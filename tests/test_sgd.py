@@ -9,6 +9,7 @@ import pytest
 import scipy.optimize
 import scipy.sparse
 import scipy.special
+import sklearn
 import sklearn.linear_model as peers
 from cases import assert_close
 from sklearn.base import clone
@@ -30,6 +31,10 @@ from fastopt.optimizers import OPTIMIZERS, SGD, Adam
 from fastopt.schedules import InverseScaling, InverseTime
 
 IGNORE = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+OLD = tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 8)
+NEEDS_NEW = pytest.mark.skipif(
+    OLD, reason="scikit-learn < 1.8: it stops elsewhere, has another eta0, and bounds passive-aggressive steps by 1"
+)
 #: The checks that no random order of the rows can pass.
 WEIGHTS = dict.fromkeys(
     (f"check_sample_weight_equivalence_on_{kind}_data" for kind in ("dense", "sparse")),
@@ -98,6 +103,7 @@ COMBINATIONS = [
     for schedule in SCHEDULES
     if loss not in OURS
     and (schedule not in ("pa1", "pa2") or loss == ("hinge" if kind == "binary" else "epsilon_insensitive"))
+    and not (OLD and schedule in ("pa1", "pa2"))
 ]
 
 
@@ -110,6 +116,7 @@ def test_iterates_are_scikit_learns(kind, loss, schedule, penalty):
     assert_same_model(ours.fit(X, y), peer.fit(X, y))
 
 
+@NEEDS_NEW
 @IGNORE
 @pytest.mark.parametrize("penalty", ["l1", "elasticnet"])
 @pytest.mark.parametrize("loss", ["hinge", "perceptron"])
@@ -122,6 +129,7 @@ def test_stops_by_scikit_learns_norms(alpha, loss, penalty):
     assert_same_model(ours.fit(X[order], y[order]), peer.fit(X[order], y[order]))
 
 
+@NEEDS_NEW
 @IGNORE
 @KINDS
 @pytest.mark.parametrize("schedule", ["optimal", "constant", "adaptive"])
@@ -143,6 +151,7 @@ def test_stops_where_scikit_learn_stops(kind, schedule, average, options):
     assert ours.stop_reason_ == "no_change"
 
 
+@NEEDS_NEW
 @IGNORE
 @pytest.mark.parametrize("kind", ["binary", "multiclass"])
 @pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3.0, 1: 0.5}])
@@ -174,6 +183,7 @@ def test_start_is_scikit_learns(kind):
             clone(ours).fit(X, y, **{name: wrong})
 
 
+@NEEDS_NEW
 @pytest.mark.parametrize("cls", [SGDClassifier, SGDRegressor])
 def test_constructor_is_scikit_learns(cls):
     ours, peer = (inspect.signature(c).parameters for c in (cls, getattr(peers, cls.__name__)))
@@ -244,6 +254,7 @@ def test_fits_of_text_come_nearer_to_the_minimum(loss, positive):
     )
     X.sum_duplicates()
     X = normalize(TfidfTransformer().fit_transform(X))
+    X.indices, X.indptr = X.indices.astype(np.int32), X.indptr.astype(np.int32)  # scikit-learn's refuse longer ones
     z = X @ rng.standard_normal(d)
     y = (z > np.quantile(z, 1 - positive)).astype(int)
     F = Objective(Design.from_array(X), np.where(y, 1.0, -1.0), loss=loss, alpha=0.01)
