@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
+import sklearn
 
 from fastopt import reference
 from fastopt._design import Design
@@ -14,6 +15,10 @@ from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS
 
 LAYOUTS = ["dense", "csr32", "csr64"]
+
+#: scikit-learn before 1.8: SGD stops elsewhere and bounds passive-aggressive steps by 1, l1_ratio alone does nothing.
+OLD = tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 8)
+ELASTIC_NET = {"penalty": "elasticnet"} if OLD else {}
 
 #: Rules whose lazy steps are those of the dense algorithm with L2 too.
 LINEAR = [name for name in OPTIMIZERS if reference.RULES[name].step in (reference.gd_step, reference.sgd_step)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse
-from cases import assert_close, options_of, problem, start, trajectory
+from cases import ELASTIC_NET, assert_close, options_of, problem, start, trajectory
 from sklearn.linear_model import ElasticNet, LogisticRegression
 
 from fastopt._design import Design
@@ -124,8 +124,9 @@ def test_columns_that_wait_rest_at_zero(name):
 def minimiser(p, alpha, l1_ratio):
     """scikit-learn's saga, to its last digits."""
     model = LogisticRegression(
-        C=1 / (alpha * N), l1_ratio=l1_ratio, solver="saga", tol=1e-14, max_iter=200_000, fit_intercept=p.fit_intercept
-    ).fit(p.dense, p.y)
+        C=1 / (alpha * N), l1_ratio=l1_ratio, solver="saga", tol=1e-14, max_iter=200_000, fit_intercept=p.fit_intercept,
+        **ELASTIC_NET,
+    ).fit(p.dense, p.y)  # fmt: skip
     return np.append(model.coef_, model.intercept_)[:, None]
 
 

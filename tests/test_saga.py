@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse
-from cases import assert_close, interrupt_after, problem
+from cases import ELASTIC_NET, assert_close, interrupt_after, problem
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 from sklearn.linear_model import ElasticNet
 from sklearn.linear_model import LogisticRegression as Peer
@@ -152,7 +152,7 @@ def test_l1_minimum_is_scikit_learns_saga(sparse, l1_ratio):
     X = np.where(X > 0.3, X, 0.0)
     ours = LogisticRegression(solver="saga", C=0.1, l1_ratio=l1_ratio, tol=1e-8, max_iter=5000)
     ours.fit(scipy.sparse.csr_array(X) if sparse else X, y)
-    peer = Peer(solver="saga", C=0.1, l1_ratio=l1_ratio, tol=1e-12, max_iter=20000, random_state=0)
+    peer = Peer(solver="saga", C=0.1, l1_ratio=l1_ratio, tol=1e-12, max_iter=20000, random_state=0, **ELASTIC_NET)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of the releases that want a penalty="elasticnet" beside it
         peer.fit(X, y)
@@ -187,7 +187,8 @@ def test_softmax_l1_minimum_is_scikit_learns_saga(l1_ratio):
     X, y = load_iris(return_X_y=True)
     X = scale(X)
     ours = LogisticRegression(solver="saga", C=0.1, l1_ratio=l1_ratio, tol=1e-9, max_iter=5000).fit(X, y)
-    peer = Peer(solver="saga", C=0.1, l1_ratio=l1_ratio, tol=1e-12, max_iter=20000, random_state=0).fit(X, y)
+    peer = Peer(solver="saga", C=0.1, l1_ratio=l1_ratio, tol=1e-12, max_iter=20000, random_state=0, **ELASTIC_NET)
+    peer.fit(X, y)
     assert ours.converged_
     assert (ours.coef_ == 0).any()
     np.testing.assert_allclose(ours.coef_, peer.coef_, rtol=0, atol=1e-5)

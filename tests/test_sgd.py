@@ -9,9 +9,8 @@ import pytest
 import scipy.optimize
 import scipy.sparse
 import scipy.special
-import sklearn
 import sklearn.linear_model as peers
-from cases import assert_close
+from cases import OLD, assert_close
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning
@@ -31,7 +30,6 @@ from fastopt.optimizers import OPTIMIZERS, SGD, Adam
 from fastopt.schedules import InverseScaling, InverseTime
 
 IGNORE = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-OLD = tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 8)
 NEEDS_NEW = pytest.mark.skipif(
     OLD, reason="scikit-learn < 1.8: it stops elsewhere, has another eta0, and bounds passive-aggressive steps by 1"
 )
