@@ -410,8 +410,8 @@ def test_other_features_or_classes_start_anew(change):
 
 
 def test_after_lbfgs_and_sparsify():
-    model, X, y = fitted()
-    t = model.n_iter_[0] * -(-len(y) // 32)  # a fit from zero has the steps besides in which its rate was tried
+    model, X, y = fitted(learning_rate=0.001)
+    t = model.n_iter_[0] * -(-len(y) // 32)
     model.set_params(solver="lbfgs").fit(X, y)
     assert model.optimizer_state_["run"]["solver"] == "lbfgs"
     model.set_params(solver="adam").fit(X, y)

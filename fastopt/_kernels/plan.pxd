@@ -3,7 +3,7 @@ from libc.stdint cimport int32_t
 
 from fastopt._kernels.loss cimport LOG_LOSS, MULTINOMIAL, Logistic, slope, slope_of, slopes_of, softmax
 from fastopt._kernels.portable cimport index, prefetch, real
-from fastopt._kernels.row cimport FAR_AHEAD, prefetch_coming_row
+from fastopt._kernels.row cimport FAR_AHEAD, dot, prefetch_coming_row
 from fastopt._kernels.rule cimport MAX_SLOTS
 from fastopt._kernels.update cimport average_all, clip_all, update_all
 
@@ -14,8 +14,8 @@ cdef enum:
 cdef class Plan:
     cdef public int loss, rule
     cdef public double loss_parameter, alpha, l1, scale, clipnorm, clipvalue, ema_momentum
-    cdef public Py_ssize_t batch_size, n_features, n_outputs, n_targets, n_weights, width, ema_row, first_step
-    cdef public bint intercept, eager, distinct, clips, weighs_l2, weighs_l1
+    cdef public Py_ssize_t batch_size, n_features, n_outputs, n_targets, n_weights, width, ema_row, scale_row, first_step
+    cdef public bint intercept, eager, distinct, clips, weighs_l2, weighs_l1, own_l1
     cdef const double[::1] y, weights, hyper, intercept_hyper, inverse_shares
     cdef const double[:, ::1] table
     cdef const Py_ssize_t[::1] order, slot_rows
@@ -165,18 +165,79 @@ cdef inline void plain_intercept(Plan plan, Py_ssize_t b, const real *z, real *w
                 w[first + c] -= lr * z[i * plan.n_outputs + c]
 
 
+cdef inline void enter(Plan plan, real *w, real *g, const real *scales, const real *means) noexcept nogil:
+    """w and the batch's gradient become those of u, L2 included: (w, b + means.w) = scales u."""
+    cdef Py_ssize_t i, j, c, K = plan.n_outputs, first = plan.n_features * K
+    cdef real alpha = <real>plan.alpha, slope
+    if plan.intercept and K == 1:
+        slope = g[first]
+        w[first] += dot(means, w, first)
+        for i in range(first):
+            g[i] -= means[i] * slope
+    elif plan.intercept:
+        for j in range(plan.n_features):
+            for c in range(K):
+                w[first + c] += means[j * K + c] * w[j * K + c]
+                g[j * K + c] -= means[j * K + c] * g[first + c]
+    for i in range(first):
+        g[i] = scales[i] * (g[i] + alpha * w[i])
+        w[i] = w[i] / scales[i]
+    for i in range(first, first + (K if plan.intercept else 0)):
+        g[i] = scales[i] * g[i]
+        w[i] = w[i] / scales[i]
+
+
+cdef inline void leave(Plan plan, real *w, const real *scales, const real *means) noexcept nogil:
+    """The way back from `enter`."""
+    cdef Py_ssize_t i, j, c, K = plan.n_outputs, first = plan.n_features * K
+    for i in range(first + (K if plan.intercept else 0)):
+        w[i] = scales[i] * w[i]
+    if plan.intercept and K == 1:
+        w[first] -= dot(means, w, first)
+    elif plan.intercept:
+        for j in range(plan.n_features):
+            for c in range(K):
+                w[first + c] -= means[j * K + c] * w[j * K + c]
+
+
+cdef inline void step_each(Plan plan, const double *row, real **p, const real *g, const real *scales) noexcept nogil:
+    """The step of all columns where L1 has another strength in each of the variables."""
+    cdef Py_ssize_t i, s
+    cdef double hyper[10]
+    cdef real *q[MAX_SLOTS + 1]
+    for s in range(10):
+        hyper[s] = plan.hyper[s]
+    for i in range(plan.n_features * plan.n_outputs):
+        for s in range(MAX_SLOTS + 1):
+            q[s] = p[s] + i
+        if plan.own_l1:
+            hyper[5] = scales[i] * plan.hyper[5]
+        update_all(plan.rule, hyper, row, q, g + i, 0, scales[i] * plan.l1, row[0], 1, NULL)
+
+
 cdef inline void step_all(Plan plan, Py_ssize_t step, real **p, real *g, real[:, ::1] params) noexcept nogil:
-    """A step of every coordinate with the batch's gradient, and what goes around it: clipping, the moving average."""
+    """A step of every coordinate with the batch's gradient, and what goes around it: other variables, clipping, the
+    moving average."""
     cdef Py_ssize_t size = plan.n_features * plan.n_outputs, all_ = params.shape[1], j
     cdef const double *row = scalars(plan, step)
+    cdef const real *scales = &params[plan.scale_row, 0]
+    cdef const real *means = scales + params.strides[0] // <Py_ssize_t>sizeof(real)
     cdef double l2 = plan.alpha
+    if plan.scale_row > 0:
+        enter(plan, p[0], g, scales, means)
+        l2 = 0
     if plan.clips:                      # L2 is part of what is clipped
         for j in range(size):
             g[j] += <real>l2 * p[0][j]
         clip_all(g, all_, g, 0, plan.clipnorm, plan.clipvalue)
         l2 = 0
-    update_all(plan.rule, &plan.hyper[0], row, p, g, l2, plan.l1, row[0], size, NULL)
+    if plan.scale_row > 0 and (plan.l1 > 0 or plan.own_l1):
+        step_each(plan, row, p, g, scales)
+    else:
+        update_all(plan.rule, &plan.hyper[0], row, p, g, l2, plan.l1, row[0], size, NULL)
     step_intercept(plan, step, p, g)
+    if plan.scale_row > 0:
+        leave(plan, p[0], scales, means)
     if plan.ema_row > 0:
         # The average starts as w itself.
         average_all(p[0], &params[plan.ema_row, 0], plan.ema_momentum if plan.first_step + step > 0 else 0, all_)

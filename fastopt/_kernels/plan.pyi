@@ -22,6 +22,7 @@ class Plan:
     n_weights: int
     width: int
     ema_row: int
+    scale_row: int
     first_step: int
     intercept: bool
     eager: bool
@@ -29,6 +30,7 @@ class Plan:
     clips: bool
     weighs_l2: bool
     weighs_l1: bool
+    own_l1: bool
 
     def __init__(
         self, loss: int, loss_parameter: float, alpha: float, y: NDArray[np.float64], weights: NDArray[np.float64],
@@ -43,4 +45,5 @@ class Plan:
         clipnorm: float, clipvalue: float, ema_row: int, ema_momentum: float,
     ) -> None: ...  # fmt: skip
     def shrink_by(self, l1: float, inverse_shares: NDArray[np.float64], weighs_l2: bool, weighs_l1: bool) -> None: ...
+    def vary(self, scale_row: int, own_l1: bool) -> None: ...
     def reset(self) -> None: ...

@@ -46,6 +46,11 @@ cdef class Plan:
         the inverse share of such batches (no such numbers where neither does)."""
         self.l1, self.inverse_shares, self.weighs_l2, self.weighs_l1 = l1, inverse_shares, weighs_l2, weighs_l1
 
+    def vary(self, Py_ssize_t scale_row, bint own_l1):
+        """Steps of all columns are taken in the variables u of ``(w, b + means.w) = scales u``, scales and means being
+        rows of the parameters' array from this one on; `own_l1` where the rule's own formulas have L1."""
+        self.scale_row, self.own_l1 = scale_row, own_l1
+
     def reset(self):
         """Forgets an epoch that was left half-way: the parameters are to be put back by the caller."""
         self.scale = 1.0

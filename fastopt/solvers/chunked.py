@@ -153,7 +153,10 @@ class ChunkedEpochs(Epochs):
         starts = np.cumsum([0, *self.chunked.sizes])
         steps = np.cumsum([0, *(-(-size // self.batch_size) for size in self.chunked.sizes)])
         for i, objective in self.chunked.chunks():
-            part = Epochs(objective, self.optimizer, self.batch_size, w=self.w, state=self.state, lazy=self._lazy)
+            part = Epochs(
+                objective, self.optimizer, self.batch_size, w=self.w, state=self.state, lazy=self._lazy,
+                variables=self.variables,
+            )  # fmt: skip
             rows = np.argsort(places[starts[i] : starts[i + 1]])
             part.run(rows, None if rates is None else rates[steps[i] : steps[i + 1]])
             self.w[...] = part.w

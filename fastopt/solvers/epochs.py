@@ -18,6 +18,7 @@ from fastopt._order import ahead, epoch_order
 from fastopt._validation import check_choice, check_integer, check_positive
 from fastopt.objective import Objective
 from fastopt.optimizers import GradientDescent, Optimizer, has_closed_form
+from fastopt.solvers.scaled import Scaled
 
 __all__ = ["Around", "Epochs"]
 
@@ -119,6 +120,9 @@ class Epochs:
         rule and cheaper, by nonzeros per batch against n_features.
     around : Around or None
         What goes around plain SGD steps; for SGD without momentum, clipping and moving average alone.
+    variables : Scaled or None
+        Steps are taken in these, all columns in each; the rule's arrays but "ema" are theirs. F, w and `solution` are
+        as without.
 
     Attributes
     ----------
@@ -139,15 +143,15 @@ class Epochs:
     def __init__(
         self, objective: Objective, optimizer: Optimizer, batch_size: int | str = 1, *,
         w: NDArray[Any] | None = None, state: dict[str, Any] | None = None, lazy: bool | None = None,
-        around: Around | None = None,
+        around: Around | None = None, variables: Scaled | None = None,
     ) -> None:  # fmt: skip
-        self.objective, self.optimizer = objective, optimizer
+        self.objective, self.optimizer, self.variables = objective, optimizer, variables
         n = objective.n_samples
         full = batch_size == "full" or isinstance(optimizer, GradientDescent)
         self.batch_size = n if full else min(int(batch_size), n)
         self.full = self.batch_size == n and around is None
         # Plain SGD scatters straight into w, unless something goes around its steps.
-        self._plain = is_plain(optimizer)
+        self._plain = is_plain(optimizer) and variables is None
         if around is not None:
             self._check_around(around)
         elif self._plain and objective.l1 and not self.full:
@@ -171,7 +175,7 @@ class Epochs:
     def _waits(self, lazy: bool | None) -> bool:
         """Whether CSR steps may leave coordinates for later: `run` looks at the learning rates, too."""
         design = self.objective.design
-        if not design.sparse or self.full or self._plain:
+        if not design.sparse or self.full or self._plain or self.variables is not None:
             return False
         if lazy is not None:
             return lazy
@@ -179,15 +183,20 @@ class Epochs:
         return TOUCH * per_batch < self.objective.n_features
 
     def _allocate_params(self, w: NDArray[Any] | None, state: dict[str, Any] | None) -> None:
-        """w and the arrays of its state, which are the rows of one array; one row more is the kernels' own."""
+        """w and the arrays of its state, which are the rows of one array, as are scales and means of other variables;
+        one row more is the kernels' own."""
         shape, around = self.objective.shape, self.around
         arrays = self.optimizer._arrays
         if around is not None:
             arrays += ("average",) * (around.average > 0) + ("l1_paid",) * (around.l1 == "truncated")
         self._arrays = arrays
         size = shape[0] * shape[1]
-        self._params = lines(len(arrays) + 2, size, self.objective.design.dtype)
+        self._params = lines(len(arrays) + 2 + 2 * (self.variables is not None), size, self.objective.design.dtype)
         self._params[...] = 0
+        if self.variables is not None:
+            d, K = self.objective.n_features, self.objective.n_outputs
+            self._params[1 + len(arrays), :size] = np.repeat(self.variables.scale[:, 0], K)
+            self._params[2 + len(arrays), : d * K] = np.repeat(self.variables.mean, K)
         self.w = self._params[0, :size].reshape(shape)
         self.gradient: NDArray[np.float64] | None = None
         if w is not None:
@@ -239,6 +248,8 @@ class Epochs:
             ema_row=len(optimizer._arrays) if averages else 0, ema_momentum=optimizer.ema_momentum or 0.0,
         )  # fmt: skip
         made.shrink_by(0.0 if self._ftrl else objective.l1, inverse_shares, weighs_l2, weighs_l1)
+        if self.variables is not None:
+            made.vary(1 + len(self._arrays), own_l1=optimizer.exact_l1 and objective.l1 > 0)
         return made
 
     def _allocate_lazy(self, weighs: bool) -> tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.int32]]:
@@ -316,7 +327,21 @@ class Epochs:
         """The parameters to use: w, or the average of the rules that keep one."""
         if self.around is not None and 0 < self.around.average <= self.state["t"]:
             return np.asarray(self.state["average"])
-        return self.optimizer.averaged(self.w, self.state)
+        mean = self.optimizer.averaged(here := self.here, self.state)
+        return self.w if mean is here else mean if self.optimizer.ema_momentum is not None else self._there(mean)
+
+    @property
+    def here(self) -> NDArray[Any]:
+        """w, or the variables that steps are taken in."""
+        if self.variables is None:
+            return self.w
+        return self.variables.start(self.w.astype(np.float64)).reshape(self.w.shape).astype(self.w.dtype)
+
+    def _there(self, u: NDArray[Any]) -> NDArray[Any]:
+        """The parameters of these variables."""
+        if self.variables is None:
+            return u
+        return self.variables.parameters(u.astype(np.float64)).astype(u.dtype)
 
     def order(self, rng: np.random.RandomState | np.random.Generator) -> NDArray[np.intp]:
         """A new order of the rows for `run`."""
@@ -506,30 +531,43 @@ class Epochs:
 
     def _full_step(self, learning_rate: float) -> None:
         """One step against the gradient of F itself, summed in float64; the intercept does not decay."""
-        rule, flat, cut = self.optimizer, self.w.reshape(-1), self.objective.n_features * self.objective.n_outputs
+        rule, u, cut = self.optimizer, self.here, self.objective.n_features * self.objective.n_outputs
+        flat = u.reshape(-1)
         known, self.gradient = self.gradient, None
         gradient = self.objective.smooth_value_and_gradient(self.w)[1] if known is None else known
+        if self.variables is not None:
+            gradient = self.variables.gradient(gradient)
         g = rule._clip(gradient.astype(flat.dtype).reshape(-1))
         t = int(self.state["t"]) + 1
         row = rule._row(t, learning_rate, self.state)
         slots = rule._slot_arrays(flat, self.state)
         kind, intercept_rule = RULES[rule._kernel], replace(rule, weight_decay=None)
-        hyper, l1 = self._with_l1(rule._hyper_array), 0.0 if self._ftrl else self.objective.l1
-        a, b, c = (slot[:cut] for slot in slots)
-        step.dense(kind, hyper, row, flat[:cut], g[:cut], a, b, c, l1)
+        for part, scale in self._parts_of_one_scale(cut):
+            hyper, l1 = self._with_l1(rule._hyper_array, scale), 0.0 if self._ftrl else scale * self.objective.l1
+            a, b, c = (slot[part] for slot in slots)
+            step.dense(kind, hyper, row, flat[part], g[part], a, b, c, l1)
         row = (1.0, *row[1:])
         a, b, c = (slot[cut:] for slot in slots)
         step.dense(kind, intercept_rule._hyper_array, row, flat[cut:], g[cut:], a, b, c)
+        if self.variables is not None:
+            self.w[...] = self._there(u)
         if rule.ema_momentum is not None:
-            step.average(flat, self.state["ema"].reshape(-1), rule.ema_momentum if t > 1 else 0.0)
+            step.average(self.w.reshape(-1), self.state["ema"].reshape(-1), rule.ema_momentum if t > 1 else 0.0)
         self.state["t"] = t
 
-    def _with_l1(self, hyper: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _parts_of_one_scale(self, cut: int) -> list[tuple[slice, float]]:
+        """The coefficients in parts for which L1 has one strength, times this scale."""
+        if self.variables is None or not self.objective.l1:
+            return [(slice(0, cut), 1.0)]
+        K = self.objective.n_outputs
+        return [(slice(j * K, (j + 1) * K), float(s)) for j, s in enumerate(self.variables.scale[: cut // K, 0])]
+
+    def _with_l1(self, hyper: NDArray[np.float64], scale: float = 1.0) -> NDArray[np.float64]:
         """The rule's hyperparameters for penalised coordinates: with L1 where its own formulas have it."""
         if not (self.optimizer.exact_l1 and self.objective.l1):
             return hyper
         hyper = hyper.copy()
-        hyper[5] = self.objective.l1
+        hyper[5] = scale * self.objective.l1
         return hyper
 
     def drop_unused(self) -> None:
@@ -542,7 +580,7 @@ class Epochs:
 
     def keep_start(self, scale: float) -> None:
         """For a rule whose steps forget w: its state becomes such that w stays, at `scale` times the learning rate."""
-        self.optimizer._keep_start(self.w, self.state, scale)
+        self.optimizer._keep_start(self.here, self.state, scale)
         if self._ftrl and self.objective.l1:
             w = self.w[: self.objective.n_features]
             self.state["z"][: len(w)] -= np.sign(w) * self.objective.l1 * self.state["t"]
@@ -576,7 +614,7 @@ class Epochs:
     def forget(self) -> None:
         """The rule's state as before the first step; the parameters stay."""
         for slot in self._arrays:
-            self.state[slot][...] = self.optimizer._start(slot, self.w)
+            self.state[slot][...] = self.optimizer._start(slot, self.w if slot == "ema" else self.here)
         self.state |= {"t": 0} | self.optimizer._scalars()
         if "l1_paid" in self.state:
             self.state["l1_owed"] = 0.0

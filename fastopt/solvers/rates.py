@@ -14,6 +14,7 @@ from fastopt.optimizers import Optimizer
 from fastopt.solvers import resume
 from fastopt.solvers.epochs import Epochs, Snapshot, is_plain
 from fastopt.solvers.monitor import norm
+from fastopt.solvers.scaled import Scaled
 
 __all__ = ["adjusted", "auto_batch_size", "auto_learning_rate", "auto_start"]
 
@@ -121,7 +122,10 @@ def points(epochs: Epochs) -> NDArray[np.float64]:
     """Parameters and the gradient there, for `two_points` after the next step."""
     if epochs.gradient is None:
         epochs.gradient = epochs.objective.smooth_value_and_gradient(epochs.w)[1]
-    return np.stack([epochs.w, epochs.gradient])
+    gradient = epochs.gradient
+    if epochs.variables is not None:
+        gradient = epochs.variables.gradient(gradient).reshape(gradient.shape)
+    return np.stack([epochs.here, gradient])
 
 
 def five_bits(number: float) -> float:
@@ -165,7 +169,7 @@ def two_points(run: resume.Run, epochs: Epochs) -> None:
     run.before = now
 
 
-def auto_batch_size(design: Design, optimizer: Optimizer) -> int:
+def auto_batch_size(design: Design, optimizer: Optimizer, *, waits: bool = True) -> int:
     """A batch size from the layout, the length of the rows and the cache: the knee of an epoch's time per row.
 
     Smaller batches take more steps in an epoch, which is worth more than a tenth of its time. So:
@@ -175,6 +179,7 @@ def auto_batch_size(design: Design, optimizer: Optimizer) -> int:
       rows 32, as for the others: where all rows fit, a weight of two is the same as the row twice.
     - CSR, rules with memory: 32 where columns wait for their rows. Where steps of all columns pay within 256 rows
       (3 b rows' nonzeros are as many as the columns), up to 128: three times as fast on text_like.
+    - CSR, in other variables than w (where columns do not `wait`): as where steps of all columns pay.
     - RMSprop: twice as many, on dense rows too. Its memory of squared gradients is ten steps long, and what single rows
       add to it moves the point where the steps come to rest; no rate mends that (`rests_away`).
     - dense: 32, of at most 1 MB, so that a batch read twice is in cache the second time; but 8, over which the
@@ -201,11 +206,11 @@ def auto_batch_size(design: Design, optimizer: Optimizer) -> int:
     row = design.n_stored / max(n, 1)
     if not design.sparse:
         size = max(8, min(32, int(2**20 / (row * design.dtype.itemsize))))
-    elif is_plain(optimizer) and n > 1000:
+    elif is_plain(optimizer) and n > 1000 and waits:
         size = 4
     else:
         knee = d / (3 * max(row, 1.0))
-        size = 2 ** round(math.log2(min(max(knee, 32), 128))) if knee <= 256 else 32
+        size = 2 ** round(math.log2(min(max(knee, 32), 128))) if knee <= 256 or not waits else 32
     if optimizer._kernel.startswith("rmsprop"):
         size *= 2
     return max(1, min(size, n))
@@ -236,8 +241,9 @@ def auto_learning_rate(objective: Objective, optimizer: Optimizer, batch_size: i
 
 
 def auto_start(
-    objective: Objective, optimizer: Optimizer, batch_size: int, epochs: Epochs | None = None
-) -> tuple[float, Snapshot | None]:
+    objective: Objective, optimizer: Optimizer, batch_size: int, epochs: Epochs | None = None,
+    variables: Scaled | None = None,
+) -> tuple[float, Snapshot | None]:  # fmt: skip
     """`auto_learning_rate`, and what the steps that found it came to from w = 0, for `Epochs.restore`.
 
     None where no rate was tried, or on a sample's copy alone (`_calibrated`), or none lowered F. `epochs` of this
@@ -258,21 +264,22 @@ def auto_start(
         return 1e-30, None  # some rules refuse 0, or divide by it
     curvature = objective.loss.max_curvature
     if optimizer._kernel not in ("sgd", "momentum", "nesterov") or not np.isfinite(curvature):
-        return _calibrated(objective, optimizer, b, optimizer.first_rate, epochs)
-    row = curvature * mean
+        return _calibrated(objective, optimizer, b, optimizer.first_rate, epochs, variables)
+    row = curvature * mean if variables is None else float(len(variables.scale))
     noise = (n - b) / (b * (n - 1)) / (1 - getattr(optimizer, "momentum", 0.0)) if b < n else 0.0
     share = n * (b - 1) / (b * (n - 1)) if b < n else 1.0
-    if b < n <= TRIAL_STEPS * b:
+    if b < n <= TRIAL_STEPS * b or (b < n and variables is not None):
         first = 2 / max((share + noise) * row + objective.l2, 1e-300)  # at most four times too low: the trials climb
-        return _calibrated(objective, optimizer, b, first, epochs)
-    full = min(_largest_curvature(objective), row)
+        return _calibrated(objective, optimizer, b, first, epochs, variables)
+    full = min(_largest_curvature(objective, variables), row)
     smoothness = share * full + noise * row + objective.l2
     return (1 if b == n else 2) / max(smoothness, 1e-300), None
 
 
 def _calibrated(
-    objective: Objective, optimizer: Optimizer, batch_size: int, rate: float, epochs: Epochs | None
-) -> tuple[float, Snapshot | None]:
+    objective: Objective, optimizer: Optimizer, batch_size: int, rate: float, epochs: Epochs | None,
+    variables: Scaled | None,
+) -> tuple[float, Snapshot | None]:  # fmt: skip
     """The rate that lowers F most among 4^k times `rate`, where k climbs while it pays.
 
     Each is tried from w = 0 in 64 steps, on rows from all over the data, and F is then measured on up to 1,024 rows:
@@ -291,7 +298,7 @@ def _calibrated(
     tried = sample if objective.design.mapped or shrinks else objective
     optimizer = optimizer.with_learning_rate(1.0)
     if epochs is None or epochs.objective is not tried or epochs.batch_size != batch_size:
-        epochs = Epochs(tried, optimizer, batch_size)
+        epochs = Epochs(tried, optimizer, batch_size, variables=variables)
     lent, gradient, before = epochs.optimizer, epochs.gradient, epochs.snapshot()
     epochs.optimizer = optimizer
     rng, n, wanted = np.random.default_rng(0), tried.n_samples, TRIAL_STEPS * epochs.batch_size
@@ -327,8 +334,8 @@ def _calibrated(
     return rate, begun if tried is objective and best < zero else None
 
 
-def _largest_curvature(objective: Objective, iterations: int = 5) -> float:
-    """Upper estimate of the largest eigenvalue of the data's Hessian anywhere.
+def _largest_curvature(objective: Objective, variables: Scaled | None = None, iterations: int = 5) -> float:
+    """Upper estimate of the largest eigenvalue of the data's Hessian, in these variables, anywhere.
 
     Lanczos' at w = 0, where losses of classes curve most, with a tenth added for what it has not found yet; on a
     sample of the rows, whose largest eigenvalue is on average above that of all. Losses of regression may be flat there
@@ -348,7 +355,11 @@ def _largest_curvature(objective: Objective, iterations: int = 5) -> float:
     v /= norm(v)
     with np.errstate(over="ignore", invalid="ignore"):
         for k in range(iterations):
-            image = objective.hessian_product(zeros, v) - beside * before
+            w = v if variables is None else variables.parameters(v)
+            image = objective.hessian_product(zeros, w)
+            if variables is not None:
+                image = variables.gradient(image).reshape(v.shape)
+            image -= beside * before
             T[k, k] = np.vdot(image, v)
             image -= T[k, k] * v
             beside = norm(image)

@@ -68,6 +68,8 @@ class Run:
         Rows per step, where they have grown since the start.
     rule : str or None
         The kernel of the rule, whose class alone does not tell momentum from none; None of older versions.
+    variables : int or None
+        The mark of those that the steps are taken in (`Scaled`); None for w.
     """
 
     settings: str
@@ -86,6 +88,7 @@ class Run:
     before: NDArray[np.float64] | None = None
     batch_size: int | None = None
     rule: str | None = None
+    variables: int | None = None
 
     def as_dict(self, w: NDArray[Any], returned: NDArray[Any], random: dict[str, Any]) -> dict[str, Any]:
         """The state's "run": w the parameters to go on from, `returned` those that the caller gets."""
@@ -112,7 +115,7 @@ class Run:
         return cls(
             run["settings"], run["learning_rate"], run["start"], row, np.array(best), best_row, run["scale"],
             run["rises"], run["at"], run["length"], run["cycle_start"], run["rising"], run.get("above", 0),
-            run.get("before"), run.get("batch_size"), optimizer._kernel,
+            run.get("before"), run.get("batch_size"), optimizer._kernel, run.get("variables"),
         )  # fmt: skip
 
 
@@ -255,9 +258,11 @@ def settings(optimizer: Optimizer, batch_size: int) -> str:
 
 
 def fitting(
-    state: dict[str, Any] | None, objective: Objective, optimizer: Optimizer, w: NDArray[Any]
-) -> dict[str, Any] | None:
-    """The state if it is one of this rule, for parameters of this shape and dtype, and was returned beside w."""
+    state: dict[str, Any] | None, objective: Objective, optimizer: Optimizer, w: NDArray[Any],
+    variables: int | None = None,
+) -> dict[str, Any] | None:  # fmt: skip
+    """The state if it is one of this rule in these variables, for parameters of this shape and dtype, and was returned
+    beside w."""
     if not isinstance(state, dict) or not isinstance(state.get("run"), dict):
         return None
     run, shape, dtype = state["run"], objective.shape, objective.design.dtype
@@ -275,6 +280,7 @@ def fitting(
         fits = (
             run["settings"].startswith(type(optimizer).__name__ + "(")
             and ((rule := run.get("rule")) is None or (type(rule) is str and rule == optimizer._kernel))
+            and run.get("variables") == variables
             and run["returned"] == checksum(w)
             and all(like_w(state[slot]) for slot in optimizer._arrays)
             and all(_is_number(state[key]) for key in optimizer._scalars())

@@ -10,9 +10,56 @@ from numpy.typing import NDArray
 from fastopt.objective import Objective
 from fastopt.solvers.one_hot import OneHot
 
-__all__ = ["Scaled"]
+__all__ = ["Scaled", "unlike"]
 
 Float64 = NDArray[np.float64]
+
+#: Where columns are so unlike, steps in w tire: where F curves so many times more along one column than along another,
+#: or a column's squared mean is so many times its variance. On CSR where few entries are stored: where one column's
+#: entries are so many times larger than another's. There only steps in w leave columns to wait for their rows, and rare
+#: columns alone are no reason to give that up.
+CURVES, FAR, LARGER = 4.0, 4.0, 30.0
+#: The share of entries that CSR stores from which on it is like dense rows; and how far from zero columns are else.
+FULL, FAR_APART = 0.25, 100.0
+#: Rows in whose batches entries must be a third as many as CSR's columns, all of which a step in other variables moves.
+ROWS = 256
+
+
+def unlike(objective: Objective) -> bool:
+    """Whether columns differ so much, in size or in how far they are from zero, that steps in w tire (by a sample)."""
+    some = objective.sample(1024)
+    design, (n, d) = some.design, some.design.shape
+    apart = design.indices is not None and design.n_stored < FULL * n * d
+    if apart and d * n > 3 * ROWS * design.n_stored:
+        return False
+    mean, square = some.column_moments()
+    if not objective.fit_intercept:
+        mean = np.zeros(d)
+    with np.errstate(all="ignore"):  # what is not finite does not count
+        variance = square - mean**2
+        moves = variance > 1e-12 * square
+        if not apart:
+            curvature = _curvature(objective) * variance[moves] + objective.l2
+            return _spread(curvature) > CURVES or bool((mean[moves] ** 2 > FAR * variance[moves]).any())
+        share = np.bincount(design.indices, minlength=d) / n
+        if _spread(square[share > 0] / share[share > 0]) > LARGER**2:
+            return True
+        # Nor is a class that nearly every row has far from zero: among its entries there is no variance.
+        within = share * square - mean**2
+        moves &= within > 1e-12 * share * square
+        far = mean**2 / np.maximum(variance, within)
+    return bool((far[moves] > FAR_APART).any())
+
+
+def _spread(sizes: Float64) -> float:
+    """The largest over the smallest."""
+    return float(sizes.max() / sizes.min()) if len(sizes) else 1.0
+
+
+def _curvature(objective: Objective) -> float:
+    """Of the loss at a row, at most; of the softmax at w = 0."""
+    K, curvature = objective.n_outputs, objective.loss.max_curvature
+    return 1 / K if K > 1 else curvature if math.isfinite(curvature) else 1.0
 
 
 class Scaled:
@@ -21,15 +68,20 @@ class Scaled:
     D^-2 is the diagonal of the Hessian of F in (w, b'), for a loss of the same curvature at every row: its variance
     times that curvature, plus alpha. Centring costs O(n_features) per gradient and touches no entry of X. One-hot
     groups have the mean zero at every point (`OneHot`), where F's gradient has no part along their means either.
+
+    Parameters
+    ----------
+    objective : Objective
+    powers : bool, default False
+        D's elements are powers of two, so that numbers go to and fro without rounding, and there are no groups. Means
+        are rounded.
     """
 
     bounds = None
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, objective: Objective, *, powers: bool = False) -> None:
         self.shape, self.centred = objective.shape, objective.fit_intercept
-        d, K = objective.n_features, objective.n_outputs
-        curvature = objective.loss.max_curvature
-        curvature = 1 / K if K > 1 else curvature if math.isfinite(curvature) else 1.0
+        d, curvature = objective.n_features, _curvature(objective)
         self.mean, square = objective.column_moments()
         if not self.centred:
             self.mean = np.zeros(d)
@@ -39,7 +91,14 @@ class Scaled:
             diagonal = np.append(curvature * variance + objective.l2, [curvature] * self.centred)
         diagonal = np.minimum(diagonal, np.finfo(np.float64).max)  # nothing is to be divided by a scale of zero
         self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))[:, None]
-        self.groups = OneHot.of(objective)
+        self.groups = None if powers else OneHot.of(objective)
+        if powers:
+            most = np.finfo(objective.design.dtype).maxexp // 2
+            self.scale = np.exp2(np.clip(np.round(np.log2(self.scale)), -most, most))
+            # To a 64th of that: what sums in another order has the same variables.
+            unit = 1 / (64 * self.scale[:d, 0])
+            with np.errstate(over="ignore", invalid="ignore"):
+                self.mean = np.where(np.isfinite(self.mean / unit), np.round(self.mean / unit) * unit, self.mean)
 
     def start(self, w: Float64) -> Float64:
         """u of parameters w, flat."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastopt.objective import Objective
-from fastopt.optimizers import Optimizer
+from fastopt.optimizers import Ftrl, Optimizer
 from fastopt.solvers import resume
 from fastopt.solvers.epochs import Epochs, Snapshot
 from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
 from fastopt.solvers.rates import KEEPS_TRIED, adjusted, auto_batch_size, auto_start, descends, points, rests_away
+from fastopt.solvers.scaled import Scaled, unlike
 
 __all__ = ["stochastic"]
 
@@ -87,9 +89,13 @@ def stochastic(
     """
     auto = optimizer.learning_rate == "auto"
     grows = auto and batch_size == "auto" and rests_away(optimizer)
+    variables = other_variables(objective, optimizer) if auto else None
+    if variables is not None:
+        epochs_of = partial(epochs_of, variables=variables)
     if batch_size == "auto":
-        batch_size = auto_batch_size(objective.design, optimizer)
-    before = resume.fitting(state, objective, optimizer, w)
+        batch_size = auto_batch_size(objective.design, optimizer, waits=variables is None)
+    mark = None if variables is None else resume.checksum(np.append(variables.mean, variables.scale))
+    before = resume.fitting(state, objective, optimizer, w, mark)
     rng = resume.generator(before) or rng
     epochs = epochs_of(objective, optimizer, batch_size, w=w if before is None else before["run"]["w"], state=before)
     if before is None:
@@ -120,6 +126,7 @@ def stochastic(
     earlier, begun = resume.Run.of(before, optimizer, epochs.batch_size, w, monitor.rows[0]), None
     if earlier is None or (earlier.batch_size is not None and not grows) or (auto and earlier.learning_rate is None):
         run, begun = first_run(objective, optimizer, epochs, monitor, tries=auto and not converged)
+        run.variables = mark
         if before is not None:
             run = no_worse(run, objective, w, before["run"])
     else:
@@ -180,7 +187,7 @@ def first_run(
     begun: Snapshot | None = None
     if tries:
         lent = epochs if type(epochs) is Epochs else None  # of chunks there are more than are tried on
-        rate, begun = auto_start(objective.rated, optimizer, epochs.batch_size, lent)
+        rate, begun = auto_start(objective.rated, optimizer, epochs.batch_size, lent, epochs.variables)
     two = points(epochs) if optimizer.learning_rate == "auto" and descends(epochs) else None
     row = monitor.rows[0]
     run = resume.Run(
@@ -233,3 +240,13 @@ def undone(run: resume.Run, epochs: Epochs) -> resume.Run:
     run = replace(run, scale=min(run.scale / 4, 1.0), rising=False, row=run.best_row)
     epochs.restart(run.best, run.scale)
     return run
+
+
+def other_variables(objective: Objective, optimizer: Optimizer) -> Scaled | None:
+    """Those in which the columns are alike, where they are not and the rule's steps may be taken in others than w."""
+    # Clipping's bounds are w's, and so are FTRL's own penalties.
+    of_w = optimizer.clipnorm is not None or optimizer.clipvalue is not None
+    if isinstance(optimizer, Ftrl):
+        own = ("l1_regularization_strength", "l2_regularization_strength", "l2_shrinkage_regularization_strength")
+        of_w = of_w or any(getattr(optimizer, name) for name in own)
+    return None if of_w or not unlike(objective) else Scaled(objective, powers=True)
