@@ -164,6 +164,9 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     learning_rate : float, Schedule, callable or "auto", default "auto"
         Per step, for update rules given by name. "auto" starts from the data, falls in cycles that grow longer,
         and is cut when a cycle no longer pays; "gd" takes each rate from the last two points (Barzilai and Borwein).
+        Columns need not be scaled for it: where they differ in size or are far from zero, the rule's steps are taken
+        in variables u of ``(w, b + mean.w) = scale u``, in which they are alike, on the same F. With a number, they are
+        taken in w.
     batch_size : int, "full" or "auto", default "auto"
         Rows per step. "auto" is about where larger ones would not make an epoch faster: 32, but 4 for plain SGD on
         more than 1,000 rows of CSR data, up to 128 for other rules there, and less for very long dense rows; twice as
@@ -180,7 +183,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         only. What `optimizer_state_` holds is dropped where it no longer fits, and the fit starts from the
         coefficients: all of it if the solver, X's dtype or `fit_intercept` changed, or somebody changed the
         coefficients, or if F is another (other data or C) for a solver that is no update rule; of an update rule the
-        course of the learning rate alone, if F, the learning rate or the batch size is another. The coefficients are
+        course of the learning rate alone, if F, the learning rate or the batch size is another (all of it, if steps
+        are then taken in other variables). The coefficients are
         dropped if the classes or the number of features changed.
     n_jobs : int or None, default None
         Threads of the passes over X (F, its gradient, predictions): None and -1 all that are allowed (processors,
@@ -215,7 +219,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     optimizer_state_ : dict
         What a warm start goes on from: the update rule's state after the last whole epoch and, under "run", the
         parameters there, the learning rate's course, the best parameters so far and the state of the random numbers.
-        Plain arrays, numbers and strings. Of the other solvers, with ``warm_start=True`` only, "run" has what they go
+        Plain arrays, numbers and strings. Where an automatic rate has other variables than w, the rule's arrays are of
+        these. Of the other solvers, with ``warm_start=True`` only, "run" has what they go
         on from: the dual variables of "sdca", the slopes of all rows of "saga", up to 256 MB of gradients of "lbfgs",
         the points of "newton" and "newton-cg".
 

@@ -22,16 +22,16 @@ CURVES, FAR, LARGER = 4.0, 4.0, 30.0
 #: The share of entries that CSR stores from which on it is like dense rows; and how far from zero columns are else.
 FULL, FAR_APART = 0.25, 100.0
 #: Rows in whose batches entries must be a third as many as CSR's columns, all of which a step in other variables moves.
-ROWS = 256
+ROWS = 128
 
 
 def unlike(objective: Objective) -> bool:
     """Whether columns differ so much, in size or in how far they are from zero, that steps in w tire (by a sample)."""
-    some = objective.sample(1024)
-    design, (n, d) = some.design, some.design.shape
-    apart = design.indices is not None and design.n_stored < FULL * n * d
-    if apart and d * n > 3 * ROWS * design.n_stored:
+    n, d = objective.design.shape
+    apart = objective.design.sparse and objective.design.n_stored < FULL * n * d
+    if apart and d * n > 3 * ROWS * objective.design.n_stored:
         return False
+    some = objective.sample(1024)
     mean, square = some.column_moments()
     if not objective.fit_intercept:
         mean = np.zeros(d)
@@ -41,7 +41,7 @@ def unlike(objective: Objective) -> bool:
         if not apart:
             curvature = _curvature(objective) * variance[moves] + objective.l2
             return _spread(curvature) > CURVES or bool((mean[moves] ** 2 > FAR * variance[moves]).any())
-        share = np.bincount(design.indices, minlength=d) / n
+        share = some.design.column_counts / some.n_samples
         if _spread(square[share > 0] / share[share > 0]) > LARGER**2:
             return True
         # Nor is a class that nearly every row has far from zero: among its entries there is no variance.
@@ -53,7 +53,7 @@ def unlike(objective: Objective) -> bool:
 
 def _spread(sizes: Float64) -> float:
     """The largest over the smallest."""
-    return float(sizes.max() / sizes.min()) if len(sizes) else 1.0
+    return float(np.max(sizes) / np.min(sizes)) if len(sizes) else 1.0
 
 
 def _curvature(objective: Objective) -> float:

@@ -71,6 +71,24 @@ def stochastic(
     - With all rows in each step there is no cloud: plain gradient descent takes its rate from the last two points
       (`two_points`), and where there is momentum, it is that which overshoots and starts anew.
 
+    Where columns differ in size or are far from zero (`unlike`), an automatic rate is one for steps in variables in
+    which they are alike (`Scaled`): one rate for columns of ages and of incomes would be that of the largest. The
+    rule's formula is taken in u of ``(w, b + mean.w) = scale u``; F, its penalty and what is measured are those of w,
+    and X is neither copied nor touched. The gap to the minimum after 100 epochs of a fit with defaults, without and
+    with it (times differ by 5 to 20 %):
+
+    ======================================  ================  ================  ================  ================
+    data                                    sgd               momentum          adagrad           adam
+    ======================================  ================  ================  ================  ================
+    5,000 x 20, columns of 1e-6 to 1e6      2.6e-1    4e-6    2.4e-1    1e-6    1.6e-1    1e-6    1.1e-1    1e-5
+    5,000 x 20, as in a census              9.4e-1    6e-6    9.3e-1    2e-5    9.0e-1    4e-6    8.7e-1    3e-5
+    flights, unscaled, 50,000 x 38          1.8e-1    8e-5    1.8e-1    1e-4    2.8e-2    8e-4    2.4e-2    4e-5
+    breast_cancer, unscaled, 569 x 30       1.4e+0    6e-2    1.2e+0    3e-2    5.7e-1    1e-2    3.6e-1    1e-2
+    wine, unscaled, 178 x 13                1.3e+1    9e-3    9.4e+0    5e-3    2.1e+0    6e-3    9.2e-1    2e-3
+    digits, pixels, two classes             4.6e-2    8e-4    2.8e-2    1e-3    2.2e-2    8e-4    1.0e-2    8e-4
+    columns of 1 to 10, normal              6e-5      7e-6    2e-4      2e-5    1e-6      3e-6    2e-5      8e-6
+    ======================================  ================  ================  ================  ================
+
     ``batch_size="auto"`` is that of `auto_batch_size`. Rules that divide by the root of a short mean of squared
     gradients (`rests_away`) come to rest where the mean of ``g / sqrt(mean g^2)`` is zero, and that is not the minimum,
     however small the rate: where the rate is automatic too, their batch is doubled, up to all rows, after a cycle of at
@@ -84,11 +102,14 @@ def stochastic(
     Defazio, Cutkosky, Mehta, Mishchenko, "Optimal linear decay learning rate schedules and further refinements", 2023,
     section 2 (linear decay).
     O'Donoghue, Candès, "Adaptive restart for accelerated gradient schemes", 2015, section 3.2 (the momentum's restart).
+    LeCun, Bottou, Orr, Müller, "Efficient backprop", 1998, sections 4.3 and 6 (inputs centred and scaled).
     Zaheer, Reddi, Sachan, Kale, Kumar, "Adaptive methods for nonconvex optimization", NeurIPS 2018 (such rules converge
     as batches grow).
     """
     auto = optimizer.learning_rate == "auto"
     grows = auto and batch_size == "auto" and rests_away(optimizer)
+    # At w = 0 at once: this pass checks X's entries, too, for which a sample of the rows would need one of its own.
+    first = objective.smooth_value_and_gradient(w) if state is None and not np.any(w) else None
     variables = other_variables(objective, optimizer) if auto else None
     if variables is not None:
         epochs_of = partial(epochs_of, variables=variables)
@@ -105,9 +126,10 @@ def stochastic(
     cycles = auto and not epochs.full and not averages and not optimizer._kernel.startswith("ftrl")
     monitor = Monitor(objective, tol, verbose)
 
-    def check(epoch: int, learning_rate: float = math.nan) -> bool:
+    def check(epoch: int, learning_rate: float = math.nan, known: tuple[float, Any] | None = None) -> bool:
         """Measures after an epoch; the gradient serves the next step too, if that is one on all rows."""
-        value, gradient = objective.smooth_value_and_gradient(w := epochs.solution)
+        value, gradient = known or objective.smooth_value_and_gradient(epochs.solution)
+        w = epochs.solution
         epochs.gradient = gradient if epochs.full and not averages else None
         value, gradient = objective.with_l1(w, value, gradient)
         return monitor.record(value, norm(gradient), epoch, learning_rate, w)
@@ -121,7 +143,7 @@ def stochastic(
     def here() -> LastWhole:
         return LastWhole(run, epochs.snapshot(), draws.mark(), len(monitor.rows), done)
 
-    converged, done, failures = check(0), 0, 0
+    converged, done, failures = check(0, known=first), 0, 0
     reason = "max_iter"
     earlier, begun = resume.Run.of(before, optimizer, epochs.batch_size, w, monitor.rows[0]), None
     if earlier is None or (earlier.batch_size is not None and not grows) or (auto and earlier.learning_rate is None):
