@@ -168,12 +168,12 @@ cdef inline void plain_intercept(Plan plan, Py_ssize_t b, const real *z, real *w
 cdef inline void enter(Plan plan, real *w, real *g, const real *scales, const real *means) noexcept nogil:
     """w and the batch's gradient become those of u, L2 included: (w, b + means.w) = scales u."""
     cdef Py_ssize_t i, j, c, K = plan.n_outputs, first = plan.n_features * K
-    cdef real alpha = <real>plan.alpha, slope
+    cdef real alpha = <real>plan.alpha, total
     if plan.intercept and K == 1:
-        slope = g[first]
+        total = g[first]
         w[first] += dot(means, w, first)
         for i in range(first):
-            g[i] -= means[i] * slope
+            g[i] -= means[i] * total
     elif plan.intercept:
         for j in range(plan.n_features):
             for c in range(K):
