@@ -14,7 +14,8 @@ cdef enum:
 cdef class Plan:
     cdef public int loss, rule
     cdef public double loss_parameter, alpha, l1, scale, clipnorm, clipvalue, ema_momentum
-    cdef public Py_ssize_t batch_size, n_features, n_outputs, n_targets, n_weights, width, ema_row, scale_row, first_step
+    cdef public Py_ssize_t batch_size, n_features, n_outputs, n_targets, n_weights, width, first_step
+    cdef public Py_ssize_t ema_row, scale_row
     cdef public bint intercept, eager, distinct, clips, weighs_l2, weighs_l1, own_l1
     cdef const double[::1] y, weights, hyper, intercept_hyper, inverse_shares
     cdef const double[:, ::1] table
