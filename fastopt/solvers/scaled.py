@@ -73,7 +73,7 @@ class Scaled:
     ----------
     objective : Objective
     powers : bool, default False
-        D's elements are powers of two, so that numbers go to and fro without rounding, and there are no groups. Means
+        D's elements are powers of two, so that nothing is rounded on the way there and back, and there are no groups. Means
         are rounded.
     """
 
