@@ -73,8 +73,8 @@ class Scaled:
     ----------
     objective : Objective
     powers : bool, default False
-        D's elements are powers of two, so that nothing is rounded on the way there and back, and there are no groups. Means
-        are rounded.
+        D's elements are powers of two, so that nothing is rounded on the way there and back, means are rounded, and
+        there are no groups.
     """
 
     bounds = None
