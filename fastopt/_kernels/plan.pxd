@@ -9,6 +9,9 @@ from fastopt._kernels.update cimport average_all, clip_all, update_all
 
 cdef enum:
     TARGETS = 64
+    # Hyperparameters of a rule, and which of them is L1 where its own formulas have it.
+    HYPER = 10
+    L1 = 5
 
 
 cdef class Plan:
@@ -201,41 +204,38 @@ cdef inline void leave(Plan plan, real *w, const real *scales, const real *means
                 w[first + c] -= means[j * K + c] * w[j * K + c]
 
 
-cdef inline void step_each(Plan plan, const double *row, real **p, const real *g, const real *scales) noexcept nogil:
-    """The step of all columns where L1 has another strength in each of the variables."""
-    cdef Py_ssize_t i, s
-    cdef double hyper[10]
-    cdef real *q[MAX_SLOTS + 1]
-    for s in range(10):
-        hyper[s] = plan.hyper[s]
-    for i in range(plan.n_features * plan.n_outputs):
-        for s in range(MAX_SLOTS + 1):
-            q[s] = p[s] + i
-        if plan.own_l1:
-            hyper[5] = scales[i] * plan.hyper[5]
-        update_all(plan.rule, hyper, row, q, g + i, 0, scales[i] * plan.l1, row[0], 1, NULL)
-
-
 cdef inline void step_all(Plan plan, Py_ssize_t step, real **p, real *g, real[:, ::1] params) noexcept nogil:
     """A step of every coordinate with the batch's gradient, and what goes around it: other variables, clipping, the
     moving average."""
-    cdef Py_ssize_t size = plan.n_features * plan.n_outputs, all_ = params.shape[1], j
+    cdef Py_ssize_t size = plan.n_features * plan.n_outputs, all_ = params.shape[1], part = size, i, j
     cdef const double *row = scalars(plan, step)
     cdef const real *scales = &params[plan.scale_row, 0]
     cdef const real *means = scales + params.strides[0] // <Py_ssize_t>sizeof(real)
-    cdef double l2 = plan.alpha
+    cdef double l2 = plan.alpha, l1 = plan.l1
+    cdef double hyper[HYPER]
+    cdef real *q[MAX_SLOTS + 1]
+    for j in range(HYPER):
+        hyper[j] = plan.hyper[j]
     if plan.scale_row > 0:
         enter(plan, p[0], g, scales, means)
         l2 = 0
+        if plan.l1 > 0 or plan.own_l1:  # L1 has another strength in each of the variables
+            part = plan.n_outputs
     if plan.clips:                      # L2 is part of what is clipped
         for j in range(size):
             g[j] += <real>l2 * p[0][j]
         clip_all(g, all_, g, 0, plan.clipnorm, plan.clipvalue)
         l2 = 0
-    if plan.scale_row > 0 and (plan.l1 > 0 or plan.own_l1):
-        step_each(plan, row, p, g, scales)
-    else:
-        update_all(plan.rule, &plan.hyper[0], row, p, g, l2, plan.l1, row[0], size, NULL)
+    i = 0
+    while i < size:
+        for j in range(MAX_SLOTS + 1):
+            q[j] = p[j] + i
+        if plan.scale_row > 0:
+            l1 = scales[i] * plan.l1
+            if plan.own_l1:
+                hyper[L1] = scales[i] * plan.hyper[L1]
+        update_all(plan.rule, hyper, row, q, g + i, l2, l1, row[0], part, NULL)
+        i += part
     step_intercept(plan, step, p, g)
     if plan.scale_row > 0:
         leave(plan, p[0], scales, means)
