@@ -385,7 +385,7 @@ class _SGD(LinearModel):
         """What to set, and to what, for rates 10^cuts times smaller."""
         own = isinstance(self.optimizer, optimizers.Optimizer)
         rate: Any = (self.optimizer if own else self).learning_rate
-        if isinstance(rate, str) and rate in ("constant", "invscaling", "adaptive"):
+        if isinstance(rate, str) and rate in ("constant", "invscaling", "adaptive", "pa1", "pa2"):
             return f"eta0={self.eta0 / 10**cuts:.3g}"
         if isinstance(rate, str) or callable(rate):
             return "another learning_rate"
