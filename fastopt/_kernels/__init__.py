@@ -1,9 +1,9 @@
 """The only compiled code. Import its modules by name, as in ``from fastopt._kernels import dense``.
 
 Every module in which something vectorises is compiled once per vector level, into a folder of the level's name; the
-plain baseline, and the modules in which nothing does, lie here. The folder of the level in use comes first in this
-package's path, so that ``fastopt._kernels.dense`` is that level's. FASTOPT_SIMD=baseline|v3|v4 in the environment
-forces one.
+plain baseline, and the modules in which nothing does, lie here. The folders of the level in use and of those below come
+first in this package's path, so that ``fastopt._kernels.dense`` is that level's, or where it gains nothing the next
+one's. FASTOPT_SIMD=baseline|v3|v4 in the environment forces one.
 """
 
 import os
@@ -29,5 +29,4 @@ def _choose(wanted: str | None) -> str:
 
 #: The level in use.
 LEVEL = _choose(os.environ.get("FASTOPT_SIMD"))
-if LEVEL != "baseline":
-    __path__.insert(0, str(Path(__path__[0], LEVEL)))
+__path__[:0] = [str(Path(__path__[0], name)) for name in reversed(LEVELS[1 : LEVELS.index(LEVEL) + 1])]
