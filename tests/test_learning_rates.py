@@ -15,8 +15,8 @@ from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, get
 from fastopt.solvers import rates as module
 from fastopt.solvers import resume
+from fastopt.solvers import scaled as scaled_module
 from fastopt.solvers import sgd as sgd_module
-from fastopt.solvers import stochastic as stochastic_module
 from fastopt.solvers.epochs import Epochs
 from fastopt.solvers.lbfgs import lbfgs
 from fastopt.solvers.monitor import Monitor
@@ -281,7 +281,7 @@ def watched(monkeypatch):
 @pytest.mark.parametrize(("rule", "levels"), [("rmsprop", True), ("adadelta", False)])
 def test_rules_that_rest_away_from_the_minimum_take_larger_batches(rule, levels, monkeypatch):
     """After each cycle of 5 epochs or more that lowered F by less than 1 %, as told by the history."""
-    monkeypatch.setattr(stochastic_module, "unlike", lambda F: False)  # in w: in other variables 32 rows are enough
+    monkeypatch.setattr(scaled_module, "unlike", lambda F: False)  # in w: in other variables 32 rows are enough
     X, y = load_digits(return_X_y=True)
     X = OneHotEncoder().fit_transform(np.digitize(X, [1, 6, 11])) if levels else X / 16
     F = Objective(Design.from_array(X), y.astype(float), loss="multinomial", n_outputs=10, alpha=1 / len(y))

@@ -7,16 +7,16 @@ import pytest
 import scipy.sparse
 from sklearn.preprocessing import scale
 
-from fastopt import LogisticRegression, reference
+from fastopt import LogisticRegression, SGDClassifier, SGDRegressor, reference
 from fastopt._design import Design
 from fastopt.data import Chunks
 from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, Adam, Ftrl, get
-from fastopt.solvers import stochastic as module
+from fastopt.solvers import scaled as module
 from fastopt.solvers.epochs import Epochs
 from fastopt.solvers.newton import newton
-from fastopt.solvers.scaled import Scaled, unlike
-from fastopt.solvers.stochastic import other_variables, stochastic
+from fastopt.solvers.scaled import Scaled, other_variables, unlike
+from fastopt.solvers.stochastic import stochastic
 
 LAYOUTS = {"dense": np.asarray, "csr": scipy.sparse.csr_array}
 LAYOUT = pytest.mark.parametrize("layout", LAYOUTS)
@@ -180,6 +180,42 @@ def test_chunks_of_unscaled_columns():
         model = LogisticRegression(solver=rule, random_state=0, max_iter=30)
         model.fit(Chunks(lambda: ((X[cut], y[cut]) for cut in cuts)))
         assert model.objective_ - best <= 2e-3 * best
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("loss", ["log_loss", "squared_hinge", "hinge", "squared_error", "huber"])
+@LAYOUT
+@pytest.mark.parametrize("optimizer", ["gd", "sgd", "momentum", "adam", "ftrl", "schedule_free_adamw"])
+def test_automatic_rates_of_sgds_estimators(optimizer, layout, loss, early_stopping):
+    """F beside that of the same rule on scaled columns without a penalty, where both have the same minimum."""
+    regression = loss in ("squared_error", "huber")
+    X, y = people()
+    y = scale(X) @ np.linspace(-1, 1, 15) if regression else y * 2 + (np.arange(len(y)) % 5 == 0)
+    cls = SGDRegressor if regression else SGDClassifier
+    options = {"loss": loss, "optimizer": optimizer, "penalty": None, "random_state": 0, "max_iter": 30, "tol": None}
+    options |= {"learning_rate": "auto", "batch_size": 32, "early_stopping": early_stopping}
+    if early_stopping:
+        options["tol"] = 1e-3
+    model = cls(**options).fit(LAYOUTS[layout](X), y)
+    scaled = cls(**options).fit(scale(X), y)
+    if optimizer == "gd" and loss == "hinge":  # a constant rate that is halved: slow on either
+        assert model.objective_ <= 1.2 * scaled.objective_
+    else:
+        assert model.objective_ <= 1.05 * scaled.objective_ + 0.005
+
+
+def test_partial_fit_after_other_variables_begins_the_rules_state_anew():
+    X, y = people()
+    model = SGDClassifier(optimizer="adam", learning_rate="auto", batch_size=32, max_iter=3, tol=None, random_state=0)
+    model.fit(X, y)
+    assert model.optimizer_state_["variables"]
+    value = model.objective_
+    model.partial_fit(X, y)
+    assert "variables" not in model.optimizer_state_
+    assert model.optimizer_state_["t"] == -(-len(y) // 32)
+    assert np.isfinite(model.coef_).all()
+    assert value < np.log(2)
 
 
 # --- when -------------------------------------------------------------------------------------------------------------

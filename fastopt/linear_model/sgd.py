@@ -47,6 +47,7 @@ from fastopt.objective import Objective, raw_prediction
 from fastopt.solvers import resume
 from fastopt.solvers.epochs import Around
 from fastopt.solvers.rates import auto_learning_rate
+from fastopt.solvers.scaled import Scaled, other_variables
 from fastopt.solvers.sgd import Descent, Settings, sgd
 
 __all__ = ["SGDClassifier", "SGDRegressor"]
@@ -168,8 +169,9 @@ class _SGD(LinearModel):
             return cls(self.quantile)  # type: ignore[call-arg]
         return cls()
 
-    def _rule(self, problem: _Problem) -> tuple[optimizers.Optimizer, bool, bool]:
-        """The update rule with its learning rate, whether that adapts, and whether it is automatic."""
+    def _rule(self, problem: _Problem, *, measured: bool) -> tuple[optimizers.Optimizer, bool, bool, Scaled | None]:
+        """The update rule with its learning rate, whether that adapts, whether it is automatic, and of which variables
+        if not of w."""
         rate: Any = self.learning_rate
         if isinstance(self.optimizer, optimizers.Optimizer):
             rule = self.optimizer
@@ -183,11 +185,12 @@ class _SGD(LinearModel):
             rate = self.eta0
         elif rate == "optimal" and self.optimizer == "sgd":
             rate = bottou(self.alpha)
-        auto = isinstance(rate, str)
+        auto, variables = isinstance(rate, str), None
         if auto:
             objective = problem.objective(problem.groups[0])
-            rate = auto_learning_rate(objective, rule, self._rows_per_step(objective.n_samples))
-        return rule.with_learning_rate(rate), adapts, auto
+            variables = other_variables(objective, rule) if measured and problem.around is None else None
+            rate = auto_learning_rate(objective, rule, self._rows_per_step(objective.n_samples), variables)
+        return rule.with_learning_rate(rate), adapts, auto, variables
 
     def _around(self) -> Around | None:
         """What makes plain SGD steps scikit-learn's; None for the other rules.
@@ -249,7 +252,8 @@ class _SGD(LinearModel):
                 (self._standard_coef, self._standard_intercept) if averaged else (self.coef_, self.intercept_)
             )
             w = self._parameters(coef, intercept, design.dtype)
-            state = self.optimizer_state_ | {"t": int(self.t_) - 1}
+            # What is of other variables than w, the rule begins anew.
+            state = None if "variables" in self.optimizer_state_ else self.optimizer_state_ | {"t": int(self.t_) - 1}
         self._descend(_Problem(self, design, y, weights), w, state, rng, 1, None, measured=False)
 
     def _start(self, design: Design, n_outputs: int, coef_init: Any, intercept_init: Any) -> Array:
@@ -323,11 +327,12 @@ class _SGD(LinearModel):
         measured: bool, progress: Progress | None, run: dict[str, Any] | None,
     ) -> None:  # fmt: skip
         """`_descend`, whatever becomes of the random numbers."""
-        rule, adapts, auto = self._rule(problem)
+        rule, adapts, auto, variables = self._rule(problem, measured=measured)
         settings = Settings(
             batch_size="full" if self.batch_size == "full" else int(self.batch_size), max_iter=max_iter,
             tol=self.tol if measured else None, n_iter_no_change=self.n_iter_no_change, adapts=adapts,
-            auto=auto and measured, around=problem.around, score=None if problem.held_out is None else problem.score,
+            auto=auto and measured, around=problem.around, variables=variables,
+            score=None if problem.held_out is None else problem.score,
         )  # fmt: skip
 
         def outputs(columns: Array) -> tuple[Objective, optimizers.Optimizer]:
@@ -628,6 +633,8 @@ class SGDClassifier(ClassifierMixin, _SGD):
         schedule-free rules and under `average` it is halved instead after 3, then 4, 5, 7, ... epochs without a new
         lowest F, from whose parameters it goes on; gradient descent ("gd", or "sgd" with ``batch_size="full"``) on a
         loss without kinks takes each step's from the last two points (Barzilai and Borwein), each output by itself.
+        Where columns differ in size or are far from zero, such steps (not under `average`) are taken in variables that
+        centre and scale them, on the same F, by `fit`; the rule's state begins anew in a `partial_fit` after that.
         That is also what "optimal" means for an `optimizer` other than "sgd". A number, or a function of the number of
         steps taken. An optimizer instance has its own.
     eta0 : float > 0, default 0.01
@@ -1029,7 +1036,8 @@ class SGDRegressor(RegressorMixin, _SGD):
         "adaptive": eta0, divided by 5 each time that `n_iter_no_change` epochs brought no improvement, until it is
         1e-6. "pa1", "pa2": passive-aggressive steps, with the loss "epsilon_insensitive". "auto": from the data;
         falls to zero in cycles of more and more epochs, at whose ends `tol` is looked at, and the best parameters are
-        kept; of Ftrl, the schedule-free rules, gradient descent and under `average` as in `SGDClassifier`. That is
+        kept; of Ftrl, the schedule-free rules, gradient descent, under `average` and on columns that differ in size or
+        are far from zero as in `SGDClassifier`. That is
         also what "optimal" means for an `optimizer` other than "sgd". A number, or a function of the
         number of steps taken. An optimizer instance has its own.
     eta0 : float > 0, default 0.01

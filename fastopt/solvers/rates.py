@@ -221,7 +221,9 @@ def rests_away(optimizer: Optimizer) -> bool:
     return optimizer._kernel.startswith(("rmsprop", "adadelta"))
 
 
-def auto_learning_rate(objective: Objective, optimizer: Optimizer, batch_size: int) -> float:
+def auto_learning_rate(
+    objective: Objective, optimizer: Optimizer, batch_size: int, variables: Scaled | None = None
+) -> float:
     """A learning rate from the data.
 
     For plain steps and momentum 2 / L (1 / L with all rows), L being the expected smoothness of a batch of b of n rows,
@@ -237,7 +239,7 @@ def auto_learning_rate(objective: Objective, optimizer: Optimizer, batch_size: i
     Gower, Loizou, Qian, Sailanbayev, Shulgin, Richtárik, "SGD: General analysis and improved rates", ICML 2019,
     eq. (15).
     """
-    return auto_start(objective, optimizer, batch_size)[0]
+    return auto_start(objective, optimizer, batch_size, variables=variables)[0]
 
 
 def auto_start(

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastopt.objective import Objective
+from fastopt.optimizers import Ftrl, Optimizer
 from fastopt.solvers.one_hot import OneHot
 
-__all__ = ["Scaled", "unlike"]
+__all__ = ["Scaled", "other_variables", "unlike"]
 
 Float64 = NDArray[np.float64]
 
@@ -80,7 +81,7 @@ class Scaled:
     bounds = None
 
     def __init__(self, objective: Objective, *, powers: bool = False) -> None:
-        self.shape, self.centred = objective.shape, objective.fit_intercept
+        self.centred = objective.fit_intercept
         d, curvature = objective.n_features, _curvature(objective)
         self.mean, square = objective.column_moments()
         if not self.centred:
@@ -112,7 +113,7 @@ class Scaled:
 
     def parameters(self, u: Float64) -> Float64:
         """w of flat variables u."""
-        w = u.reshape(self.shape) * self.scale
+        w = u.reshape(len(self.scale), -1) * self.scale
         if self.centred:
             with np.errstate(over="ignore", invalid="ignore"):
                 w[-1] -= self.mean @ w[:-1]
@@ -130,3 +131,13 @@ class Scaled:
         if self.centred:
             g[:-1] -= self.mean[:, None] * g[-1]
         return (g * self.scale).reshape(-1)
+
+
+def other_variables(objective: Objective, optimizer: Optimizer) -> Scaled | None:
+    """Those in which the columns are alike, where they are not and the rule's steps may be taken in others than w."""
+    # Clipping's bounds are w's, and so are FTRL's own penalties.
+    of_w = optimizer.clipnorm is not None or optimizer.clipvalue is not None
+    if isinstance(optimizer, Ftrl):
+        own = ("l1_regularization_strength", "l2_regularization_strength", "l2_shrinkage_regularization_strength")
+        of_w = of_w or any(getattr(optimizer, name) for name in own)
+    return None if of_w or not unlike(objective) else Scaled(objective, powers=True)

@@ -16,6 +16,7 @@ from fastopt.solvers.epochs import Around, Epochs
 from fastopt.solvers.monitor import Reporter
 from fastopt.solvers.rates import MEMORY, descends, next_cycle, points, two_point_rate, without_cycles
 from fastopt.solvers.resume import put_back, random_numbers
+from fastopt.solvers.scaled import Scaled
 
 __all__ = ["Descent", "Settings", "sgd"]
 
@@ -54,6 +55,8 @@ class Settings:
         What goes around the steps of plain SGD. Where it measures the objective of each output on the way, it is that
         which is watched; else all outputs of a group are watched by their F, at the price of a pass over the data after
         each epoch.
+    variables : Scaled or None
+        Those that steps with an automatic rate are taken in, where it is not w.
     score : callable or None
         ``score(w, columns)``: scores of these outputs at parameters w, higher is better; what is watched instead of
         the objective.
@@ -66,6 +69,7 @@ class Settings:
     adapts: bool = False
     auto: bool = False
     around: Around | None = None
+    variables: Scaled | None = None
     score: Callable[[Array, NDArray[np.intp]], Array] | None = None
 
 
@@ -267,7 +271,10 @@ class _Group:
     ) -> None:  # fmt: skip
         self.outputs, self.columns, self.settings, self.scale = outputs, columns, settings, scale
         objective, optimizer = outputs(columns)
-        self.epochs = Epochs(objective, optimizer, settings.batch_size, w=w, state=state, around=settings.around)
+        self.epochs = Epochs(
+            objective, optimizer, settings.batch_size, w=w, state=state, around=settings.around,
+            variables=settings.variables,
+        )  # fmt: skip
         # A falling rate means something else to rules that average, and to Ftrl, whose step depends on the last rate.
         averages = optimizer.averaged(self.epochs.w, self.epochs.state) is not self.epochs.w
         averages = averages or (settings.around is not None and settings.around.average > 0)
@@ -396,6 +403,8 @@ class _Group:
                 result.state[key][:, self.columns] = value
             else:
                 result.state[key] = value
+        if self.settings.variables is not None:  # the state's arrays are theirs
+            result.state["variables"] = True
 
     def keep_best(self, result: Descent) -> None:
         """The best parameters so far into the result; an epoch more, without this rate, goes on from `result.w`."""

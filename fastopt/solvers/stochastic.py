@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastopt.objective import Objective
-from fastopt.optimizers import Ftrl, Optimizer
+from fastopt.optimizers import Optimizer
 from fastopt.solvers import resume
 from fastopt.solvers.epochs import Epochs, Snapshot
 from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
 from fastopt.solvers.rates import KEEPS_TRIED, adjusted, auto_batch_size, auto_start, descends, points, rests_away
-from fastopt.solvers.scaled import Scaled, unlike
+from fastopt.solvers.scaled import other_variables
 
 __all__ = ["stochastic"]
 
@@ -262,13 +262,3 @@ def undone(run: resume.Run, epochs: Epochs) -> resume.Run:
     run = replace(run, scale=min(run.scale / 4, 1.0), rising=False, row=run.best_row)
     epochs.restart(run.best, run.scale)
     return run
-
-
-def other_variables(objective: Objective, optimizer: Optimizer) -> Scaled | None:
-    """Those in which the columns are alike, where they are not and the rule's steps may be taken in others than w."""
-    # Clipping's bounds are w's, and so are FTRL's own penalties.
-    of_w = optimizer.clipnorm is not None or optimizer.clipvalue is not None
-    if isinstance(optimizer, Ftrl):
-        own = ("l1_regularization_strength", "l2_regularization_strength", "l2_shrinkage_regularization_strength")
-        of_w = of_w or any(getattr(optimizer, name) for name in own)
-    return None if of_w or not unlike(objective) else Scaled(objective, powers=True)
