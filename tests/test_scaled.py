@@ -275,8 +275,9 @@ def test_columns_of_few_entries_are_unlike_by_the_size_of_these(beside, expected
     column = {"year": 2000 + 5 * rng.standard_normal(n), "often": 1.0 * (rng.random(n) < 0.999)}.get(beside)
     column = beside * rng.standard_normal(n) if column is None else column
     factor = 1 / 100 if beside == "year" else 1.0
-    X = scipy.sparse.csr_array(np.column_stack([X, factor * column]))
-    assert unlike(Objective(Design.from_array(X), np.where(np.arange(n) % 2, 1.0, -1.0), alpha=1 / n)) == expected
+    X, y = np.column_stack([X, factor * column]), np.where(np.arange(n) % 2, 1.0, -1.0)
+    for layout in LAYOUTS.values():
+        assert unlike(Objective(Design.from_array(layout(X)), y, alpha=1 / n)) == expected
 
 
 def test_many_columns_of_few_entries_stay_where_they_can_wait():

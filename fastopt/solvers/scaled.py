@@ -16,33 +16,39 @@ __all__ = ["Scaled", "other_variables", "unlike"]
 Float64 = NDArray[np.float64]
 
 #: Where columns are so unlike, steps in w tire: where F curves so many times more along one column than along another,
-#: or a column's squared mean is so many times its variance. On CSR where few entries are stored: where one column's
-#: entries are so many times larger than another's. There only steps in w leave columns to wait for their rows, and rare
+#: or a column's squared mean is so many times its variance. Where few entries are not zero: where one column's entries
+#: are so many times larger than another's. There only steps in w leave columns of CSR to wait for their rows, and rare
 #: columns alone are no reason to give that up.
 CURVES, FAR, LARGER = 4.0, 4.0, 30.0
-#: The share of entries that CSR stores from which on it is like dense rows; and how far from zero columns are else.
+#: The share of entries that are not zero from which on they are not few; and how far from zero columns are else.
 FULL, FAR_APART = 0.25, 100.0
-#: Rows in whose batches entries must be a third as many as CSR's columns, all of which a step in other variables moves.
+#: Rows in whose batches entries must be a third as many as the columns, all of which a step in other variables moves.
 ROWS = 128
 
 
 def unlike(objective: Objective) -> bool:
-    """Whether columns differ so much, in size or in how far they are from zero, that steps in w tire (by a sample)."""
-    n, d = objective.design.shape
-    apart = objective.design.sparse and objective.design.n_stored < FULL * n * d
-    if apart and d * n > 3 * ROWS * objective.design.n_stored:
+    """Whether columns differ so much, in size or in how far they are from zero, that steps in w tire (by a sample).
+
+    Dense rows and the same ones in CSR are judged alike.
+    """
+    d = objective.n_features
+    if objective.design.sparse and _wide(objective.design.n_stored / objective.design.shape[0], d):
         return False
     some = objective.sample(1024)
+    design = some.design
+    share = (design.column_counts if design.sparse else np.count_nonzero(design.values, axis=0)) / some.n_samples
+    row = float(share.sum())
+    if _wide(row, d):
+        return False
     mean, square = some.column_moments()
     if not objective.fit_intercept:
         mean = np.zeros(d)
     with np.errstate(all="ignore"):  # what is not finite does not count
         variance = square - mean**2
         moves = variance > 1e-12 * square
-        if not apart:
+        if row >= FULL * d:
             curvature = _curvature(objective) * variance[moves] + objective.l2
             return _spread(curvature) > CURVES or bool((mean[moves] ** 2 > FAR * variance[moves]).any())
-        share = some.design.column_counts / some.n_samples
         if _spread(square[share > 0] / share[share > 0]) > LARGER**2:
             return True
         # Nor is a class that nearly every row has far from zero: among its entries there is no variance.
@@ -50,6 +56,11 @@ def unlike(objective: Objective) -> bool:
         moves &= within > 1e-12 * share * square
         far = mean**2 / np.maximum(variance, within)
     return bool((far[moves] > FAR_APART).any())
+
+
+def _wide(row: float, d: int) -> bool:
+    """Whether rows of so many entries are few beside the columns."""
+    return row < FULL * d and d > 3 * ROWS * row
 
 
 def _spread(sizes: Float64) -> float:
