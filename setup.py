@@ -86,7 +86,9 @@ class BuildExt(build_ext):
             self.build_lib = "build/inplace-" + sys.implementation.cache_tag
             for level in LEVELS:
                 (KERNELS / level).mkdir(exist_ok=True)
-                for stale in [path for name in WITHOUT[level] for path in (KERNELS / level).glob(f"{name}.*")]:
+            for level, names in WITHOUT.items():  # modules of another build are not to be found
+                left_out = names if level in LEVELS else ("*",)
+                for stale in [path for name in left_out for path in (KERNELS / level).glob(f"{name}.*")]:
                     stale.unlink()
 
     def build_extensions(self):
