@@ -176,7 +176,7 @@ class Optimizer:
     @cached_property
     def _stepper(self) -> _step.Stepper | None:
         """Takes steps with nothing around them on arrays that need no conversion."""
-        if self.clipnorm is not None or self.clipvalue is not None or self.ema_momentum is not None:
+        if self._clips or self.ema_momentum is not None:
             return None
         names = dict(zip(self._positions, self.slots, strict=True))
         slots = tuple(names.get(i) for i in range(_step.SLOTS))
@@ -269,6 +269,11 @@ class Optimizer:
         return self.name
 
     @property
+    def _clips(self) -> bool:
+        """Whether gradients are bounded."""
+        return self.clipnorm is not None or self.clipvalue is not None
+
+    @property
     def _positions(self) -> tuple[int, ...]:
         """Which of the kernel's slots a, b, c each of `slots` is."""
         return tuple(range(len(self.slots)))
@@ -324,7 +329,7 @@ class Optimizer:
 
     def idles_exactly(self, alpha: float, constant_rate: bool) -> bool:
         """Whether any number of zero-gradient steps can be taken at once, with L2 of strength alpha."""
-        if self.ema_momentum is not None or (alpha and (self.clipnorm is not None or self.clipvalue is not None)):
+        if self.ema_momentum is not None or (alpha and self._clips):
             return False
         return self._idles(alpha, constant_rate)
 

@@ -109,6 +109,25 @@ def test_l1_of_all_rows_is_of_w(rule):
     assert (result.w == 0).sum() == (best.w == 0).sum()
 
 
+@pytest.mark.parametrize("layout", ["dense", "csr"])
+def test_ftrl_keeps_w_at_another_rate_where_l1_is_of_w(layout):
+    """Of z, n and t alone its formula (McMahan and others, 2013, algorithm 1) gives w back, at L1 times the scale."""
+    X, y = data()
+    F, rule, lr = objective(X, y, layout, l1_ratio=0.5, alpha=0.02), Ftrl(learning_rate=0.1), 0.1
+    epochs = Epochs(F, rule, 16, variables=Scaled(F, powers=True))
+    for _ in range(3):
+        epochs.run(np.arange(len(y)))
+    before, scale_ = epochs.w.copy(), epochs.variables.scale
+    epochs.keep_start(0.5)
+    z, n = epochs.state["z"], epochs.state["n"]
+    strength = F.l1 * scale_ * np.append(np.ones(6), 0)[:, None] * epochs.state["t"]
+    u = -np.sign(z) * np.maximum(np.abs(z) - strength, 0) / (np.sqrt(n) / (0.5 * lr))
+    there = epochs.variables.parameters(u)
+    moves = np.append(before[:-1, 0] != 0, True)  # what is zero stays where |z| is no more than the strength
+    assert moves.sum() > 3
+    np.testing.assert_allclose((there / scale_)[moves], (before / scale_)[moves], rtol=1e-9, atol=1e-12)
+
+
 # --- what scales must not change --------------------------------------------------------------------------------------
 
 

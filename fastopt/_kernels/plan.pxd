@@ -211,16 +211,19 @@ cdef inline void step_all(Plan plan, Py_ssize_t step, real **p, real *g, real[:,
     cdef const double *row = scalars(plan, step)
     cdef const real *scales = &params[plan.scale_row, 0]
     cdef const real *means = scales + params.strides[0] // <Py_ssize_t>sizeof(real)
+    cdef const double *hyper = &plan.hyper[0]
     cdef double l2 = plan.alpha, l1 = plan.l1
-    cdef double hyper[HYPER]
+    cdef double own[HYPER]
     cdef real *q[MAX_SLOTS + 1]
-    for j in range(HYPER):
-        hyper[j] = plan.hyper[j]
     if plan.scale_row > 0:
         enter(plan, p[0], g, scales, means)
         l2 = 0
         if plan.l1 > 0 or plan.own_l1:  # L1 has another strength in each of the variables
             part = plan.n_outputs
+        if plan.own_l1:
+            for j in range(HYPER):
+                own[j] = hyper[j]
+            hyper = own
     if plan.clips:                      # L2 is part of what is clipped
         for j in range(size):
             g[j] += <real>l2 * p[0][j]
@@ -233,7 +236,7 @@ cdef inline void step_all(Plan plan, Py_ssize_t step, real **p, real *g, real[:,
         if plan.scale_row > 0:
             l1 = scales[i] * plan.l1
             if plan.own_l1:
-                hyper[L1] = scales[i] * plan.hyper[L1]
+                own[L1] = scales[i] * plan.hyper[L1]
         update_all(plan.rule, hyper, row, q, g + i, l2, l1, row[0], part, NULL)
         i += part
     step_intercept(plan, step, p, g)

@@ -45,7 +45,7 @@ from fastopt.linear_model._base import (
 )
 from fastopt.objective import Objective, raw_prediction
 from fastopt.solvers import resume
-from fastopt.solvers.epochs import Around
+from fastopt.solvers.epochs import Around, is_plain
 from fastopt.solvers.rates import auto_learning_rate
 from fastopt.solvers.scaled import Scaled, other_variables
 from fastopt.solvers.sgd import Descent, Settings, sgd
@@ -202,8 +202,7 @@ class _SGD(LinearModel):
         auto = (rule if own else self).learning_rate == "auto"
         if auto and not self.average:
             return None
-        bare = rule.clipnorm is None and rule.clipvalue is None and rule.ema_momentum is None
-        if not (isinstance(rule, optimizers.SGD) and rule._kernel == "sgd" and bare and rule.weight_decay is None):
+        if not (isinstance(rule, optimizers.SGD) and is_plain(rule) and rule.weight_decay is None):
             return None
         passive = self.learning_rate if self.learning_rate in ("pa1", "pa2") else None
         return Around(

@@ -327,8 +327,10 @@ class Epochs:
         """The parameters to use: w, or the average of the rules that keep one."""
         if self.around is not None and 0 < self.around.average <= self.state["t"]:
             return np.asarray(self.state["average"])
-        mean = self.optimizer.averaged(here := self.here, self.state)
-        return self.w if mean is here else mean if self.optimizer.ema_momentum is not None else self._there(mean)
+        mean = self.optimizer.averaged(self.w, self.state)
+        if self.variables is None or mean is self.w or self.optimizer.ema_momentum is not None:
+            return mean
+        return self._there(self.optimizer.averaged(self.here, self.state))  # of arrays that are the variables'
 
     @property
     def here(self) -> NDArray[Any]:
@@ -583,7 +585,8 @@ class Epochs:
         self.optimizer._keep_start(self.here, self.state, scale)
         if self._ftrl and self.objective.l1:
             w = self.w[: self.objective.n_features]
-            self.state["z"][: len(w)] -= np.sign(w) * self.objective.l1 * self.state["t"]
+            strength = self.objective.l1 * (1.0 if self.variables is None else self.variables.scale[: len(w)])
+            self.state["z"][: len(w)] -= np.sign(w) * strength * self.state["t"]
 
     def snapshot(self) -> Snapshot:
         """Copies of parameters and state, for `restore`."""
@@ -644,5 +647,4 @@ def touch_shares(counts: NDArray[np.int64], n: int, b: int) -> NDArray[np.float6
 
 def is_plain(optimizer: Optimizer) -> bool:
     """Whether steps are those of SGD without anything: gradients go straight into w."""
-    clips = optimizer.clipnorm is not None or optimizer.clipvalue is not None
-    return optimizer._kernel == "sgd" and not clips and optimizer.ema_momentum is None
+    return optimizer._kernel == "sgd" and not optimizer._clips and optimizer.ema_momentum is None

@@ -40,9 +40,7 @@ def unlike(objective: Objective) -> bool:
     row = float(share.sum())
     if _wide(row, d):
         return False
-    mean, square = some.column_moments()
-    if not objective.fit_intercept:
-        mean = np.zeros(d)
+    mean, square = _moments(some)
     with np.errstate(all="ignore"):  # what is not finite does not count
         variance = square - mean**2
         moves = variance > 1e-12 * square
@@ -61,6 +59,12 @@ def unlike(objective: Objective) -> bool:
 def _wide(row: float, d: int) -> bool:
     """Whether rows of so many entries are few beside the columns."""
     return row < FULL * d and d > 3 * ROWS * row
+
+
+def _moments(objective: Objective) -> tuple[Float64, Float64]:
+    """What an intercept makes up for, each column's mean or zero, and its mean square."""
+    mean, square = objective.column_moments()
+    return mean if objective.fit_intercept else np.zeros_like(mean), square
 
 
 def _spread(sizes: Float64) -> float:
@@ -94,9 +98,7 @@ class Scaled:
     def __init__(self, objective: Objective, *, powers: bool = False) -> None:
         self.centred = objective.fit_intercept
         d, curvature = objective.n_features, _curvature(objective)
-        self.mean, square = objective.column_moments()
-        if not self.centred:
-            self.mean = np.zeros(d)
+        self.mean, square = _moments(objective)
         # The difference is off by rounding; what is below is a constant column, and F says nothing on its u.
         with np.errstate(over="ignore", invalid="ignore"):
             variance = np.maximum(square - self.mean**2, 1e-12 * square)
@@ -146,8 +148,7 @@ class Scaled:
 
 def other_variables(objective: Objective, optimizer: Optimizer) -> Scaled | None:
     """Those in which the columns are alike, where they are not and the rule's steps may be taken in others than w."""
-    # Clipping's bounds are w's, and so are FTRL's own penalties.
-    of_w = optimizer.clipnorm is not None or optimizer.clipvalue is not None
+    of_w = optimizer._clips  # clipping's bounds are w's, and so are FTRL's own penalties
     if isinstance(optimizer, Ftrl):
         own = ("l1_regularization_strength", "l2_regularization_strength", "l2_shrinkage_regularization_strength")
         of_w = of_w or any(getattr(optimizer, name) for name in own)

@@ -128,8 +128,8 @@ def stochastic(
 
     def check(epoch: int, learning_rate: float = math.nan, known: tuple[float, Any] | None = None) -> bool:
         """Measures after an epoch; the gradient serves the next step too, if that is one on all rows."""
-        value, gradient = known or objective.smooth_value_and_gradient(epochs.solution)
         w = epochs.solution
+        value, gradient = known or objective.smooth_value_and_gradient(w)
         epochs.gradient = gradient if epochs.full and not averages else None
         value, gradient = objective.with_l1(w, value, gradient)
         return monitor.record(value, norm(gradient), epoch, learning_rate, w)
