@@ -19,8 +19,9 @@ FLOORS = [
     ["optimizers", "_design", "_parallel"],
     ["_order", "_chunks"],
     ["objective"],
-    ["solvers.monitor", "solvers.one_hot", "solvers.quadratic", "solvers.resume"],
-    ["solvers.columns", "solvers.row_space", "solvers.scaled"],  # in terms of what solvers return; of their norm
+    ["solvers.monitor", "solvers.one_hot", "solvers.quadratic"],
+    # In terms of what solvers return and measure.
+    ["solvers.columns", "solvers.resume", "solvers.row_space", "solvers.scaled"],
     ["solvers.epochs"],
     ["solvers.rates"],
     ["solvers", "_minimize"],

@@ -18,7 +18,7 @@ from fastopt.dask._cluster import Cluster, find_client, needs
 from fastopt.dask._objective import Distributed
 from fastopt.dask._parts import columns_of, is_dask
 from fastopt.linear_model._base import LinearModel
-from fastopt.solvers.monitor import Reporter, Result, after
+from fastopt.solvers.monitor import Reporter, Result, Row, after, history_of
 
 __all__ = ["DaskCourse", "DaskModel"]
 
@@ -49,7 +49,7 @@ class DaskCourse(Reporter):
         self.first = resumed(before, model)
         #: The results of the stages that have ended.
         self.ended: list[Result] = [] if self.first is None else [self.first]
-        self.rows: list[tuple[int, float, float, float, float]] = []
+        self.rows: list[Row] = []
         self.state: dict[str, Any] = {}
         self._start, self._due = time.perf_counter(), 0.0
 
@@ -76,10 +76,8 @@ class DaskCourse(Reporter):
             self._due = now + (now - begun) / SPENT
 
     def _so_far(self, w: Array, epoch: int) -> Result:
-        columns = np.array(self.rows).T
-        names = ("epoch", "seconds", "objective", "grad_norm", "learning_rate")
-        history = dict(zip(names, columns, strict=True)) | {"epoch": columns[0].astype(np.int64)}
         _, _, value, norm, _ = self.rows[-1]
+        history = history_of(self.rows)
         return Result(w.reshape(self.objective.shape), epoch, value, norm, "max_iter", history, self.state)
 
     def end(self, result: Result) -> None:

@@ -46,7 +46,7 @@ from fastopt.solvers import resume
 from fastopt.solvers.auto import auto
 from fastopt.solvers.chunked import ChunkedEpochs, ChunkedObjective
 from fastopt.solvers.epochs import Epochs
-from fastopt.solvers.monitor import STOP_REASONS, Reporter, Result
+from fastopt.solvers.monitor import STOP_REASONS, Reporter, Result, history_of
 from fastopt.solvers.stochastic import stochastic
 from fastopt.solvers.table import SOLVERS
 
@@ -334,15 +334,16 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         batch_size = self._batch_size(objective)
         self.classes_ = classes
         with self._reporter(self.max_iter, data, self._fitted) as reporter:
-            options: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "verbose": reporter}
             if finisher is not None:
                 keeps = keeps and self.warm_start
                 last = resume.told_of(state) if keeps else {}
                 result = self._finish(objective, w, finisher, rng, reporter, last, progress, keeps=keeps)
             else:
                 assert optimizer is not None
-                options |= {"state": state, "epochs_of": ChunkedEpochs if chunked else Epochs}
-                result = stochastic(objective, w, optimizer, batch_size=batch_size, rng=rng(), **options)
+                result = stochastic(
+                    objective, w, optimizer, batch_size=batch_size, tol=self.tol, max_iter=self.max_iter, rng=rng(),
+                    verbose=reporter, state=state, epochs_of=ChunkedEpochs if chunked else Epochs,
+                )  # fmt: skip
                 self.solver_ = self.solver if isinstance(self.solver, str) else optimizer.name
             self._keep(result)
 
@@ -360,10 +361,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         elif resume.generator(last or None) and (found := resume.same_problem(last, objective, w)) is not None:
             value, size = found
             if size <= self.tol or not self.max_iter:
-                names = ("epoch", "seconds", "objective", "grad_norm", "learning_rate")
-                row = (np.array([number]) for number in (0, 0.0, value, size, math.nan))
                 reason = "tol" if size <= self.tol else "max_iter"
-                return Result(w, 0, value, size, reason, dict(zip(names, row, strict=True)), last)
+                return Result(w, 0, value, size, reason, history_of([(0, 0.0, value, size, math.nan)]), last)
             course, before = resume.Course(last), resume.epochs_of(last)
             reporter.before = before
         if course.state:

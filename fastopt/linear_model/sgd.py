@@ -46,6 +46,7 @@ from fastopt.linear_model._base import (
 from fastopt.objective import Objective, raw_prediction
 from fastopt.solvers import resume
 from fastopt.solvers.epochs import Around, is_plain
+from fastopt.solvers.monitor import history_of
 from fastopt.solvers.rates import auto_learning_rate
 from fastopt.solvers.scaled import Scaled, other_variables
 from fastopt.solvers.sgd import Descent, Settings, sgd
@@ -444,13 +445,8 @@ class _SGD(LinearModel):
         self.t_: float = first_step + steps
         self.n_iter_ = descent.n_iter
         self.loss_ = problem.loss
-        columns = np.array(descent.rows, dtype=np.float64).reshape(-1, 4).T
-        norms = np.full(len(columns[0]), np.nan)
-        norms[-1:] = grad_norm
-        self.history_ = {
-            "epoch": columns[0].astype(np.int64), "seconds": columns[1], "objective": columns[2], "grad_norm": norms,
-            "learning_rate": columns[3],
-        }  # fmt: skip
+        self.history_ = history_of([(*row[:3], math.nan, row[3]) for row in descent.rows])
+        self.history_["grad_norm"][-1:] = grad_norm
         self.objective_ = value if not math.isnan(value) or not descent.rows else descent.rows[-1][2]
         self.grad_norm_ = grad_norm
         self.converged_ = bool(self.tol is not None and grad_norm <= self.tol)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 
 from fastopt.objective import Objective
 
-__all__ = ["Checks", "Monitor", "Reporter", "Result", "after", "norm", "rounded"]
+__all__ = ["HISTORY", "Checks", "Monitor", "Reporter", "Result", "Row", "after", "history_of", "norm", "rounded"]
+
+#: A measurement; what its numbers are called in a history.
+Row = tuple[int, float, float, float, float]
+HISTORY = ("epoch", "seconds", "objective", "grad_norm", "learning_rate")
 
 #: What `stop_reason_` may be, and what it means.
 STOP_REASONS = {
@@ -23,7 +27,6 @@ STOP_REASONS = {
     "stalled": "the solver can make no progress at this precision; the gradient's norm is above tol",
     "interrupted": "Ctrl-C; the parameters are those of the last whole epoch",
 }
-
 
 #: Rows of the sample that stands for all in an estimate.
 SAMPLE = 1024
@@ -45,8 +48,7 @@ class Result:
     stop_reason : str
         A key of `STOP_REASONS`.
     history : dict of arrays
-        epoch, seconds, objective, grad_norm, learning_rate: one element per check. A norm that was not measured is NaN
-        (`Monitor.begin`).
+        Those of `HISTORY`, with one element per check. A norm that was not measured is NaN (`Monitor.begin`).
     state : dict
         The optimizer's state after the last step.
     """
@@ -63,6 +65,12 @@ class Result:
     def converged(self) -> bool:
         """Whether the gradient's norm was measured to be at most tol."""
         return self.stop_reason == "tol"
+
+
+def history_of(rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
+    """Measurements as an array for each name of `HISTORY`."""
+    columns = np.array(rows, dtype=np.float64).reshape(-1, len(HISTORY)).T
+    return dict(zip(HISTORY, columns, strict=True)) | {"epoch": columns[0].astype(np.int64)}
 
 
 def after(first: Result, second: Result) -> Result:
@@ -163,7 +171,7 @@ class Monitor:
     def __init__(self, objective: Objective, tol: float, verbose: int | Reporter = 0) -> None:
         self.objective, self.tol = objective, tol
         self.reporter = verbose if isinstance(verbose, Reporter) else Reporter(verbose)
-        self.rows: list[tuple[int, float, float, float, float]] = []
+        self.rows: list[Row] = []
         self.start = time.perf_counter()
 
     def go_on(self, rows: NDArray[np.float64]) -> None:
@@ -235,14 +243,11 @@ class Monitor:
 
     def result(
         self, w: NDArray[Any], n_iter: int, stop_reason: str, state: dict[str, Any] | None = None,
-        rows: list[tuple[int, float, float, float, float]] | None = None,
+        rows: list[Row] | None = None,
     ) -> Result:  # fmt: skip
         """The solver's result, F and the gradient's norm being those of the last check, or of the last of `rows`."""
         rows = self.rows if rows is None else rows
-        columns = np.array(rows).reshape(-1, 5).T
-        names = ("epoch", "seconds", "objective", "grad_norm", "learning_rate")
-        history = dict(zip(names, columns, strict=True)) | {"epoch": columns[0].astype(np.int64)}
-        return Result(w, n_iter, rows[-1][2], rows[-1][3], stop_reason, history, state or {})
+        return Result(w, n_iter, rows[-1][2], rows[-1][3], stop_reason, history_of(rows), state or {})
 
 
 class Checks:

@@ -10,7 +10,7 @@ import math
 import sys
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,12 @@ from fastopt._order import Random
 from fastopt.objective import Objective
 from fastopt.optimizers import Optimizer
 from fastopt.schedules import Schedule
+from fastopt.solvers.monitor import HISTORY, Row
 
 __all__ = [
     "Course", "Draws", "Run", "epochs_of", "fitting", "generator", "left", "put_back", "random_numbers",
     "same_problem", "settings", "since", "told_of", "within",
 ]  # fmt: skip
-
-#: A measurement: epoch, seconds, F, the gradient's norm, the learning rate.
-Row = tuple[int, float, float, float, float]
 
 #: Bit generators whose state is known, and the largest value of the position in it, which NumPy does not check.
 BIT_GENERATORS = {"MT19937": 624, "PCG64": 0, "PCG64DXSM": 0, "Philox": 4, "SFC64": 0}
@@ -112,11 +110,8 @@ class Run:
         best = w if run["best"] is None else run["best"]
         epoch, seconds = (a - b for a, b in zip(run["best_row"][:2], run["row"][:2], strict=True))  # from here on
         best_row = (epoch, seconds, *run["best_row"][2:])
-        return cls(
-            run["settings"], run["learning_rate"], run["start"], row, np.array(best), best_row, run["scale"],
-            run["rises"], run["at"], run["length"], run["cycle_start"], run["rising"], run.get("above", 0),
-            run.get("before"), run.get("batch_size"), optimizer._kernel, run.get("variables"),
-        )  # fmt: skip
+        known = {f.name: run[f.name] for f in fields(cls) if f.name in run}  # files of before lack some
+        return cls(**known | {"row": row, "best": np.array(best), "best_row": best_row, "rule": optimizer._kernel})
 
 
 @dataclass
@@ -167,7 +162,7 @@ def told_of(state: Any) -> dict[str, Any]:
     if before is not None:
         history = before.get("history") if isinstance(before, dict) else None
         columns = list(history.values()) if isinstance(history, dict) else []
-        whole = {"epoch", "seconds", "objective", "grad_norm", "learning_rate"} <= set(history or {})
+        whole = set(HISTORY) <= set(history or {})
         whole = whole and all(_alike(column, np.empty(len(columns[0]), column.dtype)) for column in columns)
         names = before.get("names") if whole else None
         if not isinstance(names, list) or not _alike(before.get("epoch"), 0) or not len(columns[0]):

@@ -15,7 +15,7 @@ from fastopt.objective import Objective
 from fastopt.optimizers import Optimizer
 from fastopt.solvers import resume
 from fastopt.solvers.epochs import Epochs, Snapshot
-from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
+from fastopt.solvers.monitor import Monitor, Reporter, Result, Row, norm
 from fastopt.solvers.rates import KEEPS_TRIED, adjusted, auto_batch_size, auto_start, descends, points, rests_away
 from fastopt.solvers.scaled import other_variables
 
@@ -245,7 +245,7 @@ def is_sound(monitor: Monitor, start: float) -> bool:
     return finite and not monitor.value > start * (1 + 1e-12)
 
 
-def counted(run: resume.Run, epochs: Epochs, row: resume.Row, cycles: bool) -> resume.Run:
+def counted(run: resume.Run, epochs: Epochs, row: Row, cycles: bool) -> resume.Run:
     """After a whole epoch, measured by `row`."""
     value, lowest = row[2], run.best_row[2]
     rises = run.rises + 1 if value >= lowest else 0
