@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = [
     "as_float", "check_between", "check_bool", "check_choice", "check_fraction", "check_integer", "check_positive",
@@ -13,7 +13,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def fail(name: str, rule: str, value: object, remedy: str = "", error: type[Exception] = ValueError) -> None:
+def fail(name: str, rule: str, value: object, remedy: str = "", error: type[Exception] = ValueError) -> NoReturn:
     """Raises the one message; `remedy` is a sentence of its own."""
     if isinstance(value, int) and value.bit_length() > 1024:  # hundreds of digits, and Python refuses to write 4,301
         got = f"an integer of {value.bit_length():,} bits"

@@ -20,7 +20,7 @@ from fastopt.dask._objective import Distributed, distribute, obstacle
 from fastopt.dask._parts import Data, Task, is_dask, load
 from fastopt.dask._rounds import Averaging, Until, averaging, cocoa, rate_of
 from fastopt.dask._start import minima_of_partitions
-from fastopt.linear_model._base import class_weights, generator, unchanged_on_error
+from fastopt.linear_model._base import class_weights, generator, refuse_one_class, unchanged_on_error
 from fastopt.linear_model.logistic import SCIKIT_LEARNS, _old_ways, _strength
 from fastopt.losses import Logistic, Multinomial
 from fastopt.optimizers import Optimizer
@@ -191,8 +191,7 @@ class LogisticRegression(DaskModel, linear_model.LogisticRegression):
     def _distribute(self, data: Data) -> Distributed:
         classes = data.classes
         if len(classes) < 2:
-            label = classes[0].item() if hasattr(classes[0], "item") else classes[0]
-            raise ValueError(f"y must hold at least 2 classes; got only one class, {label!r}.")
+            refuse_one_class(classes)
         factors, total = None, data.weight
         if self.class_weight is not None:
             factors = class_weights(self.class_weight, classes, data.weights)

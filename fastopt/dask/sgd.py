@@ -18,7 +18,7 @@ from fastopt.dask._cluster import Cluster, find_client
 from fastopt.dask._objective import Distributed, distribute, obstacle
 from fastopt.dask._parts import Data, Task, is_dask, load
 from fastopt.dask._rounds import Averaging, Until, averaging, rate_of
-from fastopt.linear_model._base import class_weights, generator, unchanged_on_error
+from fastopt.linear_model._base import class_weights, generator, refuse_one_class, unchanged_on_error
 from fastopt.linear_model.sgd import _SGD, bottou
 from fastopt.optimizers import OPTIMIZERS, Optimizer
 from fastopt.solvers.lbfgs import lbfgs
@@ -305,7 +305,7 @@ class SGDClassifier(_DaskSGD, linear_model.SGDClassifier):
             return [self._task(data, K, "multilabel", data.weight)]
         classes = self.classes_ = data.classes
         if len(classes) < 2:
-            raise ValueError(f"y must hold at least 2 classes; got 1 class, {classes[0]!r}.")
+            refuse_one_class(classes)
         factors, binary, softmax = None, len(classes) == 2, self.loss == "multinomial"
         if self.class_weight is not None:
             counts = data.rows.astype(np.float64)

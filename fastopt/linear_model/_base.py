@@ -51,7 +51,8 @@ else:
 __all__ = [
     "FRAMES", "PENALTY_NAMES", "LinearModel", "Progress", "check_labels", "check_length", "check_random_state",
     "class_numbers", "class_weights", "dense", "generator", "generator_of", "log_probabilities", "numbers_among",
-    "read", "read_targets", "refuse_weightless", "unchanged_on_error", "weights_of", "with_callbacks",
+    "read", "read_targets", "refuse_one_class", "refuse_weightless", "unchanged_on_error", "weights_of",
+    "with_callbacks",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -106,12 +107,12 @@ def read(estimator: BaseEstimator, X: Any, *, reset: bool, later: bool = False) 
     return Design.from_array(checked)
 
 
-def _refuse_flat() -> None:
+def _refuse_flat() -> NoReturn:
     remedy = "Reshape your data: X.reshape(-1, 1) if it is one feature, X.reshape(1, -1) if it is one sample."
     raise ValueError(f"X must be two-dimensional; got 1 dimension. {remedy}") from None
 
 
-def _refuse_complex(name: str, got: Any) -> None:
+def _refuse_complex(name: str, got: Any) -> NoReturn:
     """In one line, of which scikit-learn's words come last; its own is followed by the whole array."""
     raise ValueError(f"{name} must be of real numbers; got {got}. Complex data not supported.") from None
 
@@ -181,6 +182,12 @@ def weights_of(sample_weight: Any, n_samples: int, *, zeros: bool = False) -> Ar
 def refuse_weightless() -> NoReturn:
     """No row weighs anything."""
     raise ValueError("sample_weight must be positive for at least one sample; got only zeros.")
+
+
+def refuse_one_class(classes: Array) -> NoReturn:
+    """There is nothing to tell one class from."""
+    label = classes[0].item() if hasattr(classes[0], "item") else classes[0]
+    raise ValueError(f"y must hold at least 2 classes; got only one class, {label!r}.")
 
 
 def class_weights(class_weight: Any, classes: Array, counts: Array, *, zeros: bool = False) -> Array:

@@ -36,6 +36,7 @@ from fastopt.linear_model._base import (
     numbers_among,
     read,
     read_targets,
+    refuse_one_class,
     refuse_weightless,
     unchanged_on_error,
     weights_of,
@@ -429,7 +430,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
             raise ValueError("source must give at least one chunk; got none.")
         classes = np.unique(np.array(list(sums)))
         if len(classes) < 2:
-            raise ValueError(f"y must hold at least 2 classes; got only one class, {classes[0]!r}.")
+            refuse_one_class(classes)
         counts = np.array([sums[label] for label in classes])
         if not counts.sum() > 0:
             refuse_weightless()
@@ -515,8 +516,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):
             encoder = LabelEncoder().fit(y if classes is None else classes)
             classes = np.asarray(encoder.classes_)
         if len(classes) < 2:
-            label = classes[0].item() if hasattr(classes[0], "item") else classes[0]
-            raise ValueError(f"y must hold at least 2 classes; got only one class, {label!r}.")
+            refuse_one_class(classes)
         return class_numbers(y, classes) if encoder is None else encoder.transform(y), classes
 
     def _labels(self, y: Any, n_samples: int) -> tuple[Array, Array | None]:
