@@ -171,8 +171,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--l1-ratio", type=float, default=0.0, help="share of L1 in the penalty; default 0")
     one.add_argument("--no-intercept", action="store_true", help="no intercept (LIBLINEAR's default)")
     one.add_argument("--class-weight", choices=["balanced"], help="classes count the same")
-    one.add_argument("-e", "--tol", type=float, help="gradient norm at which it ends; default 1e-4")
-    one.add_argument("--epochs", type=int, help="at most; default 100")
+    one.add_argument("-e", "--tol", type=float, default=1e-4, help="gradient norm at which it ends; default 1e-4")
+    one.add_argument("--epochs", type=int, default=100, help="at most; default 100")
     one.add_argument("--learning-rate", type=_rate, default="auto", help="of update rules; default auto")
     one.add_argument(
         "--batch-size", type=_size, default="auto", help="rows per step of update rules, or full; default auto"
@@ -192,12 +192,12 @@ def _parser() -> argparse.ArgumentParser:
     kind = one.add_mutually_exclusive_group()
     kind.add_argument("-b", "--probabilities", action="store_true", help="of each class, behind the label")
     kind.add_argument("-r", "--raw", action="store_true", help="raw predictions x.w + b")
-    one.add_argument("--format", default="auto", help="svmlight, csv or parquet; default by the name's ending")
+    _format(one)
 
     one = command("evaluate", _evaluate, "Scores a model on data with labels.")
     one.add_argument("data", metavar="DATA", help="as in train")
     one.add_argument("model", metavar="MODEL")
-    one.add_argument("--format", default="auto", help="svmlight, csv or parquet; default by the name's ending")
+    _format(one)
 
     one = command("info", _info, "Tells what a data folder or a model file holds, and whether it is sound.")
     one.add_argument("path", metavar="PATH")
@@ -226,10 +226,14 @@ def _names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
 
 
+def _format(group: Any) -> None:
+    group.add_argument("--format", default="auto", help="svmlight, csv or parquet; default by the name's ending")
+
+
 def _reading(parser: argparse.ArgumentParser) -> None:
     """Options that say how a file is read."""
     group = parser.add_argument_group("reading files")
-    group.add_argument("--format", default="auto", help="svmlight, csv or parquet; default by the name's ending")
+    _format(group)
     group.add_argument(
         "--dtype", default="float32", choices=["float32", "float64"], help="of the values; default float32"
     )
@@ -336,30 +340,26 @@ def _train(arguments: argparse.Namespace) -> None:
 def _model(arguments: argparse.Namespace, rows: int) -> Any:
     """The estimator that the options ask for, to be fitted to so many rows."""
     a = arguments
-    max_iter = 100 if a.epochs is None else a.epochs
     common: dict[str, Any] = {
-        "fit_intercept": not a.no_intercept,
-        "random_state": a.seed,
-        "verbose": 0 if a.quiet else 1,
-    }
+        "l1_ratio": a.l1_ratio, "fit_intercept": not a.no_intercept, "tol": a.tol, "max_iter": a.epochs,
+        "random_state": a.seed, "verbose": 0 if a.quiet else 1,
+    }  # fmt: skip
     if a.loss == "log_loss" and not a.regression:
         if a.alpha is not None:
             check_real("--alpha", a.alpha, low=0)
         C = a.C if a.C is not None else 1.0 if a.alpha is None else 1 / (a.alpha * rows) if a.alpha else float("inf")
         return linear_model.LogisticRegression(
-            C=C, l1_ratio=a.l1_ratio, solver=a.solver, learning_rate=a.learning_rate, batch_size=a.batch_size,
-            class_weight=a.class_weight, tol=1e-4 if a.tol is None else a.tol, max_iter=max_iter, **common,
+            C=C, solver=a.solver, learning_rate=a.learning_rate, batch_size=a.batch_size, class_weight=a.class_weight,
+            **common,
         )  # fmt: skip
     if a.C is not None:
         raise Trouble("-c is for the loss log_loss; give --alpha")
     if a.solver in SOLVERS:
         raise Trouble(f"--solver must be an update rule for the loss {a.loss}; got {a.solver}")
-    alpha = 1e-4 if a.alpha is None else a.alpha
     common |= {
-        "loss": a.loss, "alpha": alpha, "penalty": "elasticnet", "l1_ratio": a.l1_ratio,
+        "loss": a.loss, "alpha": 1e-4 if a.alpha is None else a.alpha, "penalty": "elasticnet",
         "optimizer": "sgd" if a.solver == "auto" else a.solver,
         "batch_size": 1 if a.batch_size == "auto" else a.batch_size,
-        "tol": 1e-4 if a.tol is None else a.tol, "max_iter": max_iter,
     }  # fmt: skip
     regression = a.regression or a.loss not in CLASSIFIER_LOSSES or a.loss == "squared_error"
     if a.learning_rate != "auto" or a.solver != "auto":

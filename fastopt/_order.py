@@ -33,6 +33,8 @@ Random = np.random.RandomState | np.random.Generator
 BLOCK_BYTES, WINDOW_BYTES = 1 << 19, 1 << 26
 #: Places of half a window that tell whether it need be read, and how many are looked at before faults are counted.
 PLACES, AT_ONCE = 512, 16
+#: Rows that NumPy shuffles in no more time than some drawn numbers and a compiled shuffle take beside a short epoch.
+FEW = 1024
 
 
 def epoch_order(rng: Random, design: Design, rows: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
@@ -85,10 +87,6 @@ def _height(design: Design) -> int:
     """Rows of a block."""
     size = sum(a.itemsize for a in design.arrays[:2]) if design.sparse else design.dtype.itemsize
     return max(1, int(BLOCK_BYTES * design.shape[0] / max(1, design.n_stored * size)))
-
-
-#: Rows that NumPy shuffles in no more time than some drawn numbers and a compiled shuffle take beside a short epoch.
-FEW = 1024
 
 
 def shuffled(rng: Random, n: int) -> NDArray[np.intp]:

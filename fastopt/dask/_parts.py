@@ -285,9 +285,6 @@ class Share:
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key not in ("losses", "_merged", "_few")}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
     @cached_property
     def total(self) -> float:
         """The sum of its weights."""
@@ -319,9 +316,9 @@ class Share:
 
     @cached_property
     def _merged(self) -> Share:
-        return self if self.design.distinct else Share(
-            self.number, self.design.merged(), self.y, self.weights, self.task
-        )  # fmt: skip
+        if self.design.distinct:
+            return self
+        return Share(self.number, self.design.merged(), self.y, self.weights, self.task)
 
     def __sizeof__(self) -> int:
         return _size(self.design, self.y, self.weights)

@@ -124,9 +124,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):
 
     Minimises ``F(w, b) = sum_i s_i loss(y_i, x_i.w + b) / sum_i s_i + alpha ((1 - l1_ratio)/2 ||w||_2^2 + l1_ratio
     ||w||_1)`` with ``alpha = 1 / (C sum_i s_i)``: scikit-learn's objective divided by ``C sum_i s_i``, the same
-    minimiser. The loss is
-    ``log(1 + exp(-y z))`` for two classes and ``logsumexp(z) - z_y`` for more; s_i is the sample's weight times its
-    class's. The intercept b is not penalised.
+    minimiser. The loss is ``log(1 + exp(-y z))`` for two classes and ``logsumexp(z) - z_y`` for more; s_i is the
+    sample's weight times its class's. The intercept b is not penalised.
 
     Parameters
     ----------
@@ -150,18 +149,20 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     random_state : int, RandomState, Generator, SeedSequence or None, default None
         Order of the rows. None draws fresh entropy: NumPy's global state is never touched.
     solver : str or Optimizer, default "auto"
-        "auto" takes the fastest of the following for the data, see `fastopt.solvers.auto.choose`, and the next where
-        that gets stuck: "newton" (Cholesky factors, for few columns of any scale; 5,000 parameters at most,
-        but with L1 for any number of which L1 keeps few), "newton-cg" (Newton's steps by conjugate gradients, for any
-        number of columns, without L1), "lbfgs"
-        (scipy's L-BFGS-B on the compiled objective, in variables that centre and scale the columns), "sdca" (dual
-        coordinate descent with L2, the fastest on text and other rows with ``||x||^2 C`` up to some units),
-        "saga" (sparse SAGA, for longer rows, weaker penalties, and L1); an update rule's name, a key of
-        `fastopt.optimizers.OPTIMIZERS`: "gd", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw",
-        "nadam", "adamax", "adadelta", "ftrl", "lion", "schedule_free_sgd", "schedule_free_adamw"; or an instance such
-        as ``Adam(learning_rate=0.01)``. scikit-learn's other names run the nearest: "newton-cholesky" "newton", or
-        "lbfgs" if there are more parameters than it takes; "sag" "saga"; "liblinear", for two classes alone, what
-        "auto" takes. With L1 "newton-cg" runs "newton".
+        - "auto": the fastest of the following for the data (`fastopt.solvers.auto.choose`), and the next where that
+          gets stuck.
+        - "newton": Cholesky factors, for few columns of any scale; 5,000 parameters at most, but with L1 for any number
+          of which L1 keeps few.
+        - "newton-cg": Newton's steps by conjugate gradients, for any number of columns. With L1 it runs "newton".
+        - "lbfgs": scipy's L-BFGS-B on the compiled objective, in variables that centre and scale the columns.
+        - "sdca": dual coordinate descent with L2, the fastest on text and other rows with ``||x||^2 C`` up to some
+          units.
+        - "saga": sparse SAGA, for longer rows, weaker penalties, and L1.
+        - An update rule's name, a key of `fastopt.optimizers.OPTIMIZERS`: "gd", "sgd", "momentum", "nesterov",
+          "adagrad", "rmsprop", "adam", "adamw", "nadam", "adamax", "adadelta", "ftrl", "lion", "schedule_free_sgd",
+          "schedule_free_adamw"; or an instance such as ``Adam(learning_rate=0.01)``.
+        - scikit-learn's other names run the nearest: "newton-cholesky" is "newton", or "lbfgs" if there are more
+          parameters than that takes; "sag" is "saga"; "liblinear", for two classes alone, is "auto".
     learning_rate : float, Schedule, callable or "auto", default "auto"
         Per step, for update rules given by name. "auto" starts from the data, falls in cycles that grow longer,
         and is cut when a cycle no longer pays; "gd" takes each rate from the last two points (Barzilai and Borwein).
@@ -181,12 +182,14 @@ class LogisticRegression(ClassifierMixin, LinearModel):
     warm_start : bool, default False
         Start from where the last fit ended: k epochs, pickle or `fastopt.save`, and k epochs more are 2k epochs, bit
         for bit, by every solver. The order of the rows goes on as well, so that `random_state` counts in the first fit
-        only. What `optimizer_state_` holds is dropped where it no longer fits, and the fit starts from the
-        coefficients: all of it if the solver, X's dtype or `fit_intercept` changed, or somebody changed the
-        coefficients, or if F is another (other data or C) for a solver that is no update rule; of an update rule the
-        course of the learning rate alone, if F, the learning rate or the batch size is another (all of it, if steps
-        are then taken in other variables). The coefficients are
-        dropped if the classes or the number of features changed.
+        only. Where `optimizer_state_` no longer fits, it is dropped, and the fit starts from the coefficients:
+
+        - all of it if the solver, X's dtype or `fit_intercept` changed, or somebody changed the coefficients;
+        - all of it if F is another (other data or C), for a solver that is no update rule;
+        - of an update rule the course of the learning rate alone if F, the learning rate or the batch size is another
+          (all of it if steps are then taken in other variables).
+
+        The coefficients are dropped if the classes or the number of features changed.
     n_jobs : int or None, default None
         Threads of the passes over X (F, its gradient, predictions): None and -1 all that are allowed (processors,
         ``OMP_NUM_THREADS``, `threadpoolctl`). No bit of the result depends on it, with one exception: under any number
@@ -221,9 +224,9 @@ class LogisticRegression(ClassifierMixin, LinearModel):
         What a warm start goes on from: the update rule's state after the last whole epoch and, under "run", the
         parameters there, the learning rate's course, the best parameters so far and the state of the random numbers.
         Plain arrays, numbers and strings. Where an automatic rate has other variables than w, the rule's arrays are of
-        these. Of the other solvers, with ``warm_start=True`` only, "run" has what they go
-        on from: the dual variables of "sdca", the slopes of all rows of "saga", up to 256 MB of gradients of "lbfgs",
-        the points of "newton" and "newton-cg".
+        these. Of the other solvers, with ``warm_start=True`` only, "run" has what they go on from: the dual variables
+        of "sdca", the slopes of all rows of "saga", up to 256 MB of gradients of "lbfgs", the points of "newton" and
+        "newton-cg".
 
     Raises
     ------

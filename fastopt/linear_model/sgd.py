@@ -621,17 +621,16 @@ class SGDClassifier(ClassifierMixin, _SGD):
     random_state : int, RandomState, Generator, SeedSequence or None, default None
         Order of the rows, and the rows held out. None draws fresh entropy: NumPy's global state is never touched.
     learning_rate : str, float, Schedule or callable, default "optimal"
-        "constant": eta0. "invscaling": eta0 / t^power_t. "optimal": 1 / (alpha (t0 + t - 1)), t0 by Bottou's heuristic.
-        "adaptive": eta0, divided by 5 each time that `n_iter_no_change` epochs brought no improvement, until it is
-        1e-6. "pa1", "pa2": passive-aggressive steps, with the loss "hinge". "auto": from the data; falls to zero in
-        cycles of more and more epochs, at whose ends `tol` is looked at, and the best parameters are kept; of Ftrl, the
-        schedule-free rules and under `average` it is halved instead after 3, then 4, 5, 7, ... epochs without a new
-        lowest F, from whose parameters it goes on; gradient descent ("gd", or "sgd" with ``batch_size="full"``) on a
-        loss without kinks takes each step's from the last two points (Barzilai and Borwein), each output by itself.
-        Where columns differ in size or are far from zero, such steps (not under `average`) are taken in variables that
-        centre and scale them, on the same F, by `fit`; the rule's state begins anew in a `partial_fit` after that.
-        That is also what "optimal" means for an `optimizer` other than "sgd". A number, or a function of the number of
-        steps taken. An optimizer instance has its own.
+        An optimizer instance has its own; else:
+
+        - a number, or a function of the number of steps taken;
+        - "constant": eta0;
+        - "invscaling": eta0 / t^power_t;
+        - "optimal": 1 / (alpha (t0 + t - 1)), t0 by Bottou's heuristic; "auto" for an `optimizer` other than "sgd";
+        - "adaptive": eta0, divided by 5 each time that `n_iter_no_change` epochs brought no improvement, until it is
+          1e-6;
+        - "pa1", "pa2": passive-aggressive steps, with the loss "hinge";
+        - "auto": from the data, see Notes.
     eta0 : float > 0, default 0.01
         See `learning_rate`; the aggressiveness C of "pa1" and "pa2".
     power_t : float, default 0.5
@@ -693,6 +692,20 @@ class SGDClassifier(ClassifierMixin, _SGD):
     -----
     ConvergenceWarning
         If `max_iter` was reached, or if the iterates ran away and smaller learning rates were taken.
+
+    Notes
+    -----
+    An automatic learning rate falls to zero in cycles of more and more epochs; `tol` is looked at at the end of each,
+    and the best parameters are kept. Two kinds of rules have no cycles:
+
+    - Of Ftrl, the schedule-free rules and under `average` the rate is halved after 3, then 4, 5, 7, ... epochs without
+      a new lowest F, whose parameters go on.
+    - Gradient descent ("gd", or "sgd" with ``batch_size="full"``) on a loss without kinks takes each step's rate from
+      the last two points (Barzilai and Borwein), each output by itself.
+
+    Where columns differ in size or are far from zero, `fit` takes steps with an automatic rate (but for those under
+    `average`) in variables that centre and scale the columns, on the same F. The rule's state begins anew in a
+    `partial_fit` after that.
 
     References
     ----------
@@ -1027,14 +1040,7 @@ class SGDRegressor(RegressorMixin, _SGD):
     random_state : int, RandomState, Generator, SeedSequence or None, default None
         Order of the rows, and the rows held out. None draws fresh entropy: NumPy's global state is never touched.
     learning_rate : str, float, Schedule or callable, default "invscaling"
-        "constant": eta0. "invscaling": eta0 / t^power_t. "optimal": 1 / (alpha (t0 + t - 1)), t0 by Bottou's heuristic.
-        "adaptive": eta0, divided by 5 each time that `n_iter_no_change` epochs brought no improvement, until it is
-        1e-6. "pa1", "pa2": passive-aggressive steps, with the loss "epsilon_insensitive". "auto": from the data;
-        falls to zero in cycles of more and more epochs, at whose ends `tol` is looked at, and the best parameters are
-        kept; of Ftrl, the schedule-free rules, gradient descent, under `average` and on columns that differ in size or
-        are far from zero as in `SGDClassifier`. That is
-        also what "optimal" means for an `optimizer` other than "sgd". A number, or a function of the
-        number of steps taken. An optimizer instance has its own.
+        As in `SGDClassifier`; "pa1" and "pa2" with the loss "epsilon_insensitive".
     eta0 : float > 0, default 0.01
         See `learning_rate`; the aggressiveness C of "pa1" and "pa2".
     power_t : float, default 0.25

@@ -82,21 +82,14 @@ def longer(length: int) -> int:
 
 
 def adjusted(run: resume.Run, epochs: Epochs, cycles: bool, averages: bool, grows: bool = False) -> resume.Run:
-    """After an epoch with an automatic rate: the next one's course; starts anew where that is due."""
+    """After an epoch with an automatic rate: the next one's course; starts anew where that is due.
+
+    Whether the rate has `cycles`, the rule `averages` and the batch `grows` is told in `stochastic`.
+    """
     run = replace(run)
-    if cycles and run.at == run.length:
-        improved, length = run.best_row[2] < run.cycle_start, run.length
-        grown = grows and length >= TELLING and run.cycle_start - run.best_row[2] < PAYS * abs(run.cycle_start)
-        run.at, run.cycle_start = 0, run.best_row[2]
-        run.length, factor = next_cycle(length, improved, run.above)
-        if grown and epochs.batch_size < epochs.most_rows:
-            run.batch_size = min(2 * epochs.batch_size, epochs.most_rows)
-            run.length = max(TELLING, round(length / LONGER))
-        run.above, run.scale = 0, run.scale * factor
-        if not improved:
-            epochs.restart(run.best, run.scale)
-    elif cycles:
-        pass
+    if cycles:
+        if run.at == run.length:
+            begin_cycle(run, epochs, grows)
     elif descends(epochs):
         two_points(run, epochs)
     elif epochs.full and "u" in epochs.optimizer.slots:
@@ -111,6 +104,21 @@ def adjusted(run: resume.Run, epochs: Epochs, cycles: bool, averages: bool, grow
             run.rising, run.rises = False, 0
             epochs.restart(run.best, run.scale)
     return run
+
+
+def begin_cycle(run: resume.Run, epochs: Epochs, grows: bool) -> None:
+    """After a cycle: the next one, from the best parameters if that did not lower F.
+
+    Where the batch `grows`, a cycle that does not pay doubles it, and the next one is as long as the one before that.
+    """
+    lowest, start, length = run.best_row[2], run.cycle_start, run.length
+    run.length, factor = next_cycle(length, lowest < start, run.above)
+    if grows and length >= TELLING and start - lowest < PAYS * abs(start) and epochs.batch_size < epochs.most_rows:
+        run.batch_size = min(2 * epochs.batch_size, epochs.most_rows)
+        run.length = max(TELLING, round(length / LONGER))
+    run.at, run.above, run.cycle_start, run.scale = 0, 0, lowest, run.scale * factor
+    if not lowest < start:
+        epochs.restart(run.best, run.scale)
 
 
 def descends(epochs: Epochs) -> bool:

@@ -27,10 +27,11 @@ Float64 = NDArray[np.float64]
 #: Step sizes of epochs 1, 2, ... in units of 1 / L; the last one goes on. The first epoch has no average gradient to
 #: take the noise out of its steps, and the second one an old one.
 RAMP = (0.1, 0.33, 0.5, 1.0)
-
 #: How much longer steps are with softmax, whose curvature's bound only rows between two classes reach. Of 1, 2, 3 and 4
 #: the longest of which no fit of ten rose; two to three times fewer epochs than with 1.
 SOFTMAX = 2.0
+#: Measurements in a row above the start before a fit is called diverged.
+RETRIES = 8
 
 
 class SagaEpochs:
@@ -267,7 +268,3 @@ def saga(
         epochs.w[:rows] = best
         monitor.rows.append(best_row)
     return monitor.result(solution(), done, reason)
-
-
-#: Measurements in a row above the start before a fit is called diverged.
-RETRIES = 8
