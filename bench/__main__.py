@@ -16,12 +16,9 @@ from bench.problems import EMBEDDED, OPTIONAL, PENALTIES, PROBLEMS, USUAL, Missi
 
 RESULTS = ROOT / "bench" / "results"
 QUICK = {
-    "problems": "breast_cancer,digits_onehot_pairs,text_like",
-    "gap": "1e-2,1e-3",
-    "repeat": 1,
-    "seconds": 0.8,
+    "problems": "breast_cancer,digits_onehot_pairs,text_like", "gap": "1e-2,1e-3", "repeat": 1, "seconds": 0.8,
     "deadline": 70,
-}
+}  # fmt: skip
 DEFAULT = {"problems": ",".join(USUAL), "gap": "1e-2,1e-3,1e-4", "repeat": 3, "seconds": 2.0, "deadline": 285}
 FULL = {
     "problems": ",".join(
@@ -172,16 +169,11 @@ def run(options: argparse.Namespace) -> int:
         "--benchmark-quiet",
         "--bench-progress",
         f"--benchmark-json={output}",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:codspeed",
-        "-o",
-        "console_output_style=classic",
-        "-o",
-        "addopts=",
-        "-W",
-        "default",
+        *("-p", "no:cacheprovider"),
+        *("-p", "no:codspeed"),
+        *("-o", "console_output_style=classic"),
+        *("-o", "addopts="),
+        *("-W", "default"),
         "--no-summary",
         f"--bench-problems={options.problems}",
         f"--bench-solvers={options.solvers}",

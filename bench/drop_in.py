@@ -1,12 +1,13 @@
 """What changing the import line brings: python -m bench.drop_in.
 
-SGDClassifier and SGDRegressor of both libraries with the same parameters and the same number of epochs, float64. Whole
-fits, checks and all, in turns, one thread. Both shuffle the rows by their own random numbers; where these fits came to
-is F, by how much ours is above scikit-learn's. Two fits more, which are not timed, show by their coefficients that the
-steps are the same: in the rows' own order, at a constant rate (the long first steps of "optimal" may amplify rounding),
-on CSR without an intercept (there both have a rate of their own for it). On CSR scikit-learn's L1 takes nothing from
-columns that wait, so that the coefficients with L1 are others; so are averages with L1 everywhere, for scikit-learn's
-are not the means of the iterates.
+SGDClassifier and SGDRegressor of both libraries with the same parameters and the same number of epochs, float64: whole
+fits, checks and all, in turns, on one thread. Both shuffle the rows by their own random numbers, so that they end at
+different points: beside the times stands by how much our F is above scikit-learn's.
+
+Two fits more, which are not timed, show by their coefficients that the steps are the same. They take the rows in their
+own order, at a constant rate (the long first steps of "optimal" may amplify rounding), and on CSR have no intercept
+(both have a rate of their own for it there). With L1 the coefficients differ on CSR, where scikit-learn's takes nothing
+from columns that wait, and averages with L1 differ everywhere, since scikit-learn's are not the means of the iterates.
 """
 
 from bench.machine import pin_threads

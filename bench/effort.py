@@ -15,33 +15,10 @@ from bench.problems import Problem
 from bench.solvers import Contestant
 from bench.workers import Local
 
+#: Budgets, in epochs or iterations, in the order in which they are tried.
 LADDER = (
-    1,
-    2,
-    3,
-    4,
-    6,
-    8,
-    12,
-    16,
-    24,
-    32,
-    48,
-    64,
-    96,
-    128,
-    192,
-    256,
-    384,
-    512,
-    768,
-    1024,
-    1536,
-    2048,
-    4096,
-    8192,
-    16384,
-)
+    1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 8192, 16384,
+)  # fmt: skip
 SEEDS = (0, 1, 2)  # orders of the rows, of which the median must reach a gap; the search is made with the first
 PREPARATION = [0.0]  # seconds of this search that went into imports, conversion and compilers
 TUNED = ROOT / "bench" / "tuned.json"  # the best settings found by `python -m bench --tune`; part of the repository

@@ -2,11 +2,13 @@
 
     python -m bench.out_of_core --limit 300 --times 10
 
-The limit is RLIMIT_DATA: all private memory that the process can write to, the interpreter's and the libraries' own
-included: 155 MB of imports, or 200, too much for a limit of 300, where pandas, pyarrow, numexpr and bottleneck are
-installed, which scikit-learn then imports. Mapped files are not counted, as they can be dropped at any time. Every
-measurement is a process of its own; mapped and in-memory fits alternate, and each round has its own random_state: the
-orders differ between the two, and a fit whose gradient is close to tol after an epoch needs another one by chance.
+The limit is RLIMIT_DATA: all private memory that the process can write to. Mapped files are not counted, as they can be
+dropped at any time; the interpreter and the libraries are. Imports take 155 MB of it. Where pandas, pyarrow, numexpr
+and bottleneck are installed scikit-learn imports them too, and it is 200: too much for a limit of 300.
+
+Every measurement is a process of its own. Mapped and in-memory fits alternate, in rounds with a random_state each: the
+two visit the rows in different orders, and a fit whose gradient is close to tol after an epoch needs another one by
+chance.
 """
 
 from __future__ import annotations

@@ -247,6 +247,24 @@ def _power(exponent: int) -> str:
     return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
+def _across(x, decades) -> list[str]:
+    """Lines and words for the decades of the axis of x."""
+    return [
+        f'<path class="grid" d="M{x(10.0**e):.1f} 22V262"/><text x="{x(10.0**e):.1f}" y="280" '
+        f'text-anchor="middle">{_power(e)}</text>'
+        for e in decades
+    ]
+
+
+def _upwards(y, decades) -> list[str]:
+    """The same of the axis of y."""
+    return [
+        f'<path class="grid" d="M52 {y(10.0**e):.1f}H492"/><text x="46" y="{y(10.0**e) + 4:.1f}" '
+        f'text-anchor="end">{_power(e)}</text>'
+        for e in decades
+    ]
+
+
 def _plot(problem: str, curves: list[dict], looks: dict, major: set[str]) -> str:
     """Gap against seconds, both by powers of ten; contestants that are not `major` stay pale until picked."""
     cut = [
@@ -259,16 +277,7 @@ def _plot(problem: str, curves: list[dict], looks: dict, major: set[str]) -> str
     every = [point for _, points in cut for point in points]
     x, x_decades = _axis(min(s for s, _ in every), max(s for s, _ in every), 52, 440)
     y, y_decades = _axis(min([1e-4, *(g for _, g in every)]), 1.0, 262, -240)
-    marks = [
-        f'<path class="grid" d="M{x(10.0**e):.1f} 22V262"/><text x="{x(10.0**e):.1f}" y="280" '
-        f'text-anchor="middle">{_power(e)}</text>'
-        for e in x_decades
-    ]
-    marks += [
-        f'<path class="grid" d="M52 {y(10.0**e):.1f}H492"/><text x="46" y="{y(10.0**e) + 4:.1f}" '
-        f'text-anchor="end">{_power(e)}</text>'
-        for e in y_decades
-    ]
+    marks = [*_across(x, x_decades), *_upwards(y, y_decades)]
     for name, points in sorted(cut, key=lambda pair: looks[pair[0]][2]):
         colour, marker, ours = looks[name]
         path = "M" + "L".join(f"{x(s):.1f} {y(g):.1f}" for s, g in points)
@@ -435,11 +444,7 @@ def _profile(results: dict, looks: dict) -> str:
         return ""
     far = max([10.0, *(tau for steps in curves.values() for tau, _ in steps)])
     x, decades = _axis(1.0, far, 52, 600)
-    marks = [
-        f'<path class="grid" d="M{x(10.0**e):.1f} 22V262"/><text x="{x(10.0**e):.1f}" y="280" '
-        f'text-anchor="middle">{_power(e)}</text>'
-        for e in decades
-    ]
+    marks = _across(x, decades)
     y = lambda share: 262 - 240 * share  # noqa: E731
     marks += [
         f'<path class="grid" d="M52 {y(s):.1f}H652"/><text x="46" y="{y(s) + 4:.1f}" text-anchor="end">{s:.0%}</text>'
@@ -530,17 +535,8 @@ def _scaling(results: dict, looks: dict) -> str:
         every = [point for fit in group for point in fit["points"]]
         x, x_decades = _axis(min(a for a, _ in every), max(a for a, _ in every), 52, 440)
         y, y_decades = _axis(min(b for _, b in every), max(b for _, b in every), 262, -240)
-        marks = [
-            f'<path class="grid" d="M{x(10.0**e):.1f} 22V262"/><text x="{x(10.0**e):.1f}" y="280" '
-            f'text-anchor="middle">{_power(e)}</text>'
-            for e in x_decades
-        ]
-        marks += [
-            f'<path class="grid" d="M52 {y(10.0**e):.1f}H492"/><text x="46" y="{y(10.0**e) + 4:.1f}" '
-            f'text-anchor="end">{_power(e)}</text>'
-            for e in y_decades
-        ]
-        marks += _lines({fit["contestant"]: fit["points"] for fit in group}, looks, x, y)
+        lines = _lines({fit["contestant"]: fit["points"] for fit in group}, looks, x, y)
+        marks = [*_across(x, x_decades), *_upwards(y, y_decades), *lines]
         plots.append(
             f'<figure class="card"><h3>{escape(axis)}</h3><svg viewBox="0 0 504 312" role="img" aria-label="Seconds '
             f'against {escape(axis)}">{"".join(marks)}<text x="272" y="304" text-anchor="middle">{escape(axis)}</text>'

@@ -41,9 +41,7 @@ class Contestant:
     STEP_LIMIT = 0  # one update of up to so many coordinates is timed; of more, this many, scaled; 0: none
     seed = 0  # of the next run: rounds differ in it
     BATCHES: tuple[int, ...] = ()  # batch sizes at which one pass of it is timed
-    LAZY = (
-        False  # whether its steps on sparse rows leave idle coordinates alone: passes over 10 million columns are timed
-    )
+    LAZY = False  # whether its steps on sparse rows leave idle coordinates alone: timed over 10 million columns
     CSR = True  # whether it takes sparse data
     L1 = False  # whether it takes penalties with an L1 part
     SCALING = False  # whether it is timed as rows, columns, nonzeros and classes grow

@@ -67,10 +67,8 @@ class Vowpal(Contestant):
             machine.run_parser()
 
             def read():
-                if self.method == "SGD":
-                    machine.save(
-                        str(Path(folder.name) / "model")
-                    )  # multiplies the penalty's shrinking into the weights
+                if self.method == "SGD":  # saving multiplies the penalty's shrinking into the weights
+                    machine.save(str(Path(folder.name) / "model"))
                 w = np.array([machine.get_weight(j) for j in range(d)] + [machine.get_weight(self.CONSTANT)])
                 machine.finish()
                 return w
