@@ -410,8 +410,133 @@ def _probabilities(logs: Float64) -> Float64:
     return p
 
 
-def _is_column(a: Any, length: int) -> bool:
-    return isinstance(a, np.ndarray) and (a.dtype, a.shape) == (np.float64, (length,))
+class _Ascent:
+    """A run of `sdca`: its epochs, what was measured of them, and the best of that."""
+
+    def __init__(self, objective: Objective, start: Float64, monitor: Monitor, most: float, *, later: bool) -> None:
+        self.objective, self.monitor, self.most = objective, monitor, most
+        self.softmax = objective.loss.name == "multinomial"
+        self.smooth = objective.loss.name != "hinge"
+        self.epochs = (SoftmaxEpochs if self.softmax else DualEpochs)(objective, monitor.tol, later=later)
+        self.checks = Checks(monitor.tol, 0.0, most)
+        self.gaps: list[float] = []
+        self.done, self.reason = 0, "max_iter"
+        #: The last measurement's parameters and epoch; the best one's parameters and place among all.
+        self.found: NDArray[Any] = start.astype(objective.design.dtype).reshape(objective.shape)
+        self.found_at, self.best, self.best_at = 0, self.found, 0
+
+    def begin(self, start: Float64) -> None:
+        """Dual variables that fit the start, and its measurement."""
+        objective, monitor = self.objective, self.monitor
+        if start.any():
+            no_intercept = np.zeros(0 if objective.fit_intercept else objective.n_outputs)
+            self.epochs.start_from(np.append(start, no_intercept))
+        if self.smooth:
+            self.checks = Checks(monitor.tol, monitor.begin(self.found), self.most)
+            least = self.epochs.dual_value() if start.any() else 0.0  # a = 0 has the value 0
+            self.gaps.append(max(monitor.value - least, 0.0))
+        else:
+            self._check(self.found, None)
+            self.checks = Checks(monitor.tol, monitor.grad_norm, self.most)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All that `take_up` needs, copied."""
+        epochs = self.epochs
+        return {
+            "solver": "sdca", "epoch": self.done, "rows": np.array(self.monitor.rows), "gaps": np.array(self.gaps),
+            "w": epochs.w.copy(), "a": copied(epochs.state), "center": epochs.center, "checks": dict(vars(self.checks)),
+            "found": self.found, "found_at": self.found_at, "best": self.best, "best_at": self.best_at,
+        }  # fmt: skip
+
+    def take_up(self, course: Course) -> bool:
+        """Goes on where the course has left off, if that fits this problem."""
+        epochs = self.epochs
+        like = {
+            "w": epochs.w, "a": epochs.state, "center": epochs.center, "checks": vars(self.checks),
+            "found": self.found, "found_at": 0, "best": self.found, "best_at": 0,
+        }  # fmt: skip
+        before = course.taken_up("sdca", like)
+        if before is None:
+            return False
+        gaps: Any = before.get("gaps")
+        n = len(before["rows"])
+        column = isinstance(gaps, np.ndarray) and (gaps.dtype, gaps.shape) == (np.float64, (n,))
+        if not column or before["best_at"] >= n:
+            return False
+        self.monitor.go_on(before["rows"])
+        self.gaps += gaps.tolist()
+        epochs.w[:], epochs.state[:], epochs.center = before["w"], before["a"], before["center"]
+        vars(self.checks).update(before["checks"], tol=self.monitor.tol, most=self.most)
+        self.done, self.found, self.found_at = before["epoch"], before["found"], before["found_at"]
+        self.best, self.best_at = before["best"], before["best_at"]
+        return True
+
+    def epoch(self, rng: np.random.RandomState | np.random.Generator) -> float:
+        """An epoch in a new order; returns its estimate of the gradient's norm.
+
+        Where X is refused, the random numbers are where they were.
+        """
+        drawn = random_numbers(rng) if self.epochs.later else None
+        order = epoch_order(rng, self.objective.design)
+        try:
+            estimate = self.epochs.run(order)
+        except ValueError:  # an entry that may not be followed
+            if drawn is not None:
+                put_back(rng, drawn)
+            raise
+        self.done += 1
+        return estimate
+
+    def measure(self) -> bool:
+        """Measures after an epoch; True if converged."""
+        w, raw = self._solution()
+        converged, self.found, self.found_at = self._check(w, raw), w, self.done
+        lowest = self.monitor.rows[self.best_at][2]
+        if self.monitor.value <= lowest or math.isnan(lowest):
+            self.best, self.best_at = w, len(self.monitor.rows) - 1
+        return converged
+
+    def _solution(self) -> tuple[NDArray[Any], Float64 | None]:
+        """w in X's dtype with the best intercept, which takes all raw predictions; and these."""
+        objective, epochs, dtype = self.objective, self.epochs, self.objective.design.dtype
+        w, raw = rounded(epochs.parameters()[: objective.shape[0]], dtype), None
+        if objective.fit_intercept:
+            b: Any = epochs.parameters()[-1] if self.softmax else float(epochs.w[-1])
+            if self.smooth:
+                w[-1] = 0
+                raw = objective.raw_prediction(w)
+                with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is no step
+                    b = epochs.best_intercept(raw)
+            w[-1] = rounded(np.asarray(b), dtype)
+            if raw is not None:
+                raw += w[-1].astype(np.float64)
+            epochs.recenter(b)
+        return w, raw
+
+    def _check(self, w: NDArray[Any], raw: Float64 | None) -> bool:
+        """Takes down F, its gradient and the duality gap at w, whose raw predictions may be known."""
+        F = self.objective
+        value, gradient = F.value_and_gradient(w) if raw is None else F.value_and_gradient_of(raw, w)
+        gap = max(value - self.epochs.dual_value(), 0.0)
+        self.gaps.append(gap)
+        return self.monitor.record(value, norm(gradient) if self.smooth else (2 * F.l2 * gap) ** 0.5, self.done, w=w)
+
+    def result(self) -> Result:
+        """What was measured last; or what was measured best, where F has risen at the end."""
+        monitor, w = self.monitor, self.found
+        rows, at = [*monitor.rows], [*range(len(monitor.rows))]
+        lowest = rows[self.best_at][2]
+        rose = not monitor.value <= lowest + ROUNDING * abs(lowest)
+        if rose and self.reason in ("max_iter", "diverged", "stalled"):  # the epochs go on from what they have come to
+            w = self.best
+            at.append(self.best_at)
+            epoch, seconds, value, size, rate = rows[self.best_at]
+            if math.isnan(size):  # of a start at zero
+                size = norm(self.objective.value_and_gradient(w)[1])
+            rows.append((epoch, seconds, value, size, rate))
+        result = monitor.result(w, self.found_at, self.reason, rows=rows)
+        result.history["duality_gap"] = np.array(self.gaps)[at]
+        return result
 
 
 def sdca(
@@ -442,128 +567,33 @@ def sdca(
     """
     if not objective.l2 > 0 or objective.l1:
         fail("alpha", "> 0, with l1_ratio 0, for the solver 'sdca'", objective.alpha, "Use solver='saga' or 'lbfgs'.")
-    monitor, most = Monitor(objective, tol, verbose), float(max_iter) if foretell else math.inf
-    smooth = objective.loss.name != "hinge"
-    start = np.asarray(w, dtype=np.float64)
-    softmax = objective.loss.name == "multinomial"
-    course = course or Course()
+    monitor, course, start = Monitor(objective, tol, verbose), course or Course(), np.asarray(w, dtype=np.float64)
     # Who is told of an epoch must not be told of what is then refused.
     later = not (start.any() or course.state or monitor.reporter.watched)
-    epochs = (SoftmaxEpochs if softmax else DualEpochs)(objective, tol, later=later)
-    dtype, rows = objective.design.dtype, objective.shape[0]
-    gaps: list[float] = []
-    found = start.astype(dtype).reshape(objective.shape)
-    # The last measurement's parameters and epoch; the best one's parameters and place among all.
-    kept, best, best_at = (found, 0), found, 0
-
-    def solution() -> tuple[NDArray[Any], Float64 | None]:
-        """w in X's dtype with the best intercept, which takes all raw predictions; and these."""
-        w, raw = rounded(epochs.parameters()[:rows], dtype), None
-        if objective.fit_intercept:
-            b: Any = epochs.parameters()[-1] if softmax else float(epochs.w[-1])
-            if smooth:
-                w[-1] = 0
-                raw = objective.raw_prediction(w)
-                with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is no step
-                    b = epochs.best_intercept(raw)
-            w[-1] = rounded(np.asarray(b), dtype)
-            if raw is not None:
-                raw += w[-1].astype(np.float64)
-            epochs.recenter(b)
-        return w, raw
-
-    def check(at: NDArray[Any], epoch: int, raw: Float64 | None = None) -> bool:
-        value, gradient = objective.value_and_gradient(at) if raw is None else objective.value_and_gradient_of(raw, at)
-        gap = max(value - epochs.dual_value(), 0.0)
-        gaps.append(gap)
-        return monitor.record(value, norm(gradient) if smooth else (2 * objective.l2 * gap) ** 0.5, epoch, w=at)
-
-    def run() -> dict[str, Any]:
-        return {
-            "solver": "sdca", "epoch": done, "rows": np.array(monitor.rows), "gaps": np.array(gaps),
-            "w": epochs.w.copy(), "a": copied(epochs.state), "center": epochs.center, "checks": dict(vars(checks)),
-            "found": kept[0], "found_at": kept[1], "best": best, "best_at": best_at,
-        }  # fmt: skip
-
-    def result() -> Result:
-        rows, at, w = [*monitor.rows], [*range(len(monitor.rows))], kept[0]
-        lowest = rows[best_at][2]
-        rose = not monitor.value <= lowest + ROUNDING * abs(lowest)
-        if rose and reason in ("max_iter", "diverged", "stalled"):  # the epochs go on from what they have come to
-            at.append(best_at)
-            epoch, seconds, value, size, rate = rows[best_at]
-            if math.isnan(size):  # of a start at zero
-                size = norm(objective.value_and_gradient(best)[1])
-            rows.append((epoch, seconds, value, size, rate))
-            w = best
-        result = monitor.result(w, kept[1], reason, rows=rows)
-        result.history["duality_gap"] = np.array(gaps)[at]
-        return result
-
-    def take(at: NDArray[Any], raw: Float64 | None) -> bool:
-        """Measures after an epoch; True if converged."""
-        nonlocal kept, best, best_at
-        converged, kept = check(at, done, raw), (at, done)
-        lowest = monitor.rows[best_at][2]
-        if monitor.value <= lowest or math.isnan(lowest):
-            best, best_at = at, len(monitor.rows) - 1
-        return converged
-
-    reason, done = "max_iter", 0
-    like = {
-        "w": epochs.w, "a": epochs.state, "center": epochs.center, "checks": vars(Checks(tol, 0.0)), "found": found,
-        "found_at": 0, "best": found, "best_at": 0,
-    }  # fmt: skip
-    before = course.taken_up("sdca", like)
-    if before is not None and not (_is_column(before.get("gaps"), n := len(before["rows"])) and before["best_at"] < n):
-        before = None
-    if before is not None:
-        monitor.go_on(before["rows"])
-        gaps += before["gaps"].tolist()
-        epochs.w[:], epochs.state[:], epochs.center = before["w"], before["a"], before["center"]
-        found, done = before["found"], before["epoch"]
-        checks = Checks(tol, 0.0)
-        vars(checks).update(before["checks"], tol=tol, most=most)
-        kept, best, best_at = (found, before["found_at"]), before["best"], before["best_at"]
-    else:
-        if start.any():
-            no_intercept = np.zeros(0 if objective.fit_intercept else objective.n_outputs)
-            epochs.start_from(np.append(start, no_intercept))
-        if smooth:
-            checks = Checks(tol, monitor.begin(found), most)
-            least = epochs.dual_value() if start.any() else 0.0  # a = 0 has the value 0
-            gaps.append(max(monitor.value - least, 0.0))
-        else:
-            check(found, 0)
-            checks = Checks(tol, monitor.grad_norm, most)
+    run = _Ascent(objective, start, monitor, float(max_iter) if foretell else math.inf, later=later)
+    resumed = run.take_up(course)
+    if not resumed:
+        run.begin(start)
     if monitor.grad_norm <= tol:
-        reason = "tol"
-    elif before is not None and checks.stalled:
-        reason = "stalled"
+        run.reason = "tol"
+    elif resumed and run.checks.stalled:
+        run.reason = "stalled"
     try:
-        while reason == "max_iter" and done < max_iter:
-            drawn = random_numbers(rng) if epochs.later else None
-            order = epoch_order(rng, objective.design)
-            try:
-                estimate = epochs.run(order)
-            except ValueError:  # an entry that may not be followed
-                if drawn is not None:
-                    put_back(rng, drawn)
-                raise
-            done += 1
-            if not np.isfinite(epochs.w).all():  # rows whose squares overflow
-                reason = "diverged"
+        while run.reason == "max_iter" and run.done < max_iter:
+            estimate = run.epoch(rng)
+            if not np.isfinite(run.epochs.w).all():  # rows whose squares overflow
+                run.reason = "diverged"
                 break
-            if checks.wanted(done, estimate):
-                converged = take(*solution())
-                checks.measured(done, estimate, monitor.grad_norm)
-                reason = "tol" if converged else "stalled" if checks.stalled else reason
-            course.keep(run, result, last=reason != "max_iter" or done == max_iter)
-        if reason == "max_iter" and kept[1] < done:  # nothing follows: this moves the center
-            reason = "tol" if take(*solution()) else reason
+            if run.checks.wanted(run.done, estimate):
+                converged = run.measure()
+                run.checks.measured(run.done, estimate, monitor.grad_norm)
+                run.reason = "tol" if converged else "stalled" if run.checks.stalled else run.reason
+            course.keep(run.as_dict, run.result, last=run.reason != "max_iter" or run.done == max_iter)
+        if run.reason == "max_iter" and run.found_at < run.done:  # nothing follows: this moves the center
+            run.reason = "tol" if run.measure() else run.reason
     except KeyboardInterrupt:
-        reason = "interrupted"
-        del monitor.rows[sum(row[0] <= kept[1] for row in monitor.rows) :]
-    if reason != "interrupted":
+        run.reason = "interrupted"
+        del monitor.rows[sum(row[0] <= run.found_at for row in monitor.rows) :]
+    if run.reason != "interrupted":
         objective.design.check()  # where there was no epoch
-    return result()
+    return run.result()
