@@ -65,8 +65,8 @@ REGRESSOR_LOSSES = (
 )  # fmt: skip
 #: Losses with a log link: the prediction is exp of the raw one.
 LOG_LINK = ("poisson", "gamma")
-#: What iterates that ran away come to: F so many times above that of zeros (a regression's), above the first epoch's
-#: mean, above that of zeros (a classifier's with a loss that grows with the square).
+#: Iterates ran away if F is so many times that of zeros (regression), the first epoch's mean (classifiers), or that of
+#: zeros (classifiers whose loss grows with the square).
 USELESS, GROWN, ABSURD = 2.0, 10.0, 1e6
 #: How often a fit is tried again, each time with learning rates ten times smaller.
 CUTS = 10

@@ -40,18 +40,22 @@ EVEN = 2.2
 def choose(objective: Objective) -> list[str]:
     """The solvers to try: each where the last one stalled.
 
-    "newton" where the Hessian on all the rows costs less than 14 passes: a step of either is a pass, and Newton needs
-    4 to 8 of both where L-BFGS needs 20 to 200; and on small data, where it is the most robust, CSR with L2 and more
-    than 128 parameters excepted: there the others take a tenth of its time. With L1 by `with_l1`.
+    The first of these that fits begins:
 
-    Else, on dense data of fewer than 20,000 rows, "lbfgs" where F curves evenly (`even`), and "newton-cg" where it does
-    not, or where that is not asked: its products cost a pass each, as a step of "lbfgs" does, and it needs fewer of
-    them where those are many.
+    1. "newton" where the Hessian on all the rows costs less than 14 passes: a step of either is a pass, and Newton
+       needs 4 to 8 of both where L-BFGS needs 20 to 200. Also on small data, where it is the most robust, but for CSR
+       with L2 and more than 128 parameters: there the others take a tenth of its time.
+    2. With L1 what `with_l1` says.
+    3. On dense data of fewer than 20,000 rows "lbfgs" where F is known to curve evenly (`even`), else "newton-cg": its
+       products cost a pass each, as a step of "lbfgs" does, and it needs fewer of them where those are many.
+    4. "lbfgs" where F curves evenly.
+    5. "sdca" on short rows, where the dual's steps hardly disturb each other: ``mean ||x||^2 / (n l2)`` is up to 2, or
+       up to 200 on fewer than 20,000 rows that are CSR or have one output.
+    6. "saga" where that measure is up to 200, with softmax from 5,000 rows on.
+    7. "lbfgs" on 20,000 rows or more, "newton-cg" on fewer.
 
-    Else "sdca" on short rows, ``mean ||x||^2 / (n l2) <= 2``, where the dual's steps hardly disturb each other, and on
-    longer ones of CSR, up to 200, if they are few; "saga" where that is up to 200, with softmax from 5,000 rows on;
-    "lbfgs" in place of both where F curves evenly (`even`), and for the rest of many rows; "newton-cg" for the rest of
-    few rows, and behind the others.
+    Behind 5 and 6 comes 7, behind "lbfgs" "newton-cg", and at last, if they are not there yet, "lbfgs", and "newton"
+    for up to 2,000 parameters.
 
     Milliseconds to a relative gap of 1e-4 / 1e-6 at alpha = 1/n, one thread of a 2.6 GHz EPYC, problems of
     `bench.problems` (in brackets ``mean ||x||^2 / (n l2)``; ">": not within the 1.5 to 2 s of its search; empty: not
@@ -201,10 +205,12 @@ def even(objective: Objective) -> bool:
 
 
 def with_l1(objective: Objective) -> list[str]:
-    """Where a Hessian of all columns is too much: "saga" on short or many rows, "newton" on others, whichever first.
+    """The solvers for L1 where a Hessian of all columns is too much.
 
-    Milliseconds to tol=1e-4 on random data, one thread ("-": not in 100 epochs). The ratio is
-    ``mean ||x||^2 / (n alpha)``:
+    "newton" alone on fewer than 20,000 rows with ``mean ||x||^2 / (n alpha) > 5``. Else "saga" and then "newton"; on
+    fewer than 2,000 rows, with softmax 5,000, the other way round.
+
+    Milliseconds to tol=1e-4 on random data, one thread ("-": not in 100 epochs), by that ratio:
 
     ===============================  ======  ======  ====
     rows                              ratio  newton  saga

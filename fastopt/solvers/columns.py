@@ -16,11 +16,13 @@ __all__ = ["ColumnDescent"]
 
 Float64 = NDArray[np.float64]
 
-#: Sweeps over the coordinates that are not zero after each over all, and of these at most.
-MANY, MOST = 4, 30
-#: Those end with one that lowers the sum by less than this part of what the sweep over all did; all with one over all
-#: that lowers it by less than `ENOUGH` of its whole fall: another quadratic follows, which is a better model of F.
-PART, ENOUGH = 0.1, 0.1
+#: Sweeps over all coordinates at most, and after each of these over those that are not zero.
+MOST, MANY = 30, 4
+#: The latter end with one that lowers the sum by less than this part of what the sweep over all did.
+PART = 0.1
+#: The former end with one that lowers it by less than this part of its whole fall: another quadratic follows, which is
+#: a better model of F.
+ENOUGH = 0.1
 #: Part of a step below which it is not tried any more.
 SHORTEST = 1e-3
 

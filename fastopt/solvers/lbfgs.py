@@ -84,7 +84,7 @@ def lbfgs(
     All arithmetic is float64, also on float32 data: in float32 the line search fails long before 1e-6. The result is
     rounded to X's type if its gradient's norm remains within tol. A run is taken up again bit for bit by going through
     its first part once more, from a `Log` in place of the data. Near the minimum steps change F by less than its
-    rounding, and the line search ends; what then is left of the gradient's norm above tol `polished` takes.
+    rounding, and the line search ends; if the gradient's norm is not far above tol then, `polished` takes the rest.
 
     References
     ----------

@@ -34,12 +34,15 @@ HOPELESS = 0.3
 #: Parameters beyond which L1 is met in rounds of those that it does not keep at zero; the first round's, for each of 16
 #: outputs at most.
 MANY, FIRST = 128, 16
-#: Multiplications of a round's Hessian and its factors for each entry and output beyond which it goes through columns:
-#: with one output, and with several, whose Hessian takes several products.
+#: A round goes through columns if its Hessian and the factors take more multiplications than these for each entry and
+#: output: with one output, and with several, whose Hessian takes several products.
 ENTRY, ENTRY_OF_SEVERAL = 3000, 2000
-#: So many of them for each entry cost what a sweep does: a round of sweeps that costs more than a Hessian is the last
-#: one, unless that takes more than so many. Of dense rows, which are more than columns, L-BFGS goes on then.
-SWEEP, MOST = 30, 6_000_000_000
+#: Multiplications for each entry that take as long as a sweep over the columns: a round of sweeps that takes longer
+#: than its Hessian is the last one.
+SWEEP = 30
+#: Multiplications beyond which there is no Hessian, whatever sweeps cost. On dense data of more rows than columns the
+#: rounds then end, and L-BFGS goes on.
+MOST = 6_000_000_000
 #: The distance from 1 to the next number of a type.
 EPSILON: dict[np.dtype[Any], float] = {np.dtype(name): float(np.finfo(name).eps) for name in ("float32", "float64")}
 

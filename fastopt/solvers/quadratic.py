@@ -14,12 +14,12 @@ from fastopt._kernels import lasso
 __all__ = ["factor", "minimiser"]
 
 Float64 = NDArray[np.float64]
-#: Sweeps of coordinate descent before each step of all that are not zero at once, and such steps at most.
+#: Sweeps of coordinate descent before each step of all coordinates that are not zero, and such steps at most.
 SWEEPS, STEPS = 20, 20
-#: Up to so many coordinates a sweep costs less than a hundredth of such a step: so many sweeps are tried first.
+#: Sweeps before a step where there are only few coordinates: a sweep costs less than a hundredth of a step then.
 FEW, MANY_SWEEPS = 64, 200
-#: A sweep that lowers the sum by less than this part of all that it fell is the last one: the quadratic itself is only
-#: a model of F, and another follows.
+#: A sweep that lowers the sum by less than this part of its whole fall is the last one: the quadratic itself is only a
+#: model of F, and another follows.
 ENOUGH = 1e-2
 #: A coordinate at zero stays there if its slope is beyond l1 by less than this part: rounding.
 ROUNDING = 1e-9

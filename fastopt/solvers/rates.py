@@ -19,30 +19,30 @@ from fastopt.solvers.scaled import Scaled
 __all__ = ["adjusted", "auto_batch_size", "auto_learning_rate", "auto_start"]
 
 #: An automatic rate's cycles: how much longer than the last, and how much higher or lower. The best of a grid on five
-#: problems of the bench times ten rules: 0.88, 0.73 and 0.78 of the epochs (geometric means) to relative gaps of 1e-2,
-#: 1e-3 and 1e-4 that cycles take which rise as long as each lowers F; those took 1.15 times the epochs of the best
-#: constant rate to 1e-2.
+#: problems of the bench times ten rules. Beside cycles that rise as long as each lowers F, these take 0.88, 0.73 and
+#: 0.78 of the epochs (geometric means) to relative gaps of 1e-2, 1e-3 and 1e-4; the former took 1.15 times the epochs
+#: of the best constant rate to 1e-2.
 LONGER, HIGHER, LOWER = 1.5, 1.3, 0.6
 #: Epochs of a cycle from which on its share above its start says something.
 TELLING = 5
-#: What a cycle must lower F by, as a part of it, for a batch that may grow to stay as it is. Within 200 epochs, three
-#: seeds, both rules, five problems of the bench and digits with one column for each of four levels of a pixel: 0.63,
-#: 0.87 and 0.66 of the epochs to relative gaps of 1e-2, 1e-3 and 1e-4 that a batch of one size takes, and 1e-2 was
-#: missed by 2 of 36 fits in place of 15 (1e-3 takes longer on digits_parity). For the other rules that have cycles it
-#: would be 1.04, 1.45 and 1.14 of the epochs.
+#: A batch that may grow stays as it is where a cycle lowers F by this part of it. Beside a batch of one size this takes
+#: 0.63, 0.87 and 0.66 of the epochs to relative gaps of 1e-2, 1e-3 and 1e-4, and 2 of 36 fits missed 1e-2, not 15 (1e-3
+#: takes longer on digits_parity): within 200 epochs, three seeds, both rules, five problems of the bench and digits
+#: with one column for each of four levels of a pixel. For the other rules that have cycles it would be 1.04, 1.45 and
+#: 1.14 of the epochs.
 PAYS = 0.01
 #: Epochs without a new lowest F after which a rate that has no cycles is halved for the first time.
 PATIENCE = 3
-#: Of the rules that average, the one that does not raise the rate which its trials found: that is high enough for steps
-#: that do not shrink as the gradient does. 0.80, 0.92 and 0.85 of the epochs to relative gaps of 1e-2, 1e-3 and 1e-4 on
-#: the 13 problems by which that was chosen; for schedule-free SGD it would be 0.98, 0.96 and 1.08.
+#: The rule that averages but does not raise the rate which its trials found: its steps do not shrink as the gradient
+#: does, so that this is high enough. So it takes 0.80, 0.92 and 0.85 of the epochs to relative gaps of 1e-2, 1e-3 and
+#: 1e-4 on the 13 problems by which that was chosen; schedule-free SGD would take 0.98, 0.96 and 1.08.
 KEEPS_TRIED = "schedule_free_adam"
 #: Epochs without a new lowest F after which gradient descent goes back to the lowest.
 MEMORY = 10
 
 #: Steps in which a learning rate is tried.
 TRIAL_STEPS = 64
-#: The share of what a rate lowers F by that four times the rate keeps, where a quarter of it is not worth a trial.
+#: A quarter of a rate is not tried if four times the rate lowered F by more than this share of what the rate did.
 FLAT = 0.75
 
 
@@ -335,7 +335,7 @@ def _calibrated(
                 if not value < best:
                     break
                 rate, best, begun = rate * factor, value, there
-            # Nor a lower one where a higher one was better, or nearly as good.
+            # Where a higher one was better, or nearly as good, no lower one is.
             if best < lowest or zero - value > FLAT * (zero - best):
                 break
     epochs.optimizer = lent

@@ -15,13 +15,15 @@ __all__ = ["Scaled", "other_variables", "unlike"]
 
 Float64 = NDArray[np.float64]
 
-#: Where columns are so unlike, steps in w tire: where F curves so many times more along one column than along another,
-#: or a column's squared mean is so many times its variance. Where few entries are not zero: where one column's entries
-#: are so many times larger than another's. There only steps in w leave columns of CSR to wait for their rows, and rare
-#: columns alone are no reason to give that up.
-CURVES, FAR, LARGER = 4.0, 4.0, 30.0
-#: The share of entries that are not zero from which on they are not few; and how far from zero columns are else.
-FULL, FAR_APART = 0.25, 100.0
+#: Data are full if this share of their entries is not zero.
+FULL = 0.25
+#: Full data tire steps in w where F curves so many times more along one column than along another, or where a column's
+#: squared mean is so many times its variance.
+CURVES, FAR = 4.0, 4.0
+#: Other data do where one column's entries are so many times larger than another's, or a column is so far from zero.
+#: More is asked of them: on CSR only steps in w leave columns to wait for their rows, and rare columns alone are no
+#: reason to give that up.
+LARGER, FAR_APART = 30.0, 100.0
 #: Rows in whose batches entries must be a third as many as the columns, all of which a step in other variables moves.
 ROWS = 128
 

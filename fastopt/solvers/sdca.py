@@ -28,8 +28,8 @@ Float64 = NDArray[np.float64]
 LOSSES = (*dual.LOSSES, "multinomial")
 #: Rows whose probabilities are worked on together: they stay in the second-level cache.
 ROWS = 2048
-#: Under `n_jobs` epochs of so many entries, of all outputs, that is of a millisecond or more, go through two halves of
-#: the rows side by side, if ``mean_i s_i ||x_i||^2 / (l2 n)`` is at most `SHORT`.
+#: Under `n_jobs` an epoch goes through two halves of the rows side by side if it has so many entries, of all outputs,
+#: which take a millisecond or more, and if ``mean_i s_i ||x_i||^2 / (l2 n)`` is at most `SHORT`.
 HALVED, SHORT = 1 << 19, 1.05
 
 
