@@ -457,6 +457,24 @@ def test_means_of_iterates_at_automatic_rates_weigh_as_f_does():
     assert best * (1 - 1e-9) <= model.objective_ <= best * (1 + 1e-3)
 
 
+def factors_of_cycles(values, rates, start, falls):
+    """By how much each cycle's rate is to differ from the last one's, as it does: from epochs' F and largest rates.
+
+    `start` is F at the start; in an epoch the rate `falls` so many times.
+    """
+    seen, first, scale, factor = set(), 0, None, math.nan
+    for length in (1, 2, 3, 5, 8, 12, 18, 27):
+        cycle = values[first : first + length]
+        now = rates[first] / (1 - 0.5 / (falls * length))
+        if scale is not None:
+            assert now == pytest.approx(factor * scale, rel=1e-12), length
+            seen.add(factor)
+        above = (cycle > start).mean() if length >= 5 else 0
+        factor = 0.5 if cycle.min() >= start else 1.3 if above <= 1 / 3 else 0.6 if above > 2 / 3 else 1.0
+        scale, start, first = now, min(start, cycle.min()), first + length
+    return seen
+
+
 def test_cycles_begin_higher_or_lower_by_where_the_last_one_was():
     """As told by the history alone; all four factors come up."""
     X, y = data()
@@ -465,16 +483,7 @@ def test_cycles_begin_higher_or_lower_by_where_the_last_one_was():
         F = Objective(Design.from_array(X), y, alpha=1e-3)
         history = fit(F, rule, max_iter=76, batch_size=10).history  # 1 + 2 + 3 + 5 + 8 + 12 + 18 + 27
         values, rates = history["objective"][:77], history["learning_rate"][:77]
-        first, start, scale, factor = 1, values[0], None, math.nan
-        for length in (1, 2, 3, 5, 8, 12, 18, 27):
-            cycle = values[first : first + length]
-            now = rates[first] / (1 - 0.5 / (20 * length))  # 20 steps; the rate falls from step to step
-            if scale is not None:
-                assert now == pytest.approx(factor * scale, rel=1e-12), (rule, length)
-                seen.add(factor)
-            above = (cycle > start).mean() if length >= 5 else 0
-            factor = 0.5 if cycle.min() >= start else 1.3 if above <= 1 / 3 else 0.6 if above > 2 / 3 else 1.0
-            scale, start, first = now, min(start, cycle.min()), first + length
+        seen |= factors_of_cycles(values[1:], rates[1:], values[0], 20)
     assert seen == {0.5, 0.6, 1.0, 1.3}
 
 
@@ -492,17 +501,8 @@ def test_cycles_of_sgd_estimators_begin_higher_or_lower_too(loss):
     for rule in ("sgd", "momentum", "adam", "lion", "adadelta"):
         options = {"optimizer": rule, "batch_size": 10, "learning_rate": "auto", "tol": None, "random_state": 0}
         history = SGDClassifier(loss, alpha=1e-3, max_iter=76, **options).fit(X, y).history_
-        values, rates = history["objective"], history["learning_rate"]
-        first, start, scale, factor = 0, math.log(2) if loss == "log_loss" else 1.0, None, math.nan
-        for length in (1, 2, 3, 5, 8, 12, 18, 27):
-            cycle = values[first : first + length]
-            now = rates[first] / (1 - 0.5 / length)  # the rate falls from epoch to epoch
-            if scale is not None:
-                assert now == pytest.approx(factor * scale, rel=1e-12), (rule, length)
-                seen.add(factor)
-            above = (cycle > start).mean() if length >= 5 else 0
-            factor = 0.5 if cycle.min() >= start else 1.3 if above <= 1 / 3 else 0.6 if above > 2 / 3 else 1.0
-            scale, start, first = now, min(start, cycle.min()), first + length
+        at_zero = math.log(2) if loss == "log_loss" else 1.0
+        seen |= factors_of_cycles(history["objective"], history["learning_rate"], at_zero, 1)
     assert seen == {0.5, 0.6, 1.0, 1.3}
 
 

@@ -582,12 +582,15 @@ class SGDClassifier(ClassifierMixin, _SGD):
     Minimises ``F(w, b) = sum_i s_i loss(y_i, x_i.w + b) / sum_i s_i + alpha' ((1 - l1_ratio)/2 ||w||_2^2 +
     l1_ratio ||w||_1)``, summed over the outputs: one for two classes, one for each class against all others (y_i is +1
     or -1) otherwise, and one for each label of a multilabel target. s_i is the sample's weight times its class's. The
-    intercept b is not penalised. With the default optimizer ``alpha' = alpha n / sum_i s_i``, which is scikit-learn's
-    objective, divided by the mean weight; by one row per step the iterates are scikit-learn's too, but for the order of
-    the rows and, on CSR data, the intercept: its rate is ``max(lr / 100, min(lr, 4 / h))``, with h the curvature of the
-    losses so far (`fastopt.solvers.epochs.Around`), in place of lr / 100. With other optimizers, and
-    ``learning_rate="auto"``, alpha' is alpha: a weight of 2 is that row twice. "Coming from scikit-learn" in the
-    documentation lists what differs.
+    intercept b is not penalised.
+
+    - With the default optimizer ``alpha' = alpha n / sum_i s_i``: scikit-learn's objective, divided by the mean weight.
+      By one row per step the iterates are scikit-learn's too, but for the order of the rows and, on CSR data, the
+      intercept: its rate is ``max(lr / 100, min(lr, 4 / h))`` in place of lr / 100, with h the curvature of the losses
+      so far (`fastopt.solvers.epochs.Around`).
+    - With other optimizers, and ``learning_rate="auto"``, alpha' is alpha: a weight of 2 is that row twice.
+
+    "Coming from scikit-learn" in the documentation lists what differs.
 
     Parameters
     ----------
@@ -999,12 +1002,7 @@ class SGDRegressor(RegressorMixin, _SGD):
 
     Minimises ``F(w, b) = sum_i s_i loss(y_i, x_i.w + b) / sum_i s_i + alpha' ((1 - l1_ratio)/2 ||w||_2^2 +
     l1_ratio ||w||_1)``, summed over the targets if there are several; s_i is the sample's weight, and the intercept b
-    is not penalised. With the default optimizer ``alpha' = alpha n / sum_i s_i``, which is scikit-learn's objective,
-    divided by the mean weight; by one row per step the iterates are scikit-learn's too, but for the order of the rows
-    and, on CSR data, the intercept: its rate is ``max(lr / 100, min(lr, 4 / h))``, with h the curvature of the
-    losses so far (`fastopt.solvers.epochs.Around`), in place of lr / 100. With other optimizers, and
-    ``learning_rate="auto"``, alpha' is alpha: a weight of 2 is that row twice. "Coming from scikit-learn" in the
-    documentation lists what differs.
+    is not penalised. alpha' is that of `SGDClassifier`, and so are the steps.
 
     With ``loss="squared_error"`` this F is, over n unweighted rows, that of scikit-learn's
 
