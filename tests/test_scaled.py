@@ -148,6 +148,37 @@ def test_columns_times_powers_of_two_are_the_same_fit_to_the_bit(rule, layout, K
     np.testing.assert_array_equal(fits[0].w[-1], fits[1].w[-1])
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("power", [110, -90])
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+def test_columns_at_the_limits_of_single_precision_are_no_others(rule, power):
+    X, y = data()
+    X = scale(X) * [1, 1, 1, 8, 8, 8] + [1, 0, 0, 0, 0, 0]
+    factors = 2.0 ** np.array([power, 0, 0, 0, 0, 0])
+    fits = [fit(objective(X * factor, y, dtype=np.float32, alpha=0.0), rule) for factor in (1.0, factors)]
+    np.testing.assert_array_equal(fits[0].w[:-1], fits[1].w[:-1] * factors.astype(np.float32)[:, None])
+    np.testing.assert_array_equal(fits[0].history["objective"], fits[1].history["objective"])
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning", "ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+def test_a_column_whose_sum_overflows_leaves_numbers(rule):
+    X, y = data()
+    X = np.column_stack([X, np.linspace(0.9e308, 1.7e308, len(X))])
+    for targets in (y, np.arange(len(y)) % 3):
+        model = LogisticRegression(solver=rule, random_state=0, max_iter=3).fit(X, targets)
+        assert np.isfinite(model.coef_).all()
+        assert np.isfinite(model.intercept_).all()
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_mean_times_a_slope_may_overflow():
+    X, y = data()
+    X = np.column_stack([X, np.linspace(0.9e305, 1.7e305, len(X))])
+    with pytest.raises(ValueError, match="overflow"):
+        SGDRegressor(optimizer="gd", learning_rate="auto", max_iter=3).fit(X, 1e5 * (y + 2))
+
+
 # --- unscaled data ----------------------------------------------------------------------------------------------------
 
 

@@ -64,9 +64,12 @@ def _wide(row: float, d: int) -> bool:
 
 
 def _moments(objective: Objective) -> tuple[Float64, Float64]:
-    """What an intercept makes up for, each column's mean or zero, and its mean square."""
+    """What an intercept makes up for, each column's mean or zero, and its mean square.
+
+    Zero, too, where the sum of a column's entries overflows: infinity times a coefficient of zero is no number.
+    """
     mean, square = objective.column_moments()
-    return mean if objective.fit_intercept else np.zeros_like(mean), square
+    return np.where(objective.fit_intercept & np.isfinite(mean), mean, 0.0), square
 
 
 def _spread(sizes: Float64) -> float:
@@ -109,8 +112,9 @@ class Scaled:
         self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))[:, None]
         self.groups = None if powers else OneHot.of(objective)
         if powers:
-            most = np.finfo(objective.design.dtype).maxexp // 2
-            self.scale = np.exp2(np.clip(np.round(np.log2(self.scale)), -most, most))
+            # They and their inverses are to be numbers of X's type, with room above for w.
+            most = np.finfo(objective.design.dtype).maxexp
+            self.scale = np.exp2(np.clip(np.round(np.log2(self.scale)), 2 - most, 3 * most // 4))
             # To a 64th of that: what sums in another order has the same variables.
             unit = 1 / (64 * self.scale[:d, 0])
             with np.errstate(over="ignore", invalid="ignore"):
@@ -143,9 +147,10 @@ class Scaled:
     def gradient(self, g: Float64) -> Float64:
         """The gradient in u, flat, of one in w."""
         g = g.copy()
-        if self.centred:
-            g[:-1] -= self.mean[:, None] * g[-1]
-        return (g * self.scale).reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.centred:
+                g[:-1] -= self.mean[:, None] * g[-1]
+            return (g * self.scale).reshape(-1)
 
 
 def other_variables(objective: Objective, optimizer: Optimizer) -> Scaled | None:
