@@ -423,6 +423,14 @@ class Objective:
         moments /= self.n_samples
         return moments[0], moments[1]
 
+    def variance_about(self, means: Float64, columns: NDArray[np.intp]) -> Float64:
+        """Weighted mean square of how far these columns are from their means, on a sample."""
+        some = self.sample(1024)
+        part = some.design.columns(columns)
+        X = csr_array(part.arrays, shape=part.shape).toarray() if part.sparse else part.values
+        s = some.weights.reshape(len(X), -1).mean(axis=1) if len(some.weights) else np.ones(len(X))
+        return np.asarray(s @ (X - means) ** 2 / s.sum())
+
     def _scaled_rows(self, rows: slice, factors: Float64, buffer: NDArray[Any]) -> NDArray[Any]:
         """Rows of (X, 1), the ones for the intercept, each times its factor, dense, in the buffer."""
         design, out = self.design, buffer[: rows.stop - rows.start]

@@ -222,6 +222,21 @@ def test_unscaled_columns_are_no_obstacle(rule, layout, made, l1_ratio):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@LAYOUT
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+def test_times_of_a_minute_are_no_obstacle(rule, layout):
+    """In seconds since 1970: of sums of squares no digit tells their variance. Some rows have none, and no weight."""
+    X, n = plain(1000, 3), 1000
+    rng = np.random.default_rng(1)
+    y, s = (X.sum(axis=1) + rng.logistic(size=n) > 0).astype(int), 1.0 * (rng.random(n) < 0.9)
+    best = LogisticRegression(solver="newton", tol=1e-8).fit(X, y, s).objective_
+    X = np.where(s[:, None], X * [20, 1, 1] + [1.7e9, 0, 0], 0.0)
+    model = LogisticRegression(solver=rule, random_state=0, max_iter=50).fit(LAYOUTS[layout](X), y, s)
+    assert abs(model.objective_ - best) <= 2e-3 * best
+    assert unlike(objective(X[:, [0]] * [1, 0], 2.0 * y - 1, layout, sample_weight=s))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_chunks_of_unscaled_columns():
     X, y = people()
     best = LogisticRegression(solver="newton", tol=1e-6).fit(X, y).objective_

@@ -132,6 +132,12 @@ class Distributed(Objective):
         mean, square = self.sum("moments", column_moments, size=16 * self.n_features)
         return mean / self.weight, square / self.weight
 
+    def variance_about(self, means: Float64, columns: NDArray[np.intp]) -> Float64:
+        """Weighted mean square of how far these columns are from their means, on a sample of each partition."""
+        size = 8 * len(columns)
+        sums = self.sum("variance", variance_about, size=size, means=means, columns=columns)
+        return np.asarray(sums / self.weight)
+
     @cached_property
     def mean_square(self) -> float:
         """The mean of ``||x||^2``, without weights, in one round."""
@@ -197,3 +203,8 @@ def column_moments(share: Share | None) -> Any:
         return None
     mean, square = share.losses.column_moments()
     return share.total * mean, share.total * square
+
+
+def variance_about(share: Share | None, means: Float64, columns: NDArray[np.intp]) -> Any:
+    """The weight times the mean square of how far these columns are from their means."""
+    return None if share is None else share.total * share.losses.variance_about(means, columns)

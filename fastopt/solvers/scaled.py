@@ -24,6 +24,8 @@ CURVES, FAR = 4.0, 4.0
 #: More is asked of them: on CSR only steps in w leave columns to wait for their rows, and rare columns alone are no
 #: reason to give that up.
 LARGER, FAR_APART = 30.0, 100.0
+#: The share of a column's mean square below which the difference of that and of its squared mean is off by rounding.
+LOST = 1e-10
 #: Rows in whose batches entries must be a third as many as the columns, all of which a step in other variables moves.
 ROWS = 128
 
@@ -42,18 +44,17 @@ def unlike(objective: Objective) -> bool:
     row = float(share.sum())
     if _wide(row, d):
         return False
-    mean, square = _moments(some)
+    mean, square, variance = _moments(some)
     with np.errstate(all="ignore"):  # what is not finite does not count
-        variance = square - mean**2
-        moves = variance > 1e-12 * square
+        moves = variance > _least(objective) * square
         if row >= FULL * d:
             curvature = _curvature(objective) * variance[moves] + objective.l2
             return _spread(curvature) > CURVES or bool((mean[moves] ** 2 > FAR * variance[moves]).any())
         if _spread(square[share > 0] / share[share > 0]) > LARGER**2:
             return True
         # Nor is a class that nearly every row has far from zero: among its entries there is no variance.
-        within = share * square - mean**2
-        moves &= within > 1e-12 * share * square
+        within = variance - (1 - share) * square
+        moves &= within > _least(objective) * share * square
         far = mean**2 / np.maximum(variance, within)
     return bool((far[moves] > FAR_APART).any())
 
@@ -63,13 +64,25 @@ def _wide(row: float, d: int) -> bool:
     return row < FULL * d and d > 3 * ROWS * row
 
 
-def _moments(objective: Objective) -> tuple[Float64, Float64]:
-    """What an intercept makes up for, each column's mean or zero, and its mean square.
+def _moments(objective: Objective) -> tuple[Float64, Float64, Float64]:
+    """What an intercept makes up for, each column's mean or zero; its mean square; and its variance about that mean.
 
-    Zero, too, where the sum of a column's entries overflows: infinity times a coefficient of zero is no number.
+    Zero, too, where the sum of a column's entries overflows: infinity times a coefficient of zero is no number. Far
+    from zero the difference of both is all rounding (times of one minute, in seconds since 1970): a sample tells.
     """
     mean, square = objective.column_moments()
-    return np.where(objective.fit_intercept & np.isfinite(mean), mean, 0.0), square
+    mean = np.where(objective.fit_intercept & np.isfinite(mean), mean, 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        variance = square - mean**2
+        lost = np.flatnonzero(variance < LOST * square)
+        if len(lost):
+            variance[lost] = objective.variance_about(mean[lost], lost)
+    return mean, square, variance
+
+
+def _least(objective: Objective) -> float:
+    """The share of its mean square that the variance of a column has at least which is not constant."""
+    return 1e-20 if objective.design.dtype == np.float64 else 1e-12
 
 
 def _spread(sizes: Float64) -> float:
@@ -103,10 +116,10 @@ class Scaled:
     def __init__(self, objective: Objective, *, powers: bool = False) -> None:
         self.centred = objective.fit_intercept
         d, curvature = objective.n_features, _curvature(objective)
-        self.mean, square = _moments(objective)
-        # The difference is off by rounding; what is below is a constant column, and F says nothing on its u.
+        self.mean, square, variance = _moments(objective)
+        # What has less is a constant column, and F says nothing on its u.
         with np.errstate(over="ignore", invalid="ignore"):
-            variance = np.maximum(square - self.mean**2, 1e-12 * square)
+            variance = np.where(variance > _least(objective) * square, variance, 1e-12 * square)
             diagonal = np.append(curvature * variance + objective.l2, [curvature] * self.centred)
         diagonal = np.minimum(diagonal, np.finfo(np.float64).max)  # nothing is to be divided by a scale of zero
         self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))[:, None]
