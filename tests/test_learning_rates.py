@@ -156,6 +156,19 @@ def test_rates_of_regressions_are_those_of_the_largest_curvature(loss, layout):
     assert 0.85 / L < auto_learning_rate(F, get("gd"), len(X)) < 1.02 / L
 
 
+def test_rates_that_overflow_are_not_the_end_of_the_trials():
+    """At no rate near the first do steps on years end with a number."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((600, 5))
+    y = X.sum(axis=1)
+    X[:, -1] += 2000
+    X[:, -2] *= 1000
+    model = SGDRegressor(optimizer="schedule_free_sgd", learning_rate="auto", batch_size=16, random_state=0)
+    for _ in range(3):
+        model.partial_fit(X, y)
+    assert np.mean((model.predict(X) - y) ** 2) <= 2 * np.mean(y**2)
+
+
 @pytest.mark.parametrize("rule", [name for name in OPTIMIZERS if name != "gd"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_rate_found_is_near_one_that_is_better_than_its_neighbours(rule, layout):

@@ -332,7 +332,7 @@ def _calibrated(
             lowest = value = best
             while 1e-8 < rate * factor / first < 1e7:
                 value, there = reached(rate * factor)
-                if not value < best:
+                if value >= best and math.isfinite(best):  # of two that overflow neither is the better
                     break
                 rate, best, begun = rate * factor, value, there
             # Where a higher one was better, or nearly as good, no lower one is.
