@@ -747,7 +747,7 @@ def test_every_rule_learns(optimizer, layout):
     elif optimizer == "gd":  # two points, tests/test_learning_rates.py
         assert len(np.unique(rates)) > len(rates) // 2
     else:  # cycles, in each of which it falls by the same amount each epoch
-        for cycle in np.split(rates, np.cumsum([1, 2, 3, 5, 8])):
+        for cycle in np.split(rates, np.cumsum([1, 2, 3, 5, 7, 10])):
             falls = -np.diff(cycle)
             assert (falls > 0).all()
             np.testing.assert_allclose(falls, falls[:1].repeat(len(falls)))

@@ -14,7 +14,7 @@ from fastopt.objective import Objective
 from fastopt.optimizers import Optimizer
 from fastopt.solvers.epochs import Around, Epochs
 from fastopt.solvers.monitor import Reporter
-from fastopt.solvers.rates import MEMORY, descends, next_cycle, points, two_point_rate, without_cycles
+from fastopt.solvers.rates import MEMORY, descends, lower, next_cycle, points, two_point_rate, without_cycles
 from fastopt.solvers.resume import put_back, random_numbers
 from fastopt.solvers.scaled import Scaled
 
@@ -165,7 +165,7 @@ class _AutoRate:
 
 @dataclass
 class _Cycle(_AutoRate):
-    """A learning rate that falls to zero, linearly, in cycles of 1, 2, 3, 5, 8, 12, ... epochs.
+    """A learning rate that falls to zero, linearly, in cycles of 1, 2, 3, 5, 7, 10, ... epochs.
 
     What is watched need not fall from epoch to epoch: steps on a loss with kinks zigzag, most of all where columns or
     weights differ by much, and a rate that is cut whenever F rises is soon too small to get anywhere. At the end of a
@@ -212,7 +212,8 @@ class _Cycle(_AutoRate):
         if self.at < self.length:
             return scale, False
         judged = self.at >= 4 * settings.n_iter_no_change or value <= self.start + (settings.tol or 0.0)
-        self.length, factor = next_cycle(self.length, self.best < self.start, self.above)
+        improved = self.best < self.start
+        self.length, factor = next_cycle(self.length, improved, self.above, lower(epochs.optimizer))
         self.at, self.above, self.start = 0, 0, self.best
         return (self.anew(epochs, factor * scale) if factor < 1 else factor * scale), judged
 

@@ -16,7 +16,7 @@ from fastopt.optimizers import Optimizer
 from fastopt.solvers import resume
 from fastopt.solvers.epochs import Epochs, Snapshot
 from fastopt.solvers.monitor import Monitor, Reporter, Result, Row, norm
-from fastopt.solvers.rates import KEEPS_TRIED, adjusted, auto_batch_size, auto_start, descends, points, rests_away
+from fastopt.solvers.rates import HALVES_TRIED, adjusted, auto_batch_size, auto_start, descends, points, rests_away
 from fastopt.solvers.scaled import other_variables
 
 __all__ = ["stochastic"]
@@ -60,14 +60,15 @@ def stochastic(
     With ``learning_rate="auto"`` the rate starts from the data (`auto_learning_rate`), and a fit from w = 0 goes on
     from the steps in which that was tried, if it was (`auto_start`). How it goes on depends on the rule (`adjusted`):
 
-    - It falls to zero, linearly, in cycles of 1, 2, 3, 5, 8, 12, ... epochs: at a constant rate the iterates end in a
+    - It falls to zero, linearly, in cycles of 1, 2, 3, 5, 7, 10, ... epochs: at a constant rate the iterates end in a
       cloud around the minimum whose size is proportional to the rate, and how soon it must fall nobody knows
-      beforehand. A cycle begins 1.3 times higher than the last where F was below its start in two thirds of the last
-      one's epochs, or these were less than 5, and at 0.6 times the rate where it was above in two thirds; after one
-      that did not lower F, from the best parameters at half the rate (`next_cycle`).
-    - Rules that average, and Ftrl, keep the rate; the former raise it by as much per epoch until F rises, schedule-free
-      AdamW only if it does not go on from a trial. It is halved, and the best parameters go on, after 3, then 4, 5, 7,
-      ... epochs without a new lowest F (`without_cycles`).
+      beforehand. A cycle begins 1.3 times higher than the last where F was above its start in at most a quarter of the
+      last one's epochs, and at half the rate where it was above in more than half; after one that did not lower F, from
+      the best parameters at a quarter of the rate (`next_cycle`). For Adagrad, and where batches grow, half and quarter
+      are 0.7.
+    - Rules that average, and Ftrl, keep the rate; the former raise it by as much per epoch until F rises. Schedule-free
+      AdamW takes half of what the trials found, and raises it only if it does not go on from them. The rate is halved,
+      and the best parameters go on, after 3, then 4, 5, 7, ... epochs without a new lowest F (`without_cycles`).
     - With all rows in each step there is no cloud: plain gradient descent takes its rate from the last two points
       (`two_points`), and where there is momentum, it is that which overshoots and starts anew.
 
@@ -164,7 +165,7 @@ def stochastic(
         # A fit that ends before its first epoch does leaves no rate, so that the next one begins with trials, too.
         whole = whole._replace(run=replace(run, learning_rate=None))
         epochs.restore(begun)
-        run.rising = not optimizer._kernel.startswith(KEEPS_TRIED)
+        run.rising = not optimizer._kernel.startswith(HALVES_TRIED)
     try:
         while not converged and done < max_iter:
             if auto and epochs.state["t"] and not failures and (done or begun is None):
