@@ -277,6 +277,20 @@ def test_the_next_goes_on_where_one_stalls(monkeypatch):
     assert (name, result.stop_reason, result.n_iter) == ("sdca", "stalled", 2)  # no iteration is left
 
 
+@pytest.mark.parametrize("spread", [1.0, 10.0])
+def test_lbfgs_goes_on_where_a_column_leaves_the_hessian_no_digits(spread):
+    """Times of one minute, in seconds since 1970: the minimum is that of the same column about its mean."""
+    rng = np.random.default_rng(0)
+    t, z = rng.standard_normal((2, 2000))
+    y = t + z + rng.standard_normal(2000) / 2 > 0
+    model = LogisticRegression(C=1e6, random_state=0)
+    best = model.fit(np.column_stack([t * spread, z]), y).objective_
+    with pytest.warns(ConvergenceWarning):  # |gradient| <= tol is below what 1.7e9 times a residual is rounded by
+        model.fit(np.column_stack([1.7e9 + t * spread, z]), y)
+    assert model.solver_ == "newton+lbfgs"
+    assert model.objective_ == pytest.approx(best, rel=1e-5)
+
+
 def test_the_same_random_state_gives_the_same_bits():
     F = objective(3_000, 5_000, density=0.004)
     one, other = (auto(F, F.zeros(), tol=1e-4, max_iter=50, rng=lambda: np.random.default_rng(1)) for _ in range(2))
