@@ -62,11 +62,11 @@ def stochastic(
 
     - It falls to zero, linearly, in cycles of 1, 2, 3, 5, 7, 10, ... epochs: at a constant rate the iterates end in a
       cloud around the minimum whose size is proportional to the rate, and how soon it must fall nobody knows
-      beforehand. A cycle begins 1.3 times higher than the last where F was above its start in at most a quarter of the
+      beforehand. A cycle begins 1.5 times higher than the last where F was above its start in at most a third of the
       last one's epochs, and at half the rate where it was above in more than half; after one that did not lower F, from
       the best parameters at a quarter of the rate (`next_cycle`). For Adagrad, and where batches grow, half and quarter
       are 0.7.
-    - Rules that average, and Ftrl, keep the rate; the former raise it by as much per epoch until F rises. Schedule-free
+    - Rules that average, and Ftrl, keep the rate; the former raise it by 1.3 per epoch until F rises. Schedule-free
       AdamW takes half of what the trials found, and raises it only if it does not go on from them. The rate is halved,
       and the best parameters go on, after 3, then 4, 5, 7, ... epochs without a new lowest F (`without_cycles`).
     - With all rows in each step there is no cloud: plain gradient descent takes its rate from the last two points
