@@ -62,10 +62,10 @@ def stochastic(
 
     - It falls to zero, linearly, in cycles of 1, 2, 3, 5, 7, 10, ... epochs: at a constant rate the iterates end in a
       cloud around the minimum whose size is proportional to the rate, and how soon it must fall nobody knows
-      beforehand. A cycle begins 1.5 times higher than the last where F was above its start in at most a third of the
-      last one's epochs, and at half the rate where it was above in more than half; after one that did not lower F, from
-      the best parameters at a quarter of the rate (`next_cycle`). For Adagrad, and where batches grow, half and quarter
-      are 0.7.
+      beforehand. A cycle begins 1.5 times higher than the last where F was above its start in up to two fifths of the
+      last one's epochs, and at half the rate where it was above in more than three fifths; after one that did not lower
+      F, from the best parameters at a quarter of the rate (`next_cycle`). Adagrad's is cut less, and so is that of
+      rules whose batches grow (`lower`).
     - Rules that average, and Ftrl, keep the rate; the former raise it by 1.3 per epoch until F rises. Schedule-free
       AdamW takes half of what the trials found, and raises it only if it does not go on from them. The rate is halved,
       and the best parameters go on, after 3, then 4, 5, 7, ... epochs without a new lowest F (`without_cycles`).
@@ -81,13 +81,13 @@ def stochastic(
     ======================================  ================  ================  ================  ================
     data                                    sgd               momentum          adagrad           adam
     ======================================  ================  ================  ================  ================
-    5,000 x 20, columns of 1e-6 to 1e6      2.6e-1    4e-6    2.4e-1    1e-6    1.6e-1    1e-6    1.1e-1    1e-5
-    5,000 x 20, as in a census              9.4e-1    6e-6    9.3e-1    2e-5    9.0e-1    4e-6    8.7e-1    3e-5
-    flights, unscaled, 50,000 x 38          1.8e-1    8e-5    1.8e-1    1e-4    2.8e-2    8e-4    2.4e-2    4e-5
-    breast_cancer, unscaled, 569 x 30       1.4e+0    6e-2    1.2e+0    3e-2    5.7e-1    1e-2    3.6e-1    1e-2
-    wine, unscaled, 178 x 13                1.3e+1    9e-3    9.4e+0    5e-3    2.1e+0    6e-3    9.2e-1    2e-3
-    digits, pixels, two classes             4.6e-2    8e-4    2.8e-2    1e-3    2.2e-2    8e-4    1.0e-2    8e-4
-    columns of 1 to 10, normal              6e-5      7e-6    2e-4      2e-5    1e-6      3e-6    2e-5      8e-6
+    5,000 x 20, columns of 1e-6 to 1e6      2.6e-1    2e-6    2.4e-1    8e-7    1.5e-1    1e-6    1.2e-1    3e-6
+    5,000 x 20, as in a census              9.4e-1    4e-6    9.3e-1    4e-6    9.0e-1    3e-6    8.8e-1    4e-6
+    flights, unscaled, 50,000 x 38          1.8e-1    8e-4    1.8e-1    3e-4    2.6e-2    4e-4    2.2e-2    1e-5
+    breast_cancer, unscaled, 569 x 30       1.4e+0    6e-2    1.2e+0    4e-2    6.2e-1    2e-2    4.7e-1    1e-2
+    wine, unscaled, 178 x 13                1.2e+1    8e-3    9.2e+0    4e-3    2.4e+0    2e-3    1.1e+0    4e-4
+    digits, pixels, two classes             5.0e-2    5e-4    2.7e-2    4e-4    1.6e-2    9e-4    8.6e-3    3e-4
+    columns of 1 to 10, normal              5e-5      1e-6    3e-5      2e-6    8e-7      1e-6    2e-6      1e-6
     ======================================  ================  ================  ================  ================
 
     ``batch_size="auto"`` is that of `auto_batch_size`. Rules that divide by the root of a short mean of squared
