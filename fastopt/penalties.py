@@ -52,7 +52,7 @@ class Penalty:
     def subgradient(self, w: NDArray[np.float64], g: NDArray[np.float64]) -> NDArray[np.float64]:
         """The subgradient of least norm of ``f(w) + l1 ||w||_1``, where g is the gradient of f at w.
 
-        ``g_j + l1 sign(w_j)`` where w_j is not zero, else g_j moved towards zero by l1: zero where |g_j| <= l1.
+        ``g_j + l1 sign(w_j)`` where w_j is not zero, else g_j moved towards zero by l1: zero where ``|g_j| <= l1``.
         """
         if not self.l1:
             return g
