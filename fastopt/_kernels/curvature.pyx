@@ -5,6 +5,7 @@ Products with kept curvature are not in passes.pyx because the compiler would in
 from fastopt._kernels.block cimport ROWS
 from fastopt._kernels.loss cimport MULTINOMIAL, curvatures_of, softmax
 from fastopt._kernels.portable cimport index, real
+from fastopt._kernels.row cimport is_far
 from fastopt._kernels.terms cimport (MOST, Terms, curve, dense_add, dense_scores, height, slopes, sparse_add,
                                      sparse_scores, sum_of, weigh, weighted_sum)
 from fastopt._kernels.vector cimport VECTOR
@@ -143,12 +144,13 @@ def sparse_products(Terms t, const real[::1] values, const index[::1] columns, c
                     Py_ssize_t start, Py_ssize_t stop):
     """`dense_products` on CSR rows."""
     cdef Py_ssize_t row = start, b
+    cdef bint far = is_far(values.shape[0], sizeof(real) + sizeof(index))
     with nogil:
         while row < stop:
             b = min(MOST, stop - row)
-            sparse_scores(t, &values[0], &columns[0], &indptr[row], b, &v[0], &work[0, 0])
+            sparse_scores(t, &values[0], &columns[0], &indptr[row], b, &v[0], &work[0, 0], far)
             bent(t, row, b, &bends[row, 0], &work[0, 0])
-            sparse_add(t, &values[0], &columns[0], &indptr[row], b, &work[0, 0], &product[0])
+            sparse_add(t, &values[0], &columns[0], &indptr[row], b, &work[0, 0], &product[0], False)
             row += b
 
 

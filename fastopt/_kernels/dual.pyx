@@ -180,32 +180,35 @@ def bound(Dual t, bint feasible):
     """
     cdef Py_ssize_t i = 0, j, b, n = t.y.shape[0]
     cdef double positive = 0, negative = 0, keep = 1, shift = 0, moved = 0, total = 0, a, change
-    cdef bint squared = t.loss == SQUARED_ERROR, weighted = t.weights.shape[0] > 0
+    cdef bint squared = t.loss == SQUARED_ERROR, weighted = t.weights.shape[0] > 0, up, heavier
     cdef double values[TOGETHER]
+    cdef double moves[TOGETHER]
     with nogil:
         if feasible:
             for i in range(n):
                 a = t.state[i, 0] * (t.weights[i] if weighted else 1.0)
-                if squared or t.y[i] > 0:
-                    positive += a
-                else:
-                    negative += a
+                up = squared or t.y[i] > 0
+                positive += a if up else 0.0
+                negative += 0.0 if up else a
             if squared:
                 shift = positive / n
             else:
                 keep = min(positive, negative) / max(max(positive, negative), DBL_MIN)
+        heavier = positive > negative
         i = 0
         while i < n:
             b = min(n - i, <Py_ssize_t>TOGETHER)
             for j in range(b):
                 a = t.state[i + j, 0]
-                change = shift if squared else ((1 - keep) * a if (t.y[i + j] > 0) == (positive > negative) else 0.0)
+                change = shift if squared else ((1 - keep) * a if (t.y[i + j] > 0) == heavier else 0.0)
                 values[j] = a - change
-                moved += fabs(change) * sqrt(t.squares[i + j]) * (t.weights[i + j] if weighted else 1.0)
+                moves[j] = fabs(change) * sqrt(t.squares[i + j])
             conjugates(t.loss, b, &t.y[i], values)
             if weighted:
                 for j in range(b):
                     values[j] *= t.weights[i + j]
+                    moves[j] *= t.weights[i + j]
             total += sum_of(values, b)
+            moved += sum_of(moves, b)
             i += b
     return total, moved

@@ -10,6 +10,7 @@ from libc.string cimport memcpy
 
 from fastopt._kernels.exponential cimport exp, log1p
 from fastopt._kernels.portable cimport index, prefetch_l2, real
+from fastopt._kernels.row cimport is_far
 from fastopt._kernels.sound cimport highest_of, unsound, unsound_columns
 from fastopt._kernels.terms cimport (MOST, Terms, curve, dense_add, dense_scores, height, losses, sparse_add,
                                      sparse_scores)
@@ -62,13 +63,14 @@ def sparse_loss(Terms t, const real[::1] values, const index[::1] columns, const
     cdef Py_ssize_t row = start, b
     cdef double total = 0
     cdef double *z
-    cdef bint slopes = g.shape[0] > 0, bad = False
+    cdef bint slopes = g.shape[0] > 0, bad = False, far = is_far(values.shape[0], sizeof(real) + sizeof(index))
     with nogil:
         while row < stop:
             b = min(MOST, stop - row)
             z = &raw[row, 0] if raw.shape[0] > 0 else &work[0, 0]
             if not known:
-                bad = checked_scores(t, &values[0], &columns[0], &indptr[row], b, &w[0], z, sound, not slopes)
+                bad = checked_scores(t, &values[0], &columns[0], &indptr[row], b, &w[0], z, sound, not slopes,
+                                     far)
             elif not slopes and not sound:
                 bad = bad_rows(&values[0], &columns[0], &indptr[row], b, t.n_features, True)
             if bad:
@@ -77,7 +79,7 @@ def sparse_loss(Terms t, const real[::1] values, const index[::1] columns, const
                 memcpy(&work[0, 0], z, b * t.width * sizeof(double))
             total += losses(t, row, b, &work[0, 0], &work[1, 0], slopes)
             if slopes and checked_add(t, &values[0], &columns[0], &indptr[row], b, &work[0, 0], &g[0],
-                                      sound or not known):
+                                      sound or not known, far and known):
                 break
             row += b
     if row < stop:
@@ -112,7 +114,8 @@ cdef inline void coming(const index *columns, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline bint checked_scores(Terms t, const real *x, const index *columns, const index *indptr, Py_ssize_t b,
-                                const double *w, double *z, bint sound, bint values) noexcept nogil:
+                                const double *w, double *z, bint sound, bint values,
+                                bint far) noexcept nogil:
     """`sparse_scores` of rows that are checked first unless they are `sound`; whether one is not."""
     cdef Py_ssize_t i = 0, n = b if sound else few_rows(indptr, b)
     while i < b:
@@ -121,20 +124,20 @@ cdef inline bint checked_scores(Terms t, const real *x, const index *columns, co
             if bad_rows(x, columns, indptr + i, n, t.n_features, values):
                 return True
             coming(columns + indptr[i + n], <Py_ssize_t>indptr[i + n] - <Py_ssize_t>indptr[i])
-        sparse_scores(t, x, columns, indptr + i, n, w, z + i * t.width)
+        sparse_scores(t, x, columns, indptr + i, n, w, z + i * t.width, far)
         i += n
     return False
 
 
 cdef inline bint checked_add(Terms t, const real *x, const index *columns, const index *indptr, Py_ssize_t b,
-                             const double *z, double *g, bint sound) noexcept nogil:
+                             const double *z, double *g, bint sound, bint far) noexcept nogil:
     """`sparse_add` of rows whose columns are checked first unless they are `sound`; whether one is not."""
     cdef Py_ssize_t i = 0, n = b if sound else few_rows(indptr, b)
     while i < b:
         n = min(n, b - i)
         if not sound and bad_rows(x, columns, indptr + i, n, t.n_features, False):
             return True
-        sparse_add(t, x, columns, indptr + i, n, z + i * t.width, g)
+        sparse_add(t, x, columns, indptr + i, n, z + i * t.width, g, far)
         i += n
     return False
 
@@ -160,13 +163,14 @@ def sparse_hessian(Terms t, const real[::1] values, const index[::1] columns, co
                    Py_ssize_t start, Py_ssize_t stop):
     """`dense_hessian` on CSR rows."""
     cdef Py_ssize_t row = start, b
+    cdef bint far = is_far(values.shape[0], sizeof(real) + sizeof(index))
     with nogil:
         while row < stop:
             b = min(MOST, stop - row)
-            sparse_scores(t, &values[0], &columns[0], &indptr[row], b, &w[0], &work[0, 0])
-            sparse_scores(t, &values[0], &columns[0], &indptr[row], b, &v[0], &work[1, 0])
+            sparse_scores(t, &values[0], &columns[0], &indptr[row], b, &w[0], &work[0, 0], far)
+            sparse_scores(t, &values[0], &columns[0], &indptr[row], b, &v[0], &work[1, 0], False)
             curve(t, row, b, &work[0, 0], &work[1, 0])
-            sparse_add(t, &values[0], &columns[0], &indptr[row], b, &work[1, 0], &product[0])
+            sparse_add(t, &values[0], &columns[0], &indptr[row], b, &work[1, 0], &product[0], False)
             row += b
 
 
@@ -182,9 +186,10 @@ def dense_predict(Terms t, const real[:, :] X, const double[::1] w, double[:, ::
 def sparse_predict(Terms t, const real[::1] values, const index[::1] columns, const index[::1] indptr,
                    const double[::1] w, double[:, ::1] scores, Py_ssize_t start, Py_ssize_t stop):
     """`dense_predict` on CSR rows."""
+    cdef bint far = is_far(values.shape[0], sizeof(real) + sizeof(index))
     with nogil:
         if start < stop:
-            sparse_scores(t, &values[0], &columns[0], &indptr[start], stop - start, &w[0], &scores[start, 0])
+            sparse_scores(t, &values[0], &columns[0], &indptr[start], stop - start, &w[0], &scores[start, 0], far)
 
 
 def exponential(real[::1] x):

@@ -3,7 +3,7 @@ from fastopt._kernels.block cimport (ROWS, axpys, dots, many_axpy, many_dot, out
                                      sparse_outputs_axpy, sparse_outputs_dot)
 from fastopt._kernels.loss cimport MULTINOMIAL, curvatures_of, slopes_of, softmax, values_of
 from fastopt._kernels.portable cimport index, real
-from fastopt._kernels.row cimport axpy, dot, sparse_axpy, sparse_dot
+from fastopt._kernels.row cimport axpy, dot, prefetch_stream, sparse_axpy, sparse_dot
 
 cdef enum:
     # Rows of a block at most, and bytes of its rows: half a first-level cache.
@@ -215,12 +215,15 @@ cdef inline void dense_add(Terms t, const real *x, Py_ssize_t stride, Py_ssize_t
 
 
 cdef inline void sparse_scores(Terms t, const real *x, const index *columns, const index *indptr, Py_ssize_t b,
-                               const double *w, double *z) noexcept nogil:
+                               const double *w, double *z, bint far) noexcept nogil:
+    """Rows that are `far` are not in a near cache: the next are asked for, which the hardware alone does too late."""
     cdef Py_ssize_t i, k, n
     begin(t, w, b, z)
     for i in range(b):
         k = indptr[i]
         n = indptr[i + 1] - k
+        if far:
+            prefetch_stream(x + k, columns + k, n)
         if t.width == 1:
             z[0] += sparse_dot(x + k, columns + k, n, w)
         else:
@@ -229,12 +232,14 @@ cdef inline void sparse_scores(Terms t, const real *x, const index *columns, con
 
 
 cdef inline void sparse_add(Terms t, const real *x, const index *columns, const index *indptr, Py_ssize_t b,
-                            const double *z, double *g) noexcept nogil:
+                            const double *z, double *g, bint far) noexcept nogil:
     cdef Py_ssize_t i, k, n
     add_intercept(t, b, z, g)
     for i in range(b):
         k = indptr[i]
         n = indptr[i + 1] - k
+        if far:
+            prefetch_stream(x + k, columns + k, n)
         if t.width == 1:
             sparse_axpy(z[0], x + k, columns + k, n, g)
         else:

@@ -246,9 +246,11 @@ def disturbance(objective: Objective) -> float:
 
 
 def row_length(objective: Objective) -> float:
-    """The mean of ``||x||^2``, on a sample of many rows."""
-    if objective.design.n_stored < 1_000_000:
-        return float(objective.design.row_norms_squared.mean())
+    """The mean of ``||x||^2``; of many rows that are dense or in a file on a sample: of others "sdca" and "saga" want
+    all, which they then find."""
+    design = objective.design
+    if design.n_stored < 1_000_000 or (design.sparse and not design.mapped):
+        return float(design.row_norms_squared.mean())
     return float(objective.sample(1024).design.row_norms_squared.mean())
 
 

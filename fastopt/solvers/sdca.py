@@ -55,6 +55,8 @@ class DualEpochs:
         The dual variables as the kernel keeps them.
     center : float
         The intercept's last value at an epoch's end.
+    estimate : float
+        What the last epoch's steps say of the gradient's norm: intercepts found to a thousandth of it will do.
 
     Notes
     -----
@@ -103,7 +105,7 @@ class DualEpochs:
         self._prepare(later)
         self.w: Float64 = np.zeros(objective.n_features + 1)
         self.state: Float64 = np.zeros((objective.n_samples, 2))
-        self.center = 0.0
+        self.center = self.estimate = 0.0
         if objective.loss.name == "log_loss":
             self.state[:, 1] = -20.0  # the logit that goes with a = 0, as far as Newton's steps care
         if objective.fit_intercept:
@@ -163,7 +165,8 @@ class DualEpochs:
             self._begin(later=False)
             moved = self._visit(order)
         self._move_center()
-        return self.objective.l2 * float(np.sqrt(moved))
+        self.estimate = self.objective.l2 * float(np.sqrt(moved))
+        return self.estimate
 
     def _move_center(self) -> None:
         b = float(self.w[-1])  # center + c2 / (l2 n) sum_i s_i a_i, and so again from the new center
@@ -214,11 +217,14 @@ class DualEpochs:
         """The b that minimises F for raw predictions z + b, by Newton's steps that never raise F's slope in b."""
         ones = np.ones_like(z)
         b = float(self.w[-1])
+        finest = float(np.finfo(self.objective.design.dtype).eps) / 4  # in whose type b ends
         slope, curve = self.objective.along(z, ones, b)
         for _ in range(30):
-            if abs(slope) <= 1e-3 * self.tol or not curve > 0:
+            if abs(slope) <= 1e-3 * max(self.tol, self.estimate) or not curve > 0:
                 break
             step = slope / curve
+            if abs(step) <= finest * abs(b):
+                break
             new, bend = self.objective.along(z, ones, b - step)
             if not abs(new) < abs(slope):
                 break
@@ -276,7 +282,7 @@ class SoftmaxEpochs(DualEpochs):
         log p_i.
     center : ndarray of float64, (K,)
     estimate : float
-        What the last epoch's steps say of the gradient's norm: a hundredth of it is enough for the intercepts.
+        As of one output, but here a hundredth of it is enough for the intercepts.
 
     Notes
     -----
@@ -327,10 +333,6 @@ class SoftmaxEpochs(DualEpochs):
     def _move_center(self) -> None:
         b = self._table[-1].copy()
         self._table[-1], self.center = 2 * b - self.center, b
-
-    def run(self, order: NDArray[np.intp]) -> float:
-        self.estimate = super().run(order)
-        return self.estimate
 
     def _pieces(self) -> Any:
         """Slices of a few rows, and their weights."""
