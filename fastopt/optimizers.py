@@ -136,16 +136,16 @@ class Optimizer:
             O(len(indices)): the other coordinates wait, and take their steps without a gradient when they are next
             named or in `catch_up`, which is to be called before w is read anywhere, and before a rule with another
             learning rate goes on. A rate that is a function of the step number is asked for 4,096 steps in advance.
-            g may be w or an array of the state; where it lies in their memory in any other way, or a pair's values do,
-            it is read while they are written.
+            g may be w or an array of the state, but not overlap one in part: it is read while they are written. A
+            pair's values may lie anywhere.
         state : dict
             As `init` gave it.
 
         Raises
         ------
         ValueError
-            If shapes or dtypes disagree, an index is out of range, or ``learning_rate="auto"`` was never resolved.
-            Nothing is changed then.
+            If shapes or dtypes disagree, arrays overlap, an index is out of range, or ``learning_rate="auto"`` was
+            never resolved. Nothing is changed then.
         """
         stepper = self._stepper
         if stepper is not None and stepper.step(self, w, g, state):
@@ -154,16 +154,20 @@ class Optimizer:
         slots = self._slot_arrays(flat, state, w.shape)
         if isinstance(g, tuple):
             columns, values = _sparse_gradient(g, w)
+            if _step.overlapping([flat, *slots, values], False) is not None:
+                values = values.copy()  # columns catch up before it is read
             idles = self.idles_exactly(0.0, self._constant)
             if idles and self._sparse_step(flat, columns, values, slots, state):
                 return
             g = np.zeros_like(w)
             g.reshape(-1)[columns] = values
-        if "last" in state:
-            self.catch_up(w, state)
         if isinstance(g, np.ndarray) and g.shape != w.shape:
             raise ValueError(f"g must have the shape of w, {w.shape}; got {g.shape}.")
-        flat_g = self._clip(_like("g", g, flat))
+        flat_g = _like("g", g, flat)
+        self._check_apart(flat, slots, state, flat_g)
+        if "last" in state:
+            self.catch_up(w, state)
+        flat_g = self._clip(flat_g)
         t = int(state["t"]) + 1
         scalars = {key: state[key] for key in self._scalars()}
         row = self._row(t, self.rate(t - 1), scalars)
@@ -395,7 +399,22 @@ class Optimizer:
             arrays[position] = _like(f"state[{slot!r}]", state.get(slot), flat, written=True)
         if self.ema_momentum is not None:
             _like("state['ema']", state.get("ema"), flat, written=True)
+        self._check_apart(flat, arrays, state)
         return arrays
+
+    def _check_apart(self, flat: Array, slots: list[Array], state: State, g: Array | None = None) -> None:
+        """Whether what a step writes has memory of its own, and g, if given, is one of these arrays or lies apart."""
+        arrays, last = [flat, *slots], [] if g is None else [g]
+        if self.ema_momentum is not None:
+            arrays.append(state["ema"])
+        found = _step.overlapping(arrays + last, g is not None)
+        if found is None:
+            return
+        names = dict(zip(self._positions, self.slots, strict=True)) | {len(slots): "ema"}
+        first, second = ("w" if i == 0 else f"state[{names[i - 1]!r}]" if i < len(arrays) else "g" for i in found)
+        if second == "g":
+            raise ValueError(f"g must be {first} or lie apart from it; got an array that overlaps it. Use g.copy().")
+        raise ValueError(f"{second} must have memory of its own; got an array that overlaps {first}. Use init(w).")
 
     def _window(self, state: State) -> tuple[Array, Array]:
         """The (hyper, table) for up to WINDOW sparse steps from ``state["window"]`` on."""

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -101,6 +102,49 @@ def test_any_shape_and_any_strides_of_g(name):
     OPTIMIZERS[name]().step(w, w, OPTIMIZERS[name]().init(w))
     OPTIMIZERS[name]().step(v, v.copy(), OPTIMIZERS[name]().init(v))
     np.testing.assert_array_equal(w, v)
+
+
+@NAMES
+@pytest.mark.parametrize("options", [{}, {"clipnorm": 1.0}, {"ema_momentum": 0.9}], ids=["", "clipnorm", "ema"])
+@pytest.mark.parametrize("n", [5, 5000])
+@pytest.mark.parametrize("by", [-2, -1, 1, 3])
+def test_arrays_that_overlap_in_part_are_refused(name, options, n, by, dtype):
+    """g with w or with an array of the state, and these with one another: nothing is written then."""
+    optimizer = OPTIMIZERS[name](**options)
+    room = np.linspace(1, 2, n + 8).astype(dtype)
+    arrays = [slot for slot, a in optimizer.init(room).items() if isinstance(a, np.ndarray)]
+
+    def refused(match, w, g, state):
+        before = room.tobytes(), w.tobytes(), pickle.dumps(state)
+        with pytest.raises(ValueError, match=match):
+            optimizer.step(w, g, state)
+        assert (room.tobytes(), w.tobytes(), pickle.dumps(state)) == before
+
+    here, there, apart = room[4 : 4 + n], room[4 + by : 4 + by + n], np.ones(n, dtype)
+    refused("g must be w or lie apart from it; got an array that overlaps it", here, there, optimizer.init(here))
+    for slot in arrays:
+        kept = f"state['{slot}']"
+        refused(re.escape(f"g must be {kept} or lie apart"), apart, there, optimizer.init(apart) | {slot: here})
+        for w in (here, there):
+            refused(re.escape(f"{kept} must have memory of its own"), w, apart, optimizer.init(w) | {slot: here})
+    for one, other in zip(arrays, arrays[1:], strict=False):
+        refused("must have memory of its own", apart, apart.copy(), optimizer.init(apart) | {one: here, other: there})
+
+
+@NAMES
+def test_g_may_be_any_array_of_the_step_and_neighbours_may_touch(name, dtype):
+    optimizer = OPTIMIZERS[name]()
+    for n in (7, 5000):
+        room = np.linspace(1, 2, 2 * n).astype(dtype)
+        w, v = room[:n], room[:n].copy()
+        state, other = optimizer.init(w), optimizer.init(v)
+        optimizer.step(w, room[n:], state)
+        optimizer.step(v, room[n:].copy(), other)
+        for slot in optimizer.slots:
+            optimizer.step(w, state[slot], state)
+            optimizer.step(v, other[slot].copy(), other)
+            np.testing.assert_array_equal(state[slot], other[slot])
+        np.testing.assert_array_equal(w, v)
 
 
 def one_over_t(k):
@@ -285,6 +329,25 @@ def test_sparse_gradients_equal_dense_ones(name, shape, learning_rate):
     assert set(state) == set(dense)
     for slot in optimizer.slots:
         assert_close(state[slot], dense[slot], 1e-10)
+
+
+@NAMES
+def test_values_of_sparse_gradients_may_lie_in_w_and_the_state(name):
+    """They count as they were before the step, whatever columns catch up."""
+    optimizer, runs = OPTIMIZERS[name](learning_rate=0.1), []
+    for copies in (False, True):
+        w = np.linspace(1, 2, 9)
+        state = optimizer.init(w)
+        optimizer.step(w, np.linspace(-1, 1, 9), state)
+        for t in range(6):
+            optimizer.step(w, (np.array([0]), np.ones(1)), state)
+            for a in (w, *(state[slot] for slot in optimizer.slots)):
+                values = a[4:7] if t % 2 else a[6:9]
+                optimizer.step(w, (np.arange(5, 8), values.copy() if copies else values), state)
+        optimizer.catch_up(w, state)
+        runs.append((w, *(state[slot] for slot in optimizer.slots)))
+    for found, expected in zip(*runs, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("waiting", [False, True])

@@ -16,6 +16,7 @@ class Stepper:
     ) -> None: ...  # fmt: skip
     def step(self, rule: Any, w: Any, g: Any, state: Any) -> bool: ...
 
+def overlapping(arrays: list[NDArray[Any]], last_may_be_one: bool) -> tuple[int, int] | None: ...
 def dense(
     kind: int, hyper: NDArray[np.float64], row: tuple[float, ...], w: NDArray[Any], g: NDArray[Any],
     a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], l1: float = 0,

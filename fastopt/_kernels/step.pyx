@@ -224,14 +224,27 @@ cdef class Stepper:
         return done
 
     cdef bint export(self, w, g, dict state, Py_buffer *views) noexcept:
-        """Whether w, the slots and g are what the kernel takes, which then has them in `views`, until released."""
-        cdef Py_ssize_t i
-        if not (export(w, PyBUF_WRITABLE, views, views) and export(g, 0, views, views + ARRAYS - 1)):
+        """Whether w, the slots and g are what the kernel takes, which then has them in `views`, until released.
+
+        g may be one of the others, which lie apart, but overlap none in part; `Optimizer.step` says what does.
+        """
+        cdef Py_ssize_t i, j
+        cdef Py_buffer *last = views + ARRAYS - 1
+        if not (export(w, PyBUF_WRITABLE, views, views) and export(g, 0, views, last)):
             return False
-        for i in range(MAX_SLOTS):
-            slot = self.slots[i]
-            if slot is not None and not export(state.get(slot), PyBUF_WRITABLE, views, views + 1 + i):
+        if overlap(views, last) and views.buf != last.buf:
+            return False
+        for i in range(1, MAX_SLOTS + 1):
+            slot = self.slots[i - 1]
+            if slot is None:
+                continue
+            if not export(state.get(slot), PyBUF_WRITABLE, views, views + i):
                 return False
+            if overlap(views + i, last) and views[i].buf != last.buf:
+                return False
+            for j in range(i):          # unused ones are empty
+                if overlap(views + i, views + j):
+                    return False
         return True
 
 
@@ -252,6 +265,32 @@ cdef bint export(a, int flags, const Py_buffer *like, Py_buffer *view) noexcept:
         if view.shape[i] != like.shape[i]:
             return False
     return True
+
+
+cdef inline bint overlap(const Py_buffer *a, const Py_buffer *b) noexcept:
+    return <size_t>a.buf < <size_t>b.buf + <size_t>b.len and <size_t>b.buf < <size_t>a.buf + <size_t>a.len
+
+
+def overlapping(list arrays, bint last_may_be_one):
+    """The numbers of two C-contiguous arrays that share memory, the smaller first, or None; 8 arrays at the most.
+
+    If `last_may_be_one`, the last one may begin where another does.
+    """
+    cdef Py_buffer views[8]
+    cdef Py_ssize_t i, j, n = len(arrays)
+    if n > 8:
+        raise ValueError("arrays must be 8 at the most")
+    memset(views, 0, sizeof(views))
+    try:
+        for i in range(n):
+            PyObject_GetBuffer(arrays[i], &views[i], 0)
+            for j in range(i):
+                if overlap(&views[i], &views[j]) and not (last_may_be_one and i == n - 1
+                                                          and views[i].buf == views[j].buf):
+                    return j, i
+    finally:
+        for i in range(n):
+            PyBuffer_Release(&views[i])
 
 
 cdef void run(real tag, int kind, const double *hyper, const double *row, const Py_buffer *views) noexcept:
