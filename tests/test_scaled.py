@@ -270,6 +270,33 @@ def test_automatic_rates_of_sgds_estimators(optimizer, layout, loss, early_stopp
         assert model.objective_ <= 1.05 * scaled.objective_ + 0.005
 
 
+@pytest.mark.parametrize("loss", ["squared_error", "huber"])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+@pytest.mark.parametrize("K", [5, 50])
+def test_many_targets_have_the_rates_of_one(loss, optimizer, K):
+    """Each has its own curvature: F of many is no flatter than F of one."""
+    X, _ = data(500)
+    y = X @ (1 / X.std(axis=0))
+    options = {"loss": loss, "optimizer": optimizer, "learning_rate": "auto", "max_iter": 3, "tol": None}
+    for batch_size in (8, "full"):
+        one, many = (SGDRegressor(**options, batch_size=batch_size, random_state=0) for _ in range(2))
+        one.fit(X, y)
+        many.fit(X, np.tile(y[:, None], K))
+        first = [model.history_["learning_rate"][0] for model in (one, many)]
+        np.testing.assert_allclose(first[1], first[0], rtol=1e-2)
+
+
+@pytest.mark.parametrize("K", [5, 50])
+def test_many_targets_of_unscaled_columns_get_to_the_least_squares(K):
+    rng = np.random.default_rng(0)
+    X, _ = data(500)
+    Y = X @ (rng.standard_normal((6, K)) / X.std(axis=0)[:, None]) + 0.1 * rng.standard_normal((500, K))
+    model = SGDRegressor(learning_rate="auto", batch_size="full", alpha=0, max_iter=40, tol=None).fit(X, Y)
+    Z = np.column_stack([(X - X.mean(axis=0)) / X.std(axis=0), np.ones(500)])
+    least = np.linalg.lstsq(Z, Y, rcond=None)[1].sum() / 1000
+    assert model.objective_ < (1 + 1e-6) * least
+
+
 def test_partial_fit_after_other_variables_begins_the_rules_state_anew():
     X, y = people()
     model = SGDClassifier(optimizer="adam", learning_rate="auto", batch_size=32, max_iter=3, tol=None, random_state=0)

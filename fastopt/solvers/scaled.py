@@ -91,9 +91,10 @@ def _spread(sizes: Float64) -> float:
 
 
 def _curvature(objective: Objective) -> float:
-    """Of the loss at a row, at most; of the softmax at w = 0."""
-    K, curvature = objective.n_outputs, objective.loss.max_curvature
-    return 1 / K if K > 1 else curvature if math.isfinite(curvature) else 1.0
+    """Of the loss at a row, at most, in each output; of the softmax at w = 0, and so much where there is no bound."""
+    curvature = objective.loss.max_curvature
+    bounded = objective.loss.targets != "multiclass" and math.isfinite(curvature)
+    return curvature if bounded else 1 / objective.n_outputs
 
 
 class Scaled:
