@@ -135,13 +135,16 @@ def test_every_solver_ends_where_the_gradient_of_all_data_vanishes(client, kind,
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_columns_far_from_zero_and_constant_ones(client):
-    """Of times of a minute, in seconds since 1970, rows tell the variance, not sums of squares."""
+    """Of times of a minute, in seconds since 1970, rows tell the variance, not sums of squares.
+
+    By the sums the column counts as constant, and F stays a hundredth above its minimum.
+    """
     X, y = problem("dense")
     far = np.column_stack([X, np.full(len(X), 5.0)])
-    far[:, 0] += 1.7e9
+    far[:, 11] += 1.7e9
     best = on_dask.LogisticRegression(tol=1e-8, solver="newton", C=100.0).fit(cut(X), cut(y)).objective_
     model = on_dask.LogisticRegression(solver="lbfgs", C=100.0, max_iter=10).fit(cut(far), cut(y))
-    assert abs(model.objective_ - best) <= 1e-4 * best
+    assert abs(model.objective_ - best) <= 1e-6 * best
 
 
 @pytest.mark.parametrize("batch_size", [1, 400, "full"])

@@ -42,17 +42,14 @@ IGNORE = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarni
 
 @IGNORE
 @parametrize_with_checks([LogisticRegression(), *(LogisticRegression(solver=solver) for solver in SOLVERS)])
-def test_scikit_learns_checks(estimator, check, request):
-    if estimator.solver == "adadelta" and "sample_weight_equivalence" in request.node.name:
-        reason = "weights sum in another order than repeated rows do; Adadelta makes about 1e-8 of that, by build"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
+def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
 
 @IGNORE
 @pytest.mark.parametrize("layout", [np.asarray, scipy.sparse.csr_array])
 def test_adadelta_weighs_rows_as_repeated_ones(layout):
-    """What the two checks ask, at the tolerance that it holds to: 1e-7, of coefficients up to 2, before it is done."""
+    """As scikit-learn's checks ask, on fewer columns, whose rounding grows: 1e-13 after 15 epochs, 1e-3 after 100."""
     rng = np.random.default_rng(0)
     X, y, s = rng.uniform(size=(15, 10)), rng.integers(0, 3, 15), rng.integers(0, 5, 15)
     weighted, repeated = (LogisticRegression(solver="adadelta", max_iter=15, random_state=0) for _ in range(2))
