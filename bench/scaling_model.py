@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.dask._cluster import FAN_IN, LIGHT
+from fastopt.dask._cluster import ARGUMENT, FAN_IN, LIGHT
 
 PER_ROW = 50
 GAPS = (1e-2, 1e-4)
@@ -38,9 +38,6 @@ POINTS = (
 )  # fmt: skip
 WORKERS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)
 NETWORKS = (1, 10, 100)
-#: Beyond 100 kB Adam's state, two vectors, does not get through the `Client.map` of distributed 2026.8, with which
-#: rounds of a tree begin: nothing is predicted there.
-MAPPED = 1e5
 COLUMNS = (1_000, 100_000, 1_000_000)
 
 
@@ -99,7 +96,7 @@ def round_time(
     tasks, stages, hops, moved, added = float(first + sum(tree)), 0, 10, 0.0, 0.0
     for argument in SENT[solver]:
         size = argument * vector
-        if size * first > LIGHT:  # to one worker, from which the others fetch it one after the other
+        if size > ARGUMENT or size * first > LIGHT:  # to one worker, from which the others fetch it one after the other
             moved, tasks, stages = moved + (2 + busy - 1) * size, tasks + 1, 1
         else:  # with each task, by way of the scheduler
             moved += 2 * first * size
@@ -128,13 +125,12 @@ def predictions(speeds: Speeds, rounds: dict[str, dict[str, list[int]]]) -> list
                 network = Network(1e9 * gigabits, 1e-4)
                 for workers in WORKERS:
                     size, parts = (1e11, 1000) if kind == "strong" else (1e8 * workers, workers)
-                    runs = [s for s in SENT if s == "lbfgs" or 16 * columns <= MAPPED]
-                    parted = {s: round_time(speeds, network, s, size, columns, parts, workers) for s in runs}
+                    parted = {s: round_time(speeds, network, s, size, columns, parts, workers) for s in SENT}
                     second = {solver: sum(parts.values()) for solver, parts in parted.items()}
                     gaps = {
                         solver: {gap: sum(n * second[s] for n, s in zip(count, ("lbfgs", "adam"), strict=True) if n)
                                  for gap, count in counts.items()}
-                        for solver, counts in rounds.items() if solver in runs
+                        for solver, counts in rounds.items()
                     }  # fmt: skip
                     found.append({"kind": kind, "columns": columns, "gigabits": gigabits, "workers": workers,
                                   "parts": parted, "round": second, "to_gap": gaps})  # fmt: skip
