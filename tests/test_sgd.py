@@ -525,6 +525,22 @@ def test_fit_drops_columns_that_no_row_has(optimizer):
     assert (model.coef_[0, ~unused] != 0).all()
 
 
+@pytest.mark.parametrize(("rows", "fraction"), [(10, 0.1), (11, 0.09), (3, 0.3)])
+@pytest.mark.parametrize("targets", [1, 3])
+def test_one_row_held_out_of_a_regression_is_refused(rows, fraction, targets):
+    """R^2 of one row is not a number, of which scikit-learn warns in each epoch. Accuracy of a row is one."""
+    X, random = np.arange(2.0 * rows).reshape(rows, 2), np.random.RandomState(0)
+    Y, drawn = np.tile(X[:, :1], targets), random.get_state()[1].tobytes()
+    model = SGDRegressor(early_stopping=True, validation_fraction=fraction, random_state=random)
+    got = rf"validation_fraction must hold out two rows at least, .*; got {fraction} of {rows}"
+    with pytest.raises(ValueError, match=got):
+        model.fit(X, Y if targets > 1 else Y[:, 0])
+    assert random.get_state()[1].tobytes() == drawn
+    assert not hasattr(model, "coef_")
+    model.set_params(validation_fraction=1.5 / rows, eta0=1e-4).fit(X, Y if targets > 1 else Y[:, 0])
+    assert np.isfinite(model.score(X, Y))
+
+
 def test_partial_fit_refuses_what_scikit_learn_refuses():
     X, y = problem("multiclass")
     with pytest.raises(ValueError, match="classes must be passed on the first call to partial_fit"):

@@ -290,6 +290,11 @@ class _SGD(LinearModel):
         """Which rows are for validation, by scikit-learn's splitters and draws; None without early stopping."""
         if not self.early_stopping:
             return None
+        if isinstance(self, RegressorMixin) and self.validation_fraction * len(y) <= 1:
+            raise ValueError(
+                f"validation_fraction must hold out two rows at least, since R^2 of one says nothing; got "
+                f"{self.validation_fraction!r} of {len(y)}. Give more, or early_stopping=False."
+            )
         if isinstance(rng, np.random.Generator):
             rng = np.random.RandomState(rng.integers(2**32, dtype=np.uint32))
         by_class = isinstance(self, ClassifierMixin) and not self._multilabel
@@ -1044,7 +1049,7 @@ class SGDRegressor(RegressorMixin, _SGD):
     power_t : float, default 0.25
         See `learning_rate`.
     early_stopping : bool, default False
-        Holds out `validation_fraction` of the rows and watches R^2 on them instead of F.
+        Holds out `validation_fraction` of the rows, two at least, and watches R^2 on them instead of F.
     validation_fraction : float in (0, 1), default 0.1
     n_iter_no_change : int >= 1, default 5
         Epochs without improvement in a row after which a target's training stops.
