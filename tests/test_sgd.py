@@ -525,6 +525,66 @@ def test_fit_drops_columns_that_no_row_has(optimizer):
     assert (model.coef_[0, ~unused] != 0).all()
 
 
+@pytest.mark.parametrize("rows", [1, 10, 100])
+@pytest.mark.parametrize(
+    ("model", "what"),
+    [
+        (SGDRegressor(), "eta0 below 0.01"),
+        (SGDRegressor(optimizer=SGD(0.02)), "the optimizer learning_rate below 0.02"),
+        (SGDRegressor(learning_rate=3e-7, optimizer="momentum"), "learning_rate below 3e-07"),
+        (SGDClassifier("squared_hinge"), "another learning_rate"),
+    ],
+)
+def test_partial_fit_says_that_iterates_ran_away(model, what, rows):
+    """F by NumPy is absurd, too. scikit-learn says nothing."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((100, 3)) * [1.0, 1e4, 1.0]
+    y, classifier = X @ [1.0, 1e-4, 2.0], isinstance(model, SGDClassifier)
+    y = np.where(y > 0, 1, -1) if classifier else y
+    how, model = {"classes": [-1, 1]} if classifier else {}, clone(model).set_params(random_state=0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for start in range(0, 10 if rows == 1 else 100, rows):
+            model.partial_fit(X[start : start + rows], y[start : start + rows], **how)
+    z = X @ np.ravel(model.coef_) + model.intercept_
+    residuals = np.maximum(1 - y * z, 0) if classifier else y - z
+    assert np.mean(residuals**2) > 1e6 * np.mean(y**2)
+    assert "The iterates ran away: F is " in str(told[-1].message)
+    assert str(told[-1].message).endswith(f"or give {what}.")
+    assert told[-1].category is ConvergenceWarning
+    assert told[-1].filename == __file__
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "squared_epsilon_insensitive", "poisson", "squared_hinge"])
+@pytest.mark.parametrize("rows", [1, 10, 50])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+def test_partial_fit_says_nothing_of_ordinary_streams(loss, rows, optimizer):
+    """Of rows few of which, or none in a call, have targets to speak of, whatever these are measured in."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        X = rng.standard_normal((100, 4)) if seed % 3 else (rng.random((100, 4)) < 0.2).astype(float)
+        z = X @ rng.standard_normal(4) + rng.standard_normal(100) * 10.0 ** rng.integers(-6, 1)
+        if loss == "squared_hinge":
+            model, y, how = SGDClassifier(loss, learning_rate="invscaling"), (z > 0).astype(int), {"classes": [0, 1]}
+        else:
+            model, how = SGDRegressor(loss), {}
+            y = rng.poisson(np.exp(z / 4)) if loss == "poisson" else 10.0 ** rng.integers(-4, 5) * z
+            y = [y, np.where(np.arange(100) % 60 < 55, 0, y), y * np.where(np.arange(100) < 50, 1, 1e-7)][seed % 3]
+        model.set_params(random_state=0, average=bool(seed % 2) and optimizer == "sgd", optimizer=optimizer)
+        weights = rng.exponential(size=100) * (rng.random(100) < 0.5) + 1e-9 if seed % 4 == 0 else np.ones(100)
+        if optimizer == "momentum":
+            model.set_params(learning_rate=1e-3)
+        start = 0
+        if seed % 4 == 1:
+            start = 50
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model.fit(X[:50], y[:50])
+        for i in range(start, 100, rows):
+            model.partial_fit(X[i : i + rows], y[i : i + rows], sample_weight=weights[i : i + rows], **how)
+        assert np.isfinite(model.objective_)
+
+
 @pytest.mark.parametrize(("rows", "fraction"), [(10, 0.1), (11, 0.09), (3, 0.3)])
 @pytest.mark.parametrize("targets", [1, 3])
 def test_one_row_held_out_of_a_regression_is_refused(rows, fraction, targets):

@@ -6,6 +6,7 @@ import math
 import sys
 import warnings
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -241,8 +242,11 @@ class _SGD(LinearModel):
         problem = _Problem(self, design, y, weights, held_out, sample_weight)
         self._descend(problem, w, None, rng, self.max_iter, data, progress=progress, run=run)
 
-    def _partial_fit_outputs(self, design: Design, y: Array, weights: Array | None) -> None:
-        """One epoch more."""
+    def _partial_fit_outputs(self, design: Design, y: Array, weights: Array | None) -> bool:
+        """One epoch more; whether its steps ran away.
+
+        These rows may be few, or all their targets next to nothing: F of zeros is the largest that was met so far.
+        """
         rng = getattr(self, "_random", None) or generator(self.random_state)
         if not hasattr(self, "optimizer_state_"):
             w, state = self._start(design, y.shape[1], None, None), None
@@ -254,7 +258,14 @@ class _SGD(LinearModel):
             w = self._parameters(coef, intercept, design.dtype)
             # What is of other variables than w, the rule begins anew.
             state = None if "variables" in self.optimizer_state_ else self.optimizer_state_ | {"t": int(self.t_) - 1}
-        self._descend(_Problem(self, design, y, weights), w, state, rng, 1, None, measured=False)
+        problem = _Problem(self, design, y, weights)
+        self._descend(problem, w, state, rng, 1, None, measured=False)
+        if problem.explodes(self.objective_, vars(self).get("_at_zero", 0.0)):
+            self._at_zero = max(vars(self).get("_at_zero", 0.0), problem.trifle, problem.at_zero)
+            if weights is not None:  # the means over steps are without them
+                self._at_zero = max(self._at_zero, _Problem(self, design, y, None).at_zero)
+            return problem.explodes(self.objective_, self._at_zero)
+        return False
 
     def _start(self, design: Design, n_outputs: int, coef_init: Any, intercept_init: Any) -> Array:
         """Parameters to start from: those given, else the last fit's under warm_start, else zeros."""
@@ -386,28 +397,40 @@ class _SGD(LinearModel):
                     "StandardScaler or MinMaxScaler might help."
                 )
             self._random = rng
+            if measured:
+                self._at_zero = problem.at_zero
             self._keep(descent, value, grad_norm, problem, first_step=1.0 if measured else getattr(self, "t_", 1.0))
             if descent.stop_reason == "interrupted":
                 raise KeyboardInterrupt
         self._cuts = cuts
 
-    def _smaller_rate(self, cuts: int) -> str:
-        """What to set, and to what, for rates 10^cuts times smaller."""
+    def _smaller_rate(self, cuts: int | None) -> str:
+        """What to set, and to what, for rates 10^cuts times smaller; None: less than it is."""
         own = isinstance(self.optimizer, optimizers.Optimizer)
         rate: Any = (self.optimizer if own else self).learning_rate
+
+        def less(number: float) -> str:
+            return f" below {number:.3g}" if cuts is None else f"={number / 10**cuts:.3g}"
+
         if isinstance(rate, str) and rate in ("constant", "invscaling", "adaptive", "pa1", "pa2"):
-            return f"eta0={self.eta0 / 10**cuts:.3g}"
+            return f"eta0{less(self.eta0)}"
         if isinstance(rate, str) or callable(rate):
             return "another learning_rate"
-        return ("the optimizer " if own else "") + f"learning_rate={rate / 10**cuts:.3g}"
+        return ("the optimizer " if own else "") + f"learning_rate{less(rate)}"
 
-    def _warn(self, level: int = FRAMES + 1, *, of_partial_fit: bool = False) -> None:
+    def _warn(self, level: int = FRAMES + 1, *, of_partial_fit: bool = False, away: bool = False) -> None:
         """What the caller should know of the last fit; scikit-learn's words where it has some."""
         cuts = self.__dict__.pop("_cuts", 0)
         if cuts:
             warnings.warn(
                 f"The iterates ran away; these are of learning rates 1e{cuts} times smaller. Scale the features "
                 f"(StandardScaler), or give {self._smaller_rate(cuts)}.", ConvergenceWarning, stacklevel=level,
+            )  # fmt: skip
+        elif away:
+            warnings.warn(
+                f"The iterates ran away: F is {self.objective_:.3g} on these rows, and at most {self._at_zero:.3g} on "
+                "any with all coefficients zero. Scale the features (StandardScaler), or give "
+                f"{self._smaller_rate(None)}.", ConvergenceWarning, stacklevel=level,
             )  # fmt: skip
         if of_partial_fit:
             return
@@ -482,6 +505,10 @@ class _Problem:
         self.regression = isinstance(model, RegressorMixin)
         self.alpha = 0.0 if model.penalty is None else float(model.alpha)
         self.l1_ratio = {"l1": 1.0, "elasticnet": model.l1_ratio}.get(model.penalty or "", 0.0)
+        #: Whether steps grow with F, without a bound.
+        rule = optimizers.get(model.optimizer)
+        grow = rule._kernel in ("sgd", "momentum", "nesterov") and not rule._clips
+        self.unbounded = grow and not self.loss.bounded_slope and model.learning_rate not in ("pa1", "pa2")
         self.fit_intercept = model.fit_intercept
         self.n_jobs = getattr(model, "n_jobs", None)  # SGDRegressor has none
         every = np.arange(y.shape[1])
@@ -548,18 +575,35 @@ class _Problem:
         """
         if self.loss.name == "perceptron":
             return not (math.isfinite(value) if self.around is not None else value <= ABSURD * max(1.0, first))
-        width = self.loss.parameter
-        trifle = {"epsilon_insensitive": width, "squared_epsilon_insensitive": width**2}.get(self.loss.name, 0.0)
-        trifle *= self.y.shape[1]
-        empty = Design.from_array(np.zeros((self.n_samples, 1)))
-        zero = 0.0
-        for columns in self.alike:
-            objective = self._objective(columns, self._weights_of(columns), 1.0, empty)
-            zero += objective.value(np.zeros(objective.shape))
+        zero, trifle = self.at_zero, self.trifle
         if self.regression:
             return not value <= max(zero + (USELESS - 1) * abs(zero), trifle)
         curved = self.loss.name.startswith("squared")
         return not value <= max(zero, GROWN * first, trifle) or (curved and not value <= ABSURD * max(zero, trifle))
+
+    def explodes(self, value: float, zero: float) -> bool:
+        """Whether F after some steps, `value`, is absurd beside `zero`, that of zeros.
+
+        Only steps that grow with F can do that. Where they are bounded F may be as many times that of zeros if targets
+        are small and rates are not, and falls again as these do.
+        """
+        return self.unbounded and not value <= ABSURD * zero
+
+    @cached_property
+    def trifle(self) -> float:
+        """What the loss's `epsilon` makes free of charge."""
+        width = self.loss.parameter
+        free = {"epsilon_insensitive": width, "squared_epsilon_insensitive": width**2}.get(self.loss.name, 0.0)
+        return float(free * self.y.shape[1])
+
+    @cached_property
+    def at_zero(self) -> float:
+        """F of zeros, which no entry of X tells."""
+        empty, zero = Design.from_array(np.zeros((self.n_samples, 1))), 0.0
+        for columns in self.alike:
+            objective = self._objective(columns, self._weights_of(columns), 1.0, empty)
+            zero += objective.value(np.zeros(objective.shape))
+        return zero
 
     def score(self, w: Array, columns: NDArray[np.intp]) -> Array:
         """Scores of these outputs on the rows held out."""
@@ -699,7 +743,8 @@ class SGDClassifier(ClassifierMixin, _SGD):
     Warns
     -----
     ConvergenceWarning
-        If `max_iter` was reached, or if the iterates ran away and smaller learning rates were taken.
+        If `max_iter` was reached, if the iterates ran away and smaller learning rates were taken, or, in `partial_fit`,
+        if F has grown to a million times that of zeros.
 
     Notes
     -----
@@ -844,8 +889,8 @@ class SGDClassifier(ClassifierMixin, _SGD):
                 self.classes_ = np.arange(labels)
             targets, _ = self._encode(y, design.shape[0], self.classes_)
             weights = self._with_class_weights(targets, weights_of(sample_weight, design.shape[0]))
-            self._partial_fit_outputs(design, targets, weights)
-        self._warn(3, of_partial_fit=True)
+            away = self._partial_fit_outputs(design, targets, weights)
+        self._warn(3, of_partial_fit=True, away=away)
         return self
 
     def _encode(self, y: Any, n_samples: int, classes: Array | None = None) -> tuple[Array, Array]:
@@ -1102,7 +1147,8 @@ class SGDRegressor(RegressorMixin, _SGD):
     Warns
     -----
     ConvergenceWarning
-        If `max_iter` was reached, or if the iterates ran away and smaller learning rates were taken.
+        If `max_iter` was reached, if the iterates ran away and smaller learning rates were taken, or, in `partial_fit`,
+        if F has grown to a million times that of zeros.
 
     References
     ----------
@@ -1215,8 +1261,8 @@ class SGDRegressor(RegressorMixin, _SGD):
             if not first and targets.shape[1] != np.atleast_2d(self.coef_).shape[0]:
                 before = np.atleast_2d(self.coef_).shape[0]
                 raise ValueError(f"y must have as many targets as in the last call ({before}); got {targets.shape[1]}.")
-            self._partial_fit_outputs(design, targets, weights_of(sample_weight, design.shape[0]))
-        self._warn(3, of_partial_fit=True)
+            away = self._partial_fit_outputs(design, targets, weights_of(sample_weight, design.shape[0]))
+        self._warn(3, of_partial_fit=True, away=away)
         return self
 
     def _targets(self, y: Any, n_samples: int) -> Array:
