@@ -313,6 +313,47 @@ def test_a_killed_conversion_goes_on(table, tmp_path):
     assert len(data.y) == 8 * N
 
 
+@pytest.mark.skipif(not hasattr(os, "kill") or sys.platform == "win32", reason="kills a process with SIGKILL")
+@pytest.mark.parametrize("at", ["replace", "rmtree", "unlink"])
+def test_a_conversion_killed_while_it_replaces_leaves_nothing_for_good(table, tmp_path, at):
+    """Between its two moves, before what was replaced is removed, or in the midst of that; somebody else's stays."""
+    X, y = table
+    first = fastopt.data.convert((X, y), tmp_path / "out").X
+    others = {".out.0123456789abcdef.old": "meta.json", ".out.0123456789abcdee.old": "mine", ".out.old": "meta.json"}
+    for name, file in others.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("{}")
+    code = """if True:
+        import os, pathlib, shutil, signal, sys
+        import numpy as np
+        from fastopt.data import convert
+        name, count = sys.argv[2], [0]
+        whose, end, times = {
+            "replace": (os, ".part", 1), "rmtree": (shutil, ".old", 1), "unlink": (pathlib.Path, ".npy", 2)
+        }[name]
+        real = getattr(whose, name)
+        def dies(path, *others, **options):
+            count[0] += str(path).endswith(end)
+            if count[0] == times:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(path, *others, **options)
+        setattr(whose, name, dies)
+        convert((np.eye(4), [0, 1, 1, 0]), sys.argv[1], overwrite=True)
+    """
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out"), at], timeout=60)
+    assert done.returncode == -9
+    assert len([name for name in os.listdir(tmp_path) if name.endswith(".old")]) == 4
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        fastopt.data.convert((X, y), tmp_path / "out")
+    kept = fastopt.data.open(tmp_path / "out").X
+    assert same(kept, first) if at == "replace" else np.array_equal(kept, np.eye(4))
+    fastopt.data.convert((X[:50], y[:50]), tmp_path / "out", overwrite=True)
+    assert fastopt.data.open(tmp_path / "out").X.shape[0] == 50
+    assert sorted(os.listdir(tmp_path)) == sorted(["out", *others])
+    for name, file in others.items():
+        assert (tmp_path / name / file).read_text() == "{}"
+
+
 def test_what_is_there_is_not_replaced_unasked(table, tmp_path):
     fastopt.data.convert(table, tmp_path / "out")
     with pytest.raises(FileExistsError, match="overwrite=True"):

@@ -31,7 +31,8 @@ def convert(
     """Writes a folder that `open` maps, from a source that is read once, block by block, at bounded memory.
 
     A conversion that was interrupted, by Ctrl-C, a crash or a full disk, goes on where it was when it is called again
-    with the same arguments. The folder appears when it is whole; until then there is ``PATH.part``.
+    with the same arguments. The folder appears when it is whole; until then there is ``PATH.part``. What a process
+    that is killed while it replaces a folder leaves of that, ``.PATH.*.old``, the next conversion puts back or removes.
 
     Parameters
     ----------

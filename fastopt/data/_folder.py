@@ -247,6 +247,17 @@ def write_json(path: Path, found: dict[str, Any]) -> None:
         raise
 
 
+def _remove(folder: Path) -> None:
+    """Removes a folder that was replaced, its meta.json last."""
+    with contextlib.suppress(FileNotFoundError):  # another writer may remove it, too
+        for file in folder.iterdir():
+            if file.is_dir() and not file.is_symlink():
+                shutil.rmtree(file)
+            elif file.name != "meta.json":
+                file.unlink()
+        shutil.rmtree(folder)
+
+
 class Writer:
     """Writes a folder piece by piece beside its place, and moves it there when it is whole.
 
@@ -262,25 +273,53 @@ class Writer:
 
     def __init__(self, path: str | os.PathLike[str], settings: dict[str, Any], *, overwrite: bool = False) -> None:
         self.goal = Path(os.path.abspath(os.fspath(path)))
-        if self.goal.exists() and not overwrite:
-            remedy = "Give overwrite=True to replace it."
-            fail("path", "a folder that is not there yet", os.fspath(path), remedy, FileExistsError)
-        if self.goal.exists() and not (self.goal / "meta.json").exists():
-            fail("path", "a folder that convert wrote, if it is to be replaced", os.fspath(path), error=FileExistsError)
+        self._check_goal(path, overwrite)
         self.folder, self.settings = self.goal.with_name(self.goal.name + ".part"), settings
         self.files: dict[str, BinaryIO] = {}
         self.crcs: dict[str, int] = {}
         self.told: dict[str, Any] = {}
         self._check_own(path)
+        created = not self.folder.exists()
         self.folder.mkdir(exist_ok=True)
         self._lock()
         self.in_place = False
         try:
+            self._put_back()
+            self._check_goal(path, overwrite)
             self.resumed = self._resume()
         except BaseException:
+            if created:
+                self.close()
             self._close_files()
             self.lock.close()
             raise
+
+    def _check_goal(self, path: str | os.PathLike[str], overwrite: bool) -> None:
+        """Whether what is there may be replaced."""
+        if self.goal.exists() and not overwrite:
+            remedy = "Give overwrite=True to replace it."
+            fail("path", "a folder that is not there yet", os.fspath(path), remedy, FileExistsError)
+        if self.goal.exists() and not (self.goal / "meta.json").exists():
+            fail("path", "a folder that convert wrote, if it is to be replaced", os.fspath(path), error=FileExistsError)
+
+    def _left(self) -> list[Path]:
+        """The folders that writers which were killed while they moved theirs into place have left, the newest last.
+
+        `_remove` takes meta.json last, so that this tells them from somebody else's.
+        """
+        name = re.compile(re.escape(f".{self.goal.name}.") + r"[0-9a-f]{16}\.old")
+        found = []
+        for old in map(self.goal.with_name, filter(name.fullmatch, os.listdir(self.goal.parent))):
+            with contextlib.suppress(ValueError, OSError, RecursionError):
+                _meta(old)
+                found.append((os.stat(old / "meta.json").st_mtime_ns, old))
+        return [old for _, old in sorted(found)]
+
+    def _put_back(self) -> None:
+        """What was to be replaced, where that writer was killed before its own folder was there."""
+        left = [] if self.goal.exists() else self._left()
+        if left:
+            os.replace(left[-1], self.goal)
 
     def _check_own(self, path: str | os.PathLike[str]) -> None:
         """Whether ``PATH.part`` is a writer's, or not there: what a user has in it would be lost."""
@@ -421,7 +460,10 @@ class Writer:
                 os.replace(old, self.goal)
             raise
         if old.exists():
-            shutil.rmtree(old)
+            _remove(old)
+        for left in self._left():
+            if all(name == "lock" or _OWN.fullmatch(name) for name in os.listdir(left)):
+                _remove(left)
 
     def close(self) -> None:
         """Closes the files; what the journal knows stays."""
