@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import warnings
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -41,11 +42,17 @@ def seconds(problem: Problem) -> float:
 def find(problem: Problem) -> Optimum:
     """The cached optimum of `problem`, or a new one."""
     path = kept(problem)
-    if path.exists():
+    try:
         return Optimum(**json.loads(path.read_text(encoding="utf-8")))
-    optimum = _compute(problem)
-    CACHE.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(optimum)))
+    except (OSError, ValueError, TypeError):  # not there, or cut off
+        optimum = _compute(problem)
+    try:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        begun = path.with_suffix(f".{os.getpid()}")
+        begun.write_text(json.dumps(asdict(optimum)))
+        begun.replace(path)
+    except OSError as error:  # computed anew each time, then
+        warnings.warn(f"the optimum of {problem.name} cannot be kept: {error}", stacklevel=2)
     return optimum
 
 
@@ -57,7 +64,7 @@ def _compute(problem: Problem) -> Optimum:
     # With L2, F is strongly convex in w; where L1 stands alone, a point of the dual says how low F can be.
     above = norm**2 / (2 * problem.l2) if problem.l2 else duality_gap(problem, coef)
     bound = above / value
-    if bound > 1e-6:
+    if not bound <= 1e-6:
         warnings.warn(f"F* of {problem.name} is only known to {bound:.0e} relative", stacklevel=2)
     return Optimum(float(value), norm, float(bound), f"scikit-learn {solver}, then Newton-CG", accuracy(problem, coef))
 
