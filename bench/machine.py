@@ -55,7 +55,7 @@ def facts() -> dict[str, str]:
         "vectors": _vectors(),
         "system": f"{platform.system()} {platform.machine()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
-        "BLAS": ", ".join(blas) or "unknown",
+        "BLAS": ", ".join(sorted(blas)) or "unknown",  # found in any order, and a resumed run compares them
         "threads": ", ".join(sorted({str(n) for n in blas.values()})) or os.environ.get(THREAD_VARIABLES[0], "unknown"),
         **{name: version(name) for name in ("fastopt", "numpy", "scipy", "scikit-learn")},
     }
