@@ -8,11 +8,23 @@ pin_threads()  # before anything imports NumPy
 
 import argparse  # noqa: E402
 import json  # noqa: E402
+import math  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from bench import ROOT  # noqa: E402
-from bench.problems import EMBEDDED, OPTIONAL, PENALTIES, PROBLEMS, USUAL, Missing, get  # noqa: E402
+from bench.problems import (  # noqa: E402
+    EMBEDDED,
+    OPTIONAL,
+    PENALTIES,
+    PROBLEMS,
+    USUAL,
+    Missing,
+    add_file,
+    get,
+    named,
+)  # fmt: skip
+from bench.report import load  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results"
 QUICK = {
@@ -69,18 +81,39 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "-k", dest="keyword", default="", help="pytest's own selection: step, epoch, columns, costs, to_target"
     )
     options = parser.parse_args(arguments)
+    try:
+        check(options)
+    except (ValueError, OSError, Missing) as error:
+        parser.error(str(error))
     if (options.problems or options.data) and options.deadline is None:
         options.deadline = 0  # asked for by name: no hurry
     if options.data and not options.problems:
-        from bench.problems import add_file
-
-        options.problems = ",".join(add_file(Path(name)) for name in options.data)
-    if options.compare and len(options.compare) > 2:
-        parser.error("--compare takes one or two files")
+        options.problems = ",".join(map(add_file, map(Path, options.data)))
     for name, value in (QUICK if options.quick else FULL if options.full else DEFAULT).items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     return options
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises ValueError, OSError or Missing for what could not be run, before anything is."""
+    from bench.conftest import gaps_of
+    from bench.solvers import selected, words
+
+    for name in ("repeat", "seconds", "deadline"):
+        value, least = getattr(options, name), {"repeat": "an integer >= 1", "deadline": "a number >= 0"}
+        if value is not None and not (0 <= value < math.inf and (value or name == "deadline")):
+            raise ValueError(f"{name} must be {least.get(name, 'a number > 0')}; got {value}.")
+    gaps_of(options.gap or "")
+    selected(words(options.solvers))
+    if options.compare and len(options.compare) > 2:
+        raise ValueError("--compare takes one or two files.")
+    for path in options.compare or ():
+        load(path)
+    if not options.list:
+        for name in map(add_file, map(Path, options.data)):
+            get(name)
+    named(words(options.problems or ""))
 
 
 def show_list() -> None:
@@ -118,7 +151,7 @@ def tune(options: argparse.Namespace) -> None:
     from bench.solvers import selected, words
 
     gaps = tuple(map(float, words(options.gap)))
-    for name in words(options.problems):
+    for name in named(words(options.problems)):
         problem = get(name)
         for contestant in selected(words(options.solvers)).values():
             if not contestant.TO_TARGET or contestant.missing() or contestant.skip(problem):
@@ -143,7 +176,9 @@ def begin_journal(options: argparse.Namespace) -> Path:
     """The file in which a run keeps what is done; one that was interrupted with the same options is gone on with."""
     from bench.machine import facts
 
-    sources = [path.stat().st_mtime for path in (ROOT / "fastopt").rglob("*") if path.suffix in (".py", ".so", ".pyd")]
+    files = [path for part in ("fastopt", "bench") for path in (ROOT / part).rglob("*")]
+    files = [path for path in files if path.suffix in (".py", ".so", ".pyd")] + [Path(name) for name in options.data]
+    sources = [path.stat().st_mtime for path in files]
     told = {name: str(value) for name, value in vars(options).items() if name not in ("fresh", "compare")}
     first = json.dumps({"options": told, "facts": facts(), "sources": max(sources, default=0)})
     path = options.output / "unfinished.jsonl"
@@ -157,10 +192,15 @@ def begin_journal(options: argparse.Namespace) -> Path:
 def run(options: argparse.Namespace) -> int:
     import pytest
 
-    options.output.mkdir(parents=True, exist_ok=True)
-    output = options.output / "benchmark.json"
-    journal = begin_journal(options)
-    output.unlink(missing_ok=True)
+    old = load(options.compare[0]) if options.compare else None  # it may be the file that this run replaces
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        journal = begin_journal(options)
+    except OSError as error:
+        print(f"output must be a folder that can be written to: {error}", file=sys.stderr)
+        return 2
+    output, begun = (options.output / name for name in ("benchmark.json", "unfinished.json"))
+    begun.unlink(missing_ok=True)  # what an earlier run wrote stays until this one has something to say
     arguments = [
         str(ROOT / "bench"),
         f"--rootdir={ROOT}",
@@ -168,7 +208,7 @@ def run(options: argparse.Namespace) -> int:
         "--benchmark-only",
         "--benchmark-quiet",
         "--bench-progress",
-        f"--benchmark-json={output}",
+        f"--benchmark-json={begun}",
         *("-p", "no:cacheprovider"),
         *("-p", "no:codspeed"),
         *("-o", "console_output_style=classic"),
@@ -181,7 +221,7 @@ def run(options: argparse.Namespace) -> int:
         f"--bench-repeat={options.repeat}",
         f"--bench-seconds={options.seconds}",
         f"--bench-deadline={options.deadline}",
-        f"--bench-data={','.join(options.data)}",
+        *(f"--bench-data={name}" for name in options.data),
         f"--bench-journal={journal}",
         "--timeout=900",  # the optimum of a large problem takes minutes
     ]
@@ -189,22 +229,24 @@ def run(options: argparse.Namespace) -> int:
     status = int(pytest.main([*arguments, *(["-k", options.keyword] if options.keyword else [])]))
     if status in (0, 1):  # to the end; 2 is Ctrl-C
         journal.unlink(missing_ok=True)
-    if not output.exists() or not output.stat().st_size:
+    if not begun.exists() or not begun.stat().st_size:
+        begun.unlink(missing_ok=True)
         print("Nothing was timed.", file=sys.stderr)
         return status or 1
+    begun.replace(output)
     report(output)
     if status == 2:
         print("Interrupted: the same command goes on from here.")
-    if options.compare:
-        compare(options.compare[0], output)
+    if old is not None:
+        compare(old, load(output))
     return status
 
 
-def compare(old: Path, new: Path) -> int:
+def compare(old: dict, new: dict) -> int:
     """Print what became slower or faster; 1 if something became slower beyond doubt."""
     from bench import report
 
-    rows = report.compare(report.load(old), report.load(new))
+    rows = report.compare(old, new)
     print(report.comparison(rows))
     return int(any(map(report.regressed, rows)))
 
@@ -213,7 +255,7 @@ def report(output: Path) -> None:
     from bench import report
     from bench.page import page
 
-    results = report.load(output)
+    results = load(output)
     markdown = report.markdown(results)
     (output.parent / "benchmark.md").write_text(markdown, encoding="utf-8")
     (output.parent / "report.html").write_text(page(results), encoding="utf-8")
@@ -234,7 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
         tune(options)
         return 0
     if options.compare and len(options.compare) == 2:
-        return compare(*options.compare)
+        return compare(*map(load, options.compare))
     return run(options)
 
 

@@ -17,6 +17,7 @@ import pytest  # noqa: E402
 
 from bench import effort, optimum, problems, workers  # noqa: E402
 from bench.judge import Verdict  # noqa: E402
+from bench.report import gap as gap_text  # noqa: E402
 from bench.solvers import selected, words  # noqa: E402
 
 GAPS = (1e-2, 1e-3, 1e-4)
@@ -48,27 +49,40 @@ def pytest_addoption(parser):
     )
     group.addoption("--bench-deadline", type=float, default=0.0, help="skip what has not begun after so many seconds")
     group.addoption("--bench-progress", action="store_true", help="one line per case in place of pytest's own report")
-    group.addoption("--bench-data", default="", help="files in LIBSVM's format, comma separated: problems more")
+    group.addoption(
+        "--bench-data",
+        action="append",
+        default=[],
+        help="a file in LIBSVM's format: one problem more (again and again)",
+    )
     group.addoption("--bench-journal", default="", help="file that keeps what is done, so that a run can be resumed")
     group.addoption(
         "--bench-in-process", action="store_true", help="no process per contestant: for profilers and debuggers"
     )
 
 
+def gaps_of(text: str) -> set[float]:
+    """The numbers in a list of gaps. Raises ValueError for what is no gap."""
+    try:
+        found = set(map(float, words(text)))
+    except ValueError:
+        found = {math.nan}
+    if not all(0 < gap < math.inf for gap in found):
+        raise ValueError(f"gap must be numbers > 0, comma separated; got {text!r}.")
+    return found
+
+
 class Settings:
-    """The options, read once."""
+    """The options, read once. Raises ValueError for those that say nothing."""
 
     def __init__(self, config):
         option = config.getoption
-        files = [problems.add_file(Path(name)) for name in words(option("--bench-data"))]
-        named = words(option("--bench-problems"))
-        self.problems = list(problems.PROBLEMS) if named == ["all"] else named or files or list(problems.USUAL)
-        self.problems += [name for name in files if name not in self.problems]
-        for name in self.problems:
-            if not problems.known(name):
-                problems.get(name)  # says which there are
+        files = [problems.add_file(Path(name)) for name in option("--bench-data")]
+        wanted = problems.named(words(option("--bench-problems")))
+        self.problems = wanted or files or list(problems.USUAL)
+        self.problems += [name for name in files if name not in {one.partition("@")[0] for one in self.problems}]
         self.epoch_problems = [name for name in self.problems if name in EPOCH_PROBLEMS] or self.problems
-        self.gaps = sorted(map(float, words(option("--bench-gaps"))), reverse=True) or list(GAPS)
+        self.gaps = sorted(gaps_of(option("--bench-gaps")), reverse=True) or list(GAPS)
         self.seconds, self.repeat, self.deadline = (
             option(f"--bench-{name}") for name in ("seconds", "repeat", "deadline")
         )
@@ -212,7 +226,10 @@ class Record:
 
 
 def pytest_configure(config):
-    config.bench_settings = Settings(config)
+    try:
+        config.bench_settings = Settings(config)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
     config.bench_journal = Journal(config.getoption("--bench-journal"))
     config.bench_record = Record(config.bench_journal, config.bench_settings)
 
@@ -226,7 +243,7 @@ def pytest_unconfigure(config):
 
 def identifier(value) -> str:
     if isinstance(value, float):
-        return f"{value:.0e}".replace("e-0", "e-")
+        return gap_text(value)
     return getattr(value, "NAME", str(value)).replace(" ", "-")
 
 

@@ -12,7 +12,7 @@ import os
 import pickle
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -89,6 +89,9 @@ class Problem:
         values = self.X.data if self.kind == "csr" else self.X
         penalty = repr(self.alpha) + (f" {self.l1_ratio!r}" if self.l1_ratio else "")
         check = zlib.crc32(np.ascontiguousarray(values), zlib.crc32(self.y, zlib.crc32(penalty.encode())))
+        if self.kind == "csr":  # all entries may be one
+            for where in (self.X.indices, self.X.indptr):
+                check = zlib.crc32(where.astype(np.int64), check)
         return f"{self.name.replace('/', '_')}-{check:08x}"
 
     @cached_property
@@ -261,7 +264,12 @@ def _file(path: Path):
     def build():
         from sklearn.datasets import load_svmlight_file
 
-        X, y = load_svmlight_file(str(path))
+        try:
+            X, y = load_svmlight_file(str(path))
+        except (ValueError, OSError, EOFError, zlib.error) as error:
+            raise Missing(f"data must be a file in LIBSVM's format; {path.name} cannot be read: {error}") from error
+        if not (np.isfinite(X.data).all() and np.isfinite(y).all()):
+            raise Missing(f"data must be finite; {path.name} has nan or inf in it")
         X = sparse.csr_array(X)
         if X.nnz > 0.5 * X.shape[0] * X.shape[1]:
             X = np.ascontiguousarray(X.toarray())
@@ -271,11 +279,16 @@ def _file(path: Path):
 
 
 def add_file(path: Path) -> str:
-    """Make a LIBSVM file a problem, and return its name."""
+    """Make a LIBSVM file a problem, and return its name: the file's, with a number if it is taken."""
+    path = path.absolute()
     if not path.is_file():
         raise ValueError(f"data must be a file in LIBSVM's format; got {str(path)!r}, which is no file.")
-    name = re.sub(r"[^\w.]+", "_", path.name.removesuffix(".bz2").removesuffix(".gz").rsplit(".", 1)[0])
-    PROBLEMS[name] = _file(path)
+    base = re.sub(r"[^\w.]+", "_", path.name.removesuffix(".bz2").removesuffix(".gz").rsplit(".", 1)[0]) or "data"
+    name, number = base, 1
+    while FILES.get(name) != path and known(name):
+        number += 1
+        name = f"{base}_{number}"
+    FILES[name], PROBLEMS[name] = path, _file(path)
     return name
 
 
@@ -350,6 +363,7 @@ OPTIONAL: dict[str, Callable] = {
     "mushrooms": _shared("mushrooms", "dmlc/xgboost demo data (UCI)", "CC BY 4.0 (UCI)"),
 }
 PROBLEMS = {**EMBEDDED, **OPTIONAL}
+FILES: dict[str, Path] = {}  # those that `add_file` added
 
 
 def _tiny():
@@ -364,6 +378,22 @@ def known(name: str) -> bool:
     return bool(there) and (not penalty or penalty in PENALTIES)
 
 
+def named(wanted: Iterable[str]) -> list[str]:
+    """The names, each once; "all" is all problems. Raises ValueError when there is no such problem."""
+    found = list(dict.fromkeys(name for word in wanted for name in (PROBLEMS if word == "all" else (word,))))
+    for name in found:
+        _refuse_unknown(name)
+    return found
+
+
+def _refuse_unknown(name: str):
+    if not known(name):
+        raise ValueError(
+            f"problem must be one of {', '.join(PROBLEMS)}, or one of them followed by @ and one of "
+            f"{', '.join(PENALTIES)}; got {name!r}."
+        )
+
+
 @lru_cache(maxsize=4)
 def _data(name: str):
     if made := MADE.fullmatch(name):
@@ -373,7 +403,9 @@ def _data(name: str):
         X, y, source, licence, *test = _tiny() if name == "tiny" else PROBLEMS[name]()
     labels, numbers = np.unique(y, return_inverse=True)
     if len(labels) < 2 or len(labels) > 1000:
-        raise Missing(f"{name} has {len(labels)} labels: the suite is about classes")
+        raise Missing(f"{name} has {len(labels)} different label{'s' * (len(labels) != 1)}: the suite is about classes")
+    if len(labels) > 2 and (labels != np.rint(labels)).any():
+        raise Missing(f"{name} has labels that are no whole numbers: the suite is about classes")
 
     def as_ours(numbers):
         return np.where(numbers == 1, 1.0, -1.0) if len(labels) == 2 else numbers.astype(np.float64)
@@ -385,12 +417,8 @@ def _data(name: str):
 @lru_cache(maxsize=4)
 def get(name: str) -> Problem:
     """The problem of that name, ``set`` or ``set@penalty``. Raises Missing when its data are not here."""
+    _refuse_unknown(name)
     base, _, penalty = name.partition("@")
-    if not known(name):
-        raise ValueError(
-            f"problem must be one of {', '.join(PROBLEMS)}, or one of them followed by @ and one of "
-            f"{', '.join(PENALTIES)}; got {name!r}."
-        )
     X, y, n_classes, source, licence, test = _data(base)
     alpha, l1_ratio = PENALTIES[penalty or "1/n"]
     return Problem(name, X, y, alpha(X.shape[0]), n_classes, source, licence, test, l1_ratio)

@@ -15,17 +15,20 @@ BASELINES = ("pure Python", "NumPy", "scipy", "scikit-learn")
 
 def load(path: Path) -> dict:
     """The run as a dict: facts, problems, curves, skipped, seconds and `cases`, one for all rounds of a measurement."""
-    raw = json.loads(Path(path).read_text(encoding="utf-8"))
-    results = raw.get("bench", {}) | {"datetime": raw.get("datetime", "")}
+    try:
+        raw = json.loads(Path(path).read_text(encoding="utf-8"))
+        results = raw.get("bench", {}) | {"datetime": raw.get("datetime", "")}
+        measured = [(entry["name"], dict(entry["extra_info"]), entry["stats"]["data"]) for entry in raw["benchmarks"]]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"results must be the JSON of a run; {path} is not: {error!r}") from error
     merged: dict[str, dict] = {}
-    for benchmark in raw["benchmarks"]:
-        info = dict(benchmark["extra_info"])
-        if "what" not in info or not benchmark["stats"]["data"]:  # it failed half-way
+    for name, info, data in measured:
+        if "what" not in info or not data:  # it failed half-way
             continue
-        name = benchmark["name"].partition("-round")[0].rstrip("]") + "]"
+        name = name.partition("-round")[0].rstrip("]") + "]"
         info.pop("again", None), info.pop("line", None)
         case = merged.setdefault(name, info | {"name": name, "data": []})
-        case["data"] += benchmark["stats"]["data"]
+        case["data"] += data
     results["cases"] = [_summarised(case) for case in merged.values()]
     return {"facts": {}, "problems": {}, "curves": [], "skipped": [], "seconds": 0.0} | results
 
@@ -291,7 +294,9 @@ def times(ratio: float) -> str:
 
 
 def gap(value: float) -> str:
-    return f"{value:.0e}".replace("e-0", "e-").replace("e+00", "")
+    """1e-2, 1.5e-3, 1: as many digits as it has, up to four."""
+    digits, _, exponent = f"{value:.3e}".partition("e")
+    return digits.rstrip("0").rstrip(".") + (f"e{int(exponent)}" if int(exponent) else "")
 
 
 def headings() -> dict[str, tuple[str, tuple[str, ...]]]:

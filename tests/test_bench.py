@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from bench import __main__ as command
 from bench import compare, effort, judge, objective, optimum, page, problems, report, solvers, workers
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -669,8 +670,120 @@ def test_file_in_libsvm_format_is_a_problem(tmp_path):
     results = report.load(tmp_path / "benchmark.json")
     assert results["problems"]["some_pairs"]["rows"] == 300
     assert any(case["problem"] == "some_pairs" for case in results["cases"] if case["what"] == "target")
-    missing = bench("--data", tmp_path / "none.svm")
-    assert "data must be a file in LIBSVM's format" in missing.stderr
+
+
+@pytest.fixture
+def own_problems(monkeypatch):
+    """What a test adds to the problems is gone after it."""
+    monkeypatch.setattr(problems, "PROBLEMS", dict(problems.PROBLEMS))
+    monkeypatch.setattr(problems, "FILES", {})
+    yield
+    problems.get.cache_clear(), problems._data.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("none.svm", None, "data must be a file in LIBSVM's format; got"),
+        ("bad.svm", "1 1:1 2:abc\n-1 1:2\n", "bad.svm cannot be read: could not convert string to float: b'abc'"),
+        ("bad.svm.gz", "1 1:1\n", "bad.svm.gz cannot be read: "),
+        ("nan.svm", "1 1:nan\n-1 1:2\n", "nan.svm has nan or inf in it"),
+        ("empty.svm", "", "empty has 0 different labels"),
+        ("one.svm", "1 1:1\n1 1:2\n", "one has 1 different label:"),
+        ("prices.svm", "1.5 1:1\n2.5 1:2\n3.5 1:3\n", "prices has labels that are no whole numbers"),
+    ],
+)
+def test_file_that_is_no_problem_is_refused_before_anything_runs(tmp_path, capsys, own_problems, name, text, message):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--data", str(tmp_path / name), "--output", str(tmp_path / "results")])
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+def test_files_get_names_of_their_own(tmp_path, own_problems):
+    paths = [tmp_path / name for name in ("digits.svm", "digits.txt", "a,b.svm")]
+    for path in paths:
+        path.write_text("1 1:1\n-1 2:1\n")
+    assert [problems.add_file(path) for path in paths] == ["digits_2", "digits_3", "a_b"]
+    assert problems.add_file(paths[0]) == "digits_2"
+    assert problems.get("digits").n_classes == 10
+    paths[2].write_text("1 2:1\n-1 1:1\n")
+    key = problems.get("a_b").key
+    problems.get.cache_clear(), problems._data.cache_clear()
+    paths[2].write_text("1 1:1\n-1 3:1\n")
+    assert problems.get("a_b").key != key  # whose optimum is kept under it
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gap", "1e-2,x"], "gap must be numbers > 0, comma separated; got '1e-2,x'."),
+        (["--gap=-1"], "gap must be numbers > 0"),
+        (["--gap", "nan"], "gap must be numbers > 0"),
+        (["--repeat", "0"], "repeat must be an integer >= 1; got 0."),
+        (["--seconds", "nan"], "seconds must be a number > 0; got nan."),
+        (["--seconds", "0"], "seconds must be a number > 0; got 0.0."),
+        (["--deadline=-5"], "deadline must be a number >= 0; got -5.0."),
+        (["--problems", "digits,digit"], "got 'digit'."),
+        (["--solvers", "sgd,adm"], "got 'adm'."),
+        (["--compare", "a", "b", "c"], "--compare takes one or two files."),
+        (["--compare", "nothing.json"], "nothing.json"),
+        (["--compare", __file__], "results must be the JSON of a run"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_runs(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit, match="2"):
+        command.main([*arguments, "--output", str(tmp_path / "results")])
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+def test_results_stay_where_nothing_is_timed(tmp_path):
+    pytest.importorskip("pytest_benchmark")
+    (tmp_path / "benchmark.json").write_text("{}")
+    done = bench("--problems", "breast_cancer", "--solvers", "scipy CG", "-k", "nothing", "--output", tmp_path)
+    assert "Nothing was timed." in done.stderr
+    assert (tmp_path / "benchmark.json").read_text() == "{}"
+    (tmp_path / "file").touch()
+    done = bench("--quick", "--output", tmp_path / "file")
+    assert done.returncode == 2
+    assert "output must be a folder that can be written to" in done.stderr
+
+
+def test_a_run_is_compared_with_the_one_that_it_replaces(tmp_path):
+    pytest.importorskip("pytest_benchmark")
+    arguments = "--problems", "breast_cancer", "--solvers", "scipy CG", "-k", "fixed", "--repeat", 1
+    bench(*arguments, "--output", tmp_path, check=True)
+    done = bench(*arguments, "--output", tmp_path, "--compare", tmp_path / "benchmark.json", check=True)
+    assert "1 cases; median of new / old 1.000" not in done.stdout
+    assert "1 cases; median of new / old" in done.stdout
+
+
+def test_an_optimum_that_is_not_known_judges_nobody(tmp_path):
+    pytest.importorskip("pytest_benchmark")
+    (tmp_path / "huge.svm").write_text("1 1:1e300\n0 1:2e300\n1 1:-1e300\n0 2:1\n")
+    done = bench("--data", tmp_path / "huge.svm", "--solvers", "fastopt sgd", "-k", "to_target", "--output", tmp_path)
+    assert "F* is not known well enough" in done.stdout
+
+
+def test_an_optimum_that_was_cut_off_is_found_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(optimum, "CACHE", tmp_path)
+    problem = dataclasses.replace(problems.get("breast_cancer"), name="cut")
+    known = optimum.find(problem).objective
+    optimum.kept(problem).write_text('{"objective": 0.')
+    optimum.find.cache_clear()
+    assert optimum.find(problem).objective == known
+    assert [path.name for path in tmp_path.iterdir()] == [optimum.kept(problem).name]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1e-2, "1e-2"), (1.5e-3, "1.5e-3"), (1.4e-3, "1.4e-3"), (1e-10, "1e-10"), (1.0, "1"), (0.5, "5e-1")],
+)
+def test_a_gap_is_written_with_its_digits(value, text):
+    assert report.gap(value) == text
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")

@@ -133,8 +133,16 @@ def words(text: str) -> list[str]:
 
 
 def selected(wanted: list[str]) -> dict[str, Contestant]:
-    """The contestants so named, or with such a word in their names; all of them when nothing is wanted."""
+    """The contestants so named, or with such a word in their names; all of them when nothing is wanted.
+
+    Raises ValueError for a word that is in no name.
+    """
     found = all_contestants()
+    for word in wanted:
+        if not any(word in name for name in found):
+            raise ValueError(
+                f"solvers must be parts of contestants' names, which python -m bench --list shows; got {word!r}."
+            )
     return {
         name: contestant
         for name, contestant in found.items()
