@@ -200,7 +200,7 @@ def _headline(results: dict) -> str:
                     tie = not (sure["p"] < 0.05) or 1 / 1.3 < ratio < 1.3
                     text = times(ratio)
                     if sure["low"] == sure["low"]:
-                        text += f" ({sure['low']:.2g}–{sure['high']:.2g})"
+                        text += f" ({times(sure['low'])[:-1]}–{times(sure['high'])[:-1]})"
                     cells.append((text, ratio, "" if tie else "win" if ratio > 1 else "loss"))
                 else:
                     cells.append((seconds(theirs["median"]), 0.0, "loss") if theirs else ("–", math.inf))

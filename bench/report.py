@@ -263,7 +263,11 @@ def said(results: dict) -> str:
     """How often fastopt loses, to whom, and how "auto" does alone: two sentences."""
     if not took_part(results):
         return "fastopt took no part in this run."
-    lost, compared = losses(results), sum(len(duels(results, what)) for what in headings())
+    timed = [row for what in headings() for row in duels(results, what)]
+    # A row in which only fastopt has a time compares it with nobody.
+    lost, compared = losses(results), sum(bool(row["ratios"]) or "fastopt" not in row["best"] for row in timed)
+    if not compared:
+        return "Nobody else was timed beside fastopt."
     of = [
         f"{loss['winner']['contestant']} on {' at '.join(map(str, key_words(loss['what'], loss['key'])))}"
         f" ({format(loss['ratio'], '.2f') if loss['ours'] else 'fastopt did not get there'})"

@@ -525,7 +525,7 @@ def test_rounds_are_merged_and_partial_passes_scaled(results):
 def test_markdown_has_ratios_and_admits_losses(results):
     text = report.markdown(results)
     assert "| digits  | 1e-2 | 20 ms (sgd) | 0.25x    | 10x             |" in text
-    assert "fastopt loses 1 of the run's 3 comparisons: to scipy CG on digits at 1e-2 (0.25)." in text
+    assert "fastopt loses 1 of the run's 2 comparisons: to scipy CG on digits at 1e-2 (0.25)." in text
     assert "| adam | zipf                  | 30 ns           | 60 ns              | 2x    |" in text
     assert "| adam | 87%     |" in text
     assert [loss["winner"]["contestant"] for loss in report.losses(results)] == ["scipy CG"]
@@ -538,6 +538,21 @@ def test_a_run_that_fastopt_was_not_asked_for_is_not_lost(results):
     results["skipped"].append({"contestant": "fastopt sgd", "problem": "digits", "what": "target", "reason": "late"})
     assert [loss["ours"] for loss in report.losses(results)] == [None]
     assert "(fastopt did not get there)" in report.markdown(results)
+
+
+def test_rows_without_a_rival_are_no_comparisons(results):
+    case = next(case for case in results["cases"] if case["contestant"] == "fastopt sgd" and case["what"] == "target")
+    results["cases"].append(case | {"target": 1e-6})
+    assert "of the run's 2 comparisons" in report.said(results)
+    results["cases"] = [case for case in results["cases"] if case["family"] == "fastopt"]
+    assert report.said(results) == "Nobody else was timed beside fastopt."
+
+
+def test_newton_is_not_asked_for_more_parameters_than_it_takes():
+    newton = solvers.all_contestants()["fastopt newton"]
+    assert newton.skip(problems.get("digits_onehot_pairs")) is None
+    assert newton.skip(problems.get("text_like")) == "takes at most 5,000 parameters"
+    assert newton.skip(problems.get("text_like@l1")) is None
 
 
 def test_what_auto_does_alone(results):

@@ -100,7 +100,12 @@ class Estimator(Contestant):
         solver = SOLVERS.get(self.solver)
         if solver and problem.l1 and not solver.l1:
             return "takes no L1 penalty"
-        return "takes two classes" if solver and problem.n_outputs > 1 and not solver.softmax else None
+        if solver and problem.n_outputs > 1 and not solver.softmax:
+            return "takes two classes"
+        parameters = problem.shape[0] * problem.n_outputs
+        if solver and not problem.l1 and parameters > solver.most:
+            return f"takes at most {solver.most:,} parameters"
+        return None
 
     def prepare(self, problem):
         from fastopt import LogisticRegression
