@@ -27,7 +27,7 @@ from fastopt._validation import (
     check_real,
     fail,
 )  # fmt: skip
-from fastopt.schedules import Schedule
+from fastopt.schedules import Schedule, given_rate
 
 __all__ = [
     "OPTIMIZERS", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "GradientDescent", "Lion", "Nadam",
@@ -226,7 +226,11 @@ class Optimizer:
         return np.asarray(state["ema"]) if self.ema_momentum is not None else w
 
     def rate(self, k: Any) -> Any:
-        """Learning rate of the step after k steps (a number or an array), `decay` included."""
+        """Learning rate of the step after k steps (a number or an array), `decay` included.
+
+        A function of yours must give a finite number >= 0 for a number k. What it gives for an array may be looked
+        ahead, beyond the last step; `rates` is for those that are taken.
+        """
         lr: Any = self.learning_rate
         if isinstance(lr, str):
             raise ValueError("learning_rate must be a number or a schedule here; got 'auto'. Only solvers resolve it.")
@@ -234,8 +238,23 @@ class Optimizer:
             lr = lr(k)
         elif callable(lr):
             at: Callable[..., Any] = lr
-            lr = float(at(k)) if np.ndim(k) == 0 else np.array([at(int(i)) for i in k], dtype=np.float64)
+            lr = given_rate(at, k) if np.ndim(k) == 0 else np.array([_or_nan(at(int(i))) for i in k])
         return lr / (1 + self.decay * k) if self.decay else lr
+
+    def rates(self, start: int, n_steps: int) -> NDArray[np.float64]:
+        """`rate` of the next ``n_steps`` steps after ``start``, which are taken: a number if it is that for all.
+
+        Raises
+        ------
+        ValueError
+            If a function gives a rate that is negative or no finite number.
+        """
+        rates = np.asarray(self.rate(np.arange(start, start + n_steps, dtype=np.float64)))
+        if callable(self.learning_rate) and not isinstance(self.learning_rate, Schedule):
+            wrong = ~(np.isfinite(rates) & (rates >= 0))
+            if wrong.any():
+                given_rate(self.learning_rate, start + int(np.argmax(wrong)))
+        return rates
 
     def __call__(self, fun: Callable[..., Any], x0: Any, args: Any = (), **options: Any) -> Any:
         """The rule as a ``method`` of `scipy.optimize.minimize`, which calls this; returns an OptimizeResult.
@@ -491,6 +510,13 @@ def euclidean(g: Array) -> float:
     if math.isinf(norm) and math.isfinite(most := float(np.abs(g).max())):
         norm = most * float(np.linalg.norm(np.asarray(g, np.float64) / most))
     return norm
+
+
+def _or_nan(given: Any) -> float:
+    try:
+        return float(given)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _flat(w: Array) -> Array:

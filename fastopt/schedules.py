@@ -283,16 +283,18 @@ def learning_rates(schedule: float | Callable[[int], float], start: int, stop: i
     """
     if not callable(schedule):
         return np.full(stop - start, float(schedule))
-    steps = range(start, stop)
     if isinstance(schedule, Schedule):
-        rates = schedule._rates(np.arange(start, stop, dtype=np.float64))
-    else:
-        rates = np.fromiter((float(schedule(k)) for k in steps), dtype=np.float64, count=len(steps))
-    wrong = ~(np.isfinite(rates) & (rates >= 0))
-    if wrong.any():
-        first = int(np.argmax(wrong))
-        got = float(rates[first])
-        raise ValueError(
-            f"learning_rate must give finite rates >= 0; got {got!r}. It did so after {start + first} steps."
-        )
-    return rates
+        return schedule._rates(np.arange(start, stop, dtype=np.float64))
+    return np.fromiter((given_rate(schedule, k) for k in range(start, stop)), dtype=np.float64, count=stop - start)
+
+
+def given_rate(schedule: Callable[..., object], k: int) -> float:
+    """What a function gives after k steps. Raises ValueError where that is no finite number >= 0."""
+    given: Any = schedule(k)
+    try:
+        rate = float(given)
+    except (TypeError, ValueError):
+        rate = math.nan
+    if not 0 <= rate < math.inf:
+        raise ValueError(f"learning_rate must give finite rates >= 0; got {given!r}. It did so after {k:.0f} steps.")
+    return rate

@@ -4,7 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy import sparse
 
+from fastopt import LogisticRegression, SGDClassifier, minimize
+from fastopt.optimizers import SGD, Adam, Ftrl
 from fastopt.schedules import (
     SCHEDULES,
     Constant,
@@ -117,6 +120,49 @@ def test_learning_rates_of_a_number():
 def test_learning_rates_that_no_step_can_take(wrong):
     with pytest.raises(ValueError, match=r"learning_rate must give finite rates >= 0; got .* It did so after 7 steps"):
         learning_rates(lambda k: wrong if k == 7 else 0.1, 0, 10)
+
+
+WRONG_RATES = pytest.mark.parametrize("wrong", [-0.1, np.nan, np.inf, "a", None])
+SAYS = r"learning_rate must give finite rates >= 0; got .*\. It did so after {} steps\."
+
+
+@WRONG_RATES
+@pytest.mark.parametrize("rule", [SGD, Adam, Ftrl])
+def test_a_step_is_not_taken_by_a_wrong_rate(rule, wrong):
+    w, optimizer = np.ones(3), rule(learning_rate=lambda k: wrong if k == 2 else 0.1)
+    state = optimizer.init(w)
+    for _ in range(2):
+        optimizer.step(w, np.ones(3), state)
+    before = w.copy(), state["t"]
+    for g in (np.ones(3), (np.array([1]), np.ones(1))):
+        with pytest.raises(ValueError, match=SAYS.format(2)):
+            optimizer.step(w, g, state)
+        np.testing.assert_array_equal(w, before[0])
+        assert state["t"] == before[1]
+
+
+@WRONG_RATES
+@pytest.mark.parametrize("layout", [np.asarray, sparse.csr_array])
+def test_fits_say_that_a_rate_is_wrong(layout, wrong):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
+    optimizer = SGD(learning_rate=lambda k: wrong if k == 50 else 0.1)
+    with pytest.raises(ValueError, match=SAYS.format(50)):
+        LogisticRegression(solver=optimizer, batch_size=1, max_iter=3).fit(layout(X), y)
+    with pytest.raises(ValueError, match=SAYS.format(50)):
+        SGDClassifier(optimizer=optimizer, max_iter=3, tol=None).fit(layout(X), y)
+    with pytest.raises(ValueError, match=SAYS.format(50)):
+        minimize(lambda w: w @ w + 1e6 * w.sum(), np.ones(3), optimizer=optimizer)
+
+
+@pytest.mark.parametrize("layout", [np.asarray, sparse.csr_array])
+def test_what_a_function_gives_beyond_the_last_step_does_not_matter(layout):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
+    for power in (0.9, 1):  # complex beyond the 40th step, or negative
+        optimizer = Adam(learning_rate=lambda k, power=power: 0.1 * (1 - k / 40) ** power)
+        model = SGDClassifier(optimizer=optimizer, max_iter=1, tol=None, random_state=0).fit(layout(X), y)
+        assert model.score(X, y) > 0.4
 
 
 ERRORS = [

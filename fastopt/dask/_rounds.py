@@ -69,7 +69,7 @@ def measure_and_run(
             np.random.default_rng(seeds).shuffle(order)
     rates = None
     if steps.scale != 1:
-        rates = steps.scale * np.asarray(epochs.optimizer.rate(np.arange(epochs.n_steps) + float(epochs.state["t"])))
+        rates = steps.scale * epochs.optimizer.rates(int(epochs.state["t"]), epochs.n_steps)
     with np.errstate(over="ignore", invalid="ignore"):
         epochs.run(order, rates)
         weighted = {key: share.total * np.asarray(value, np.float64) for key, value in epochs.state.items()}
@@ -300,7 +300,8 @@ class _Rounds:
         if until.patience is not None and until.tol is not None and not begins:
             run["stale"] = 0 if value <= run["best"] - until.tol else run["stale"] + 1
             run["best"] = min(run["best"], value)
-        rate = self.steps.scale * float(np.max(self.steps.optimizer.rate(float((self.state or {}).get("t", 0)))))
+        step = np.array([float((self.state or {}).get("t", 0))])
+        rate = self.steps.scale * float(np.max(self.steps.optimizer.rate(step)))
         self.restarts = until.halves and self._halved(value, at)
         over = until.patience is not None and run["stale"] >= until.patience
         if over and until.adapts and rate > 1e-6:

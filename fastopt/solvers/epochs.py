@@ -407,7 +407,7 @@ class Epochs:
         rate: Any = self.optimizer.rate if self.optimizer.smooth else None
         if given is None:
             t0 = self.state["t"]
-            rates = np.asarray(self.optimizer.rate(np.arange(t0, t0 + n_steps, dtype=np.float64)))
+            rates = self.optimizer.rates(t0, n_steps)
         else:
             rates, rate = np.asarray(given, dtype=np.float64), None
             if rates.shape not in ((), (n_steps,)):

@@ -335,7 +335,7 @@ class _Group:
         epochs, around, (n_epochs, n) = self.epochs, self.settings.around, orders.shape
         n_steps, t0 = n_epochs * -(-n // epochs.batch_size), int(epochs.state["t"])
         left = 1.0 if self.auto is None else self.auto.left
-        rates = np.asarray(epochs.optimizer.rate(np.arange(t0, t0 + n_steps, dtype=np.float64)))
+        rates = epochs.optimizer.rates(t0, n_steps)
         for factor in (self.scale, left):  # each a pass over what steps on short rows take not much longer for
             rates = rates if factor == 1 else rates * factor
         given = None if self.scale == left == n_epochs == 1 else rates

@@ -231,8 +231,7 @@ def no_worse(run: resume.Run, objective: Objective, w: NDArray[Any], last: dict[
 
 def epoch_rates(run: resume.Run, epochs: Epochs, cycles: bool) -> NDArray[np.float64]:
     """Those of the next epoch's steps, or one for all; in `cycles` they are on their way to zero."""
-    steps = np.arange(epochs.n_steps) + float(epochs.state["t"])
-    rates = run.scale * np.asarray(epochs.optimizer.rate(steps))
+    rates = run.scale * epochs.optimizer.rates(int(epochs.state["t"]), epochs.n_steps)
     if cycles:
         left = 1 - (run.at + (np.arange(epochs.n_steps) + 0.5) / epochs.n_steps) / run.length
         # Columns that wait know constant rates only: they fall epoch by epoch.
