@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
-from fastopt import data, linear_model, model_file, optimizers
+from fastopt import __version__, data, linear_model, model_file, optimizers
 from fastopt._validation import check_integer, check_positive, check_real
 from fastopt.data._read import Source, find
 from fastopt.linear_model.sgd import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
@@ -142,6 +142,7 @@ def _say(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     form: Any = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("fastopt", description=DESCRIPTION, epilog=EXIT_CODES, formatter_class=form)
+    parser.add_argument("--version", action="version", version=f"fastopt {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Any, help: str, examples: str = "") -> argparse.ArgumentParser:

@@ -175,6 +175,8 @@ def _curve(fitted: Any, x: str, y: str) -> NDArray[np.float64]:
     history = fitted if hasattr(fitted, "keys") else getattr(fitted, "history_", None)
     if history is None:
         raise ValueError(f"convergence must be given fitted estimators; got {fitted!r}. Call its fit first.")
+    if missing := [name for name in (x, y) if name not in history]:
+        raise ValueError(f"convergence must be given fits whose history has {missing[0]!r}; got {list(history)}.")
     curve = np.array([history[x], history[y]], dtype=np.float64)
     return curve[:, np.isfinite(curve).all(axis=0)]
 

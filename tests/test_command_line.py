@@ -421,6 +421,12 @@ def test_trouble_is_one_line(argv, message, files, capsys):
     assert sorted(os.listdir()) == before
 
 
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"fastopt {fastopt.__version__}\n"
+
+
 def test_remedies_name_options(files, capsys):
     pytest.importorskip("pyarrow", reason="CSV is read by pyarrow, which is not installed")
     Path("gap.csv").write_text("x,y\n1,0\n,1\n")

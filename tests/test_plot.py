@@ -117,6 +117,11 @@ def test_errors(paths, kwargs, text):
         plot.paths(valley, *paths, **kwargs)
 
 
+def test_what_is_no_history_is_refused():
+    with pytest.raises(ValueError, match=r"history has 'epoch'; got \['a'\]"):
+        plot.convergence({"a": [1.0]})
+
+
 def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     text = "fastopt.plot needs matplotlib. Install it: pip install 'fastopt[plot]'."
