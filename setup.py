@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import tarfile
 
+from Cython import __version__ as cython_version
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -94,9 +95,10 @@ class BuildExt(build_ext):
     def build_extensions(self):
         compiler = self.compiler.compiler_type
         flags = FLAGS[compiler, "debug" if DEBUG else "sanitize" if SANITIZE else "fast"]
-        # Timestamps say nothing about directives and flags: translate again whenever they differ from the last build's.
+        # Timestamps say nothing about directives, flags and Cython's version, of which one build has one: translate again
+        # whenever they differ from the last build's.
         flavour = pathlib.Path("build", "flavour.txt")
-        wanted = repr((sys.version_info[:2], DIRECTIVES, MACROS, flags, LEVELS))
+        wanted = repr((sys.version_info[:2], cython_version, DIRECTIVES, MACROS, flags, LEVELS))
         changed = not flavour.exists() or flavour.read_text() != wanted
         if compiler == "unix" and not (DEBUG or SANITIZE):
             # The folder of the interpreter's own libraries, which pyenv's and conda's name: no module has use for them,

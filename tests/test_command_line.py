@@ -422,9 +422,7 @@ def test_trouble_is_one_line(argv, message, files, capsys):
 
 
 def test_version(capsys):
-    with pytest.raises(SystemExit, match="0"):
-        main(["--version"])
-    assert capsys.readouterr().out == f"fastopt {fastopt.__version__}\n"
+    assert run(capsys, "--version")[:2] == (0, f"fastopt {fastopt.__version__}\n")
 
 
 def test_remedies_name_options(files, capsys):
