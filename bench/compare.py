@@ -37,16 +37,15 @@ def cases(quick: bool) -> list[tuple[str, str, str | None, str, tuple]]:
     return found
 
 
-def build(revision: str) -> tuple[str, Path]:
-    """The revision's tree in build/compare, its kernels compiled in place; nothing is done twice."""
-    sha = git("rev-parse", "--verify", f"{revision}^{{commit}}")
+def build(sha: str) -> Path:
+    """The commit's tree in build/compare, its kernels compiled in place; nothing is done twice."""
     tree = ROOT / "build" / "compare" / sha
     if not (tree / "setup.py").exists():
         tree.mkdir(parents=True, exist_ok=True)
         archive = subprocess.run(["git", "archive", sha], cwd=ROOT, check=True, capture_output=True).stdout
         subprocess.run(["tar", "-x", "-C", str(tree)], input=archive, check=True)
     subprocess.run([sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"], cwd=tree, check=True)
-    return sha, tree
+    return tree
 
 
 def git(*arguments: str) -> str:
@@ -88,13 +87,20 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     from bench.solvers import all_contestants
 
-    sha, tree = build(options.base)
+    if options.rounds < 3:
+        parser.error(f"rounds must be an integer >= 3, of which a rank test sees something; got {options.rounds}.")
+    wanted = [case for case in cases(options.quick) if options.keyword in case[0]]
+    if not wanted:
+        parser.error(f"-k must be part of a case's name, such as 'lbfgs'; got {options.keyword!r}.")
+    try:
+        sha = git("rev-parse", "--verify", "--quiet", f"{options.base}^{{commit}}")
+    except subprocess.CalledProcessError:
+        parser.error(f"base must be a revision of this repository; got {options.base!r}.")
+    tree = build(sha)
     trees, contestants = {"base": tree, "head": ROOT}, all_contestants()
     print(f"base {sha[:12]}, head {git('rev-parse', '--short=12', 'HEAD')} and what is not committed", flush=True)
     rows, times = [], {}
-    for name, who, problem_name, method, args in cases(options.quick):
-        if options.keyword not in name:
-            continue
+    for name, who, problem_name, method, args in wanted:
         problem = problems.get(problem_name) if problem_name else None
         args = (args[0], problem.X.shape[0]) if method == "epoch" else args
         try:

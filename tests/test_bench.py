@@ -619,6 +619,20 @@ def test_comparison_of_two_runs(results):
     assert "median of new / old 2.000" in report.comparison(rows)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no-such-revision"], "base must be a revision of this repository; got 'no-such-revision'."),
+        (["HEAD", "--rounds", "2"], "rounds must be an integer >= 3"),
+        (["HEAD", "-k", "nothing"], "-k must be part of a case's name, such as 'lbfgs'; got 'nothing'."),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(capsys, arguments, message):
+    with pytest.raises(SystemExit, match="2"):
+        compare.main(arguments)
+    assert message in capsys.readouterr().err
+
+
 def test_two_trees_are_timed_alternately():
     trees, sgd = {"base": ROOT, "head": ROOT}, solvers.all_contestants()["fastopt sgd"]
     found = compare.alternate("a step", sgd, None, "step", (1000, "float32"), trees, 5)
