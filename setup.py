@@ -95,8 +95,8 @@ class BuildExt(build_ext):
     def build_extensions(self):
         compiler = self.compiler.compiler_type
         flags = FLAGS[compiler, "debug" if DEBUG else "sanitize" if SANITIZE else "fast"]
-        # Timestamps say nothing about directives, flags and Cython's version, of which one build has one: translate again
-        # whenever they differ from the last build's.
+        # Timestamps say nothing about directives, flags and Cython's version: translate again whenever they differ from
+        # the last build's.
         flavour = pathlib.Path("build", "flavour.txt")
         wanted = repr((sys.version_info[:2], cython_version, DIRECTIVES, MACROS, flags, LEVELS))
         changed = not flavour.exists() or flavour.read_text() != wanted

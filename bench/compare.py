@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"-k must be part of a case's name, such as 'lbfgs'; got {options.keyword!r}.")
     try:
         sha = git("rev-parse", "--verify", "--quiet", f"{options.base}^{{commit}}")
-    except subprocess.CalledProcessError:
+    except (subprocess.CalledProcessError, OSError):
         parser.error(f"base must be a revision of this repository; got {options.base!r}.")
     tree = build(sha)
     trees, contestants = {"base": tree, "head": ROOT}, all_contestants()
