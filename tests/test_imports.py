@@ -54,7 +54,7 @@ ONLY = {
 }
 #: When called: it asks the package for its version; a rule is a method of scipy's minimize. The kernels' package asks
 #: one of its modules for the processor's vector level.
-EXCEPTIONS = {("_show_versions", ""), ("optimizers", "_minimize"), ("_kernels", "_kernels.about")}
+EXCEPTIONS = {("_show_versions", ""), ("__main__", ""), ("optimizers", "_minimize"), ("_kernels", "_kernels.about")}
 #: What no module below the estimators may know, and the modules that need NumPy alone.
 ESTIMATORS = {"linear_model", "model_file", "data", "dask", "plot", "__main__"}
 NUMPY_ONLY = {"losses", "penalties", "schedules", "reference", "_validation"}
