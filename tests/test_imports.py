@@ -52,7 +52,7 @@ ONLY = {
     "_validation": set(),
     "optimizers": {"_kernels.step", "_validation", "schedules"},
 }
-#: When called: it asks the package for its version; a rule is a method of scipy's minimize. The kernels' package asks
+#: When called: they ask the package for its version; a rule is a method of scipy's minimize. The kernels' package asks
 #: one of its modules for the processor's vector level.
 EXCEPTIONS = {("_show_versions", ""), ("__main__", ""), ("optimizers", "_minimize"), ("_kernels", "_kernels.about")}
 #: What no module below the estimators may know, and the modules that need NumPy alone.
