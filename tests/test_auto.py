@@ -200,6 +200,23 @@ def test_even_curvature_is_that_of_columns_of_one_scale(sparse, fit_intercept, w
 
 
 @pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("apart", [1.0, 20.0])
+def test_even_curvature_of_times(apart, sparse):
+    """As of seconds since another day than that in 1970; four times within moments of each other hang together."""
+    rng = np.random.default_rng(0)
+    X = np.round(apart * rng.standard_normal((900, 6)), 3)
+    together = np.column_stack([X[:, :1] + X[:, :4] / 8, X[:, 4:]])
+    for a, expected in [(X, True), (together, False)]:
+        for day in (0.0, 1.7e9):
+            far = a + day * (np.arange(6) < 4)
+            F = Objective(
+                Design.from_array(scipy.sparse.csr_array(far) if sparse else far), np.sign(rng.standard_normal(900)),
+                alpha=1e-3, loss="log_loss",
+            )  # fmt: skip
+            assert even(F) == expected
+
+
+@pytest.mark.parametrize("sparse", [False, True])
 def test_a_penalty_above_all_curvature_makes_it_even(sparse, monkeypatch):
     """Columns that hang together, asked without a sample of the rows, which costs as much as a fit does then."""
     rng = np.random.default_rng(0)

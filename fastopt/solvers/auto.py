@@ -15,6 +15,7 @@ from fastopt.objective import Objective
 from fastopt.solvers.monitor import Reporter, Result, after, norm
 from fastopt.solvers.resume import Course
 from fastopt.solvers.row_space import Outside, RowSpace
+from fastopt.solvers.scaled import variances
 from fastopt.solvers.table import SOLVERS, able
 
 __all__ = ["attempts", "auto", "choose"]
@@ -184,18 +185,17 @@ def even(objective: Objective) -> bool:
         some.design, np.zeros(some.n_samples), loss="squared_error", alpha=alpha, n_jobs=objective.n_jobs,
         sample_weight=some.sample_weight if len(some.weights) else None,
     )  # fmt: skip
-    mean, square = F.column_moments()
-    if not objective.fit_intercept:
-        mean = np.zeros(d)
+    mean, variance = variances(some)
     with np.errstate(all="ignore"):  # what is not finite is not even
-        diagonal = np.maximum(square - mean**2, 1e-12 * square) + alpha
+        diagonal = variance + alpha
         scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
         v = np.random.default_rng(0).standard_normal(d)
         for k in range(3):
             v /= norm(v) or 1.0
             w = scale * v
-            # The intercept takes what the columns' means add: its own part of the product is zero.
-            product = scale * F.hessian_product(F.zeros(), np.append(w, -mean @ w).reshape(F.shape))[:-1, 0]
+            # The intercept takes what the columns' means add: its own part is rounding, which far means would multiply.
+            image = F.hessian_product(F.zeros(), np.append(w, -mean @ w).reshape(F.shape))[:, 0]
+            product = scale * (image[:-1] - mean * image[-1])
             quotient = v @ product
             # Before the last one: what the next will be at least.
             if not (product @ product / quotient if k < 2 else quotient) <= EVEN:

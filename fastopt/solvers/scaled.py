@@ -11,7 +11,7 @@ from fastopt.objective import Objective
 from fastopt.optimizers import Ftrl, Optimizer
 from fastopt.solvers.one_hot import OneHot
 
-__all__ = ["Scaled", "other_variables", "unlike"]
+__all__ = ["Scaled", "other_variables", "unlike", "variances"]
 
 Float64 = NDArray[np.float64]
 
@@ -80,6 +80,16 @@ def _moments(objective: Objective) -> tuple[Float64, Float64, Float64]:
     return mean, square, variance
 
 
+def variances(objective: Objective) -> tuple[Float64, Float64]:
+    """What an intercept makes up for, as `_moments` has it, and each column's variance about it.
+
+    That of a constant column is a trillionth of its mean square: F says nothing on it.
+    """
+    mean, square, variance = _moments(objective)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return mean, np.where(variance > _least(objective) * square, variance, 1e-12 * square)
+
+
 def _least(objective: Objective) -> float:
     """The share of its mean square that the variance of a column has at least which is not constant."""
     return 1e-20 if objective.design.dtype == np.float64 else 1e-12
@@ -117,10 +127,8 @@ class Scaled:
     def __init__(self, objective: Objective, *, powers: bool = False) -> None:
         self.centred = objective.fit_intercept
         d, curvature = objective.n_features, _curvature(objective)
-        self.mean, square, variance = _moments(objective)
-        # What has less is a constant column, and F says nothing on its u.
+        self.mean, variance = variances(objective)
         with np.errstate(over="ignore", invalid="ignore"):
-            variance = np.where(variance > _least(objective) * square, variance, 1e-12 * square)
             diagonal = np.append(curvature * variance + objective.l2, [curvature] * self.centred)
         diagonal = np.minimum(diagonal, np.finfo(np.float64).max)  # nothing is to be divided by a scale of zero
         self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))[:, None]
