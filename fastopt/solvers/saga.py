@@ -151,6 +151,121 @@ class SagaEpochs:
         return g
 
 
+class _Descent:
+    """A run of `saga`: its epochs, what was measured of them, and the best of that."""
+
+    def __init__(self, objective: Objective, monitor: Monitor, most: float) -> None:
+        self.objective, self.monitor, self.most = objective, monitor, most
+        self.epochs = SagaEpochs(objective)
+        self.checks = Checks(monitor.tol, 0.0, most)
+        self.done, self.reason, self.scale, self.failures = 0, "max_iter", 1.0, 0
+        #: Whether the table is of some w already: the first epoch fills it otherwise.
+        self.warm = False
+        #: F at the start; the best parameters that were measured, and their place among all.
+        self.start, self.best, self.best_at = 0.0, self.solution(), 0
+
+    def solution(self) -> NDArray[Any]:
+        """A copy of w."""
+        return np.array(self.epochs.w[: self.objective.shape[0]])
+
+    def begin(self, w: NDArray[Any]) -> None:
+        """The start, and its measurement."""
+        epochs, monitor, counts = self.epochs, self.monitor, self.objective.design.column_counts
+        epochs.w[: self.objective.shape[0]] = np.asarray(w).reshape(self.objective.shape)
+        self.warm = bool(epochs.w.any())
+        if self.warm:
+            monitor.record(*epochs.renew(), 0, w=self.solution())
+            start_norm = monitor.grad_norm
+        else:  # a table and an average of zeros fit each other: the first epoch needs no more
+            start_norm = monitor.begin(self.solution())
+        if not counts.all():
+            epochs.w[:-1][counts == 0] = 0  # never touched: its minimiser is zero
+        self.checks = Checks(monitor.tol, start_norm, self.most)
+        self.start, self.best = monitor.value, self.solution()
+
+    def as_dict(self) -> dict[str, Any]:
+        """All that `take_up` needs, copied."""
+        return {
+            "solver": "saga", "epoch": self.done, "rows": np.array(self.monitor.rows),
+            "cells": copied(self.epochs.cells), "table": copied(self.epochs.table), "checks": dict(vars(self.checks)),
+            "start": self.start, "best": self.best, "best_at": self.best_at, "scale": self.scale,
+            "failures": self.failures, "warm": self.warm,
+        }  # fmt: skip
+
+    def take_up(self, course: Course) -> bool:
+        """Goes on where the course has left off, if that fits this problem."""
+        like = {
+            "cells": self.epochs.cells, "table": self.epochs.table, "checks": vars(self.checks), "start": 0.0,
+            "best": self.best, "best_at": 0, "scale": 0.0, "failures": 0, "warm": True,
+        }  # fmt: skip
+        before = course.taken_up("saga", like)
+        if before is None or before["best_at"] >= len(before["rows"]):
+            return False
+        self.monitor.go_on(before["rows"])
+        self.epochs.cells[...], self.epochs.table[:], self.done = before["cells"], before["table"], before["epoch"]
+        self.warm, self.scale, self.failures = before["warm"], before["scale"], before["failures"]
+        vars(self.checks).update(before["checks"], tol=self.monitor.tol, most=self.most)
+        self.start, self.best, self.best_at = before["start"], before["best"], before["best_at"]
+        return True
+
+    def _rate(self, epoch: int) -> float:
+        return self.scale * RAMP[min(epoch, len(RAMP) - 1)]
+
+    def epoch(self, rng: np.random.RandomState | np.random.Generator) -> float:
+        """An epoch in a new order; returns its estimate of the gradient's norm."""
+        self.epochs.use(self._rate(self.done))
+        with np.errstate(over="ignore", invalid="ignore"):
+            estimate = self.epochs.run(epoch_order(rng, self.objective.design), pull=self.warm or self.done > 0)
+        self.done += 1
+        return estimate
+
+    def measure(self) -> bool:
+        """Measures after an epoch, which renews the table; False where F is above its start or not finite."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            value, size = self.epochs.renew()
+        if not (np.isfinite(value) and value <= self.start * (1 + 1e-12)):
+            return False
+        self.failures, lowest = 0, self.monitor.rows[self.best_at][2]
+        if self.monitor.record(value, size, self.done, self._rate(self.done - 1), self.solution()):
+            self.reason = "tol"
+        if value <= lowest:
+            self.best, self.best_at = self.solution(), len(self.monitor.rows) - 1
+        elif value > lowest + 1e-12 * abs(self.start):  # by more than F's rounding
+            self.scale /= 2
+        return True
+
+    def back_to_best(self) -> None:
+        """The best parameters go on, with slopes that are new."""
+        self.epochs.w[: self.objective.shape[0]] = self.best
+        self.epochs.renew()
+        self.warm = True
+
+    def undo(self, *, last: bool) -> None:
+        """After a measurement that was not sound: back to the best, with a quarter of the step; the epoch does not
+        count, unless it was the last."""
+        self.failures, self.scale = self.failures + 1, self.scale / 4
+        self.done -= not last
+        self.back_to_best()
+        if self.failures > RETRIES:
+            self.reason = "diverged"
+
+    def so_far(self) -> Result:
+        """What was measured best."""
+        epoch, _, value, size, _ = self.monitor.rows[self.best_at]
+        return replace(self.monitor.result(self.best, epoch, self.reason), objective=value, grad_norm=size)
+
+    def result(self) -> Result:
+        """What was measured last; or what was measured best, after Ctrl-C and where F has risen at the end."""
+        monitor, best_row = self.monitor, self.monitor.rows[self.best_at]
+        if self.reason == "interrupted":
+            del monitor.rows[1 + self.best_at :]
+            return monitor.result(self.best.copy(), best_row[0], self.reason)
+        if self.reason != "tol" and monitor.value > best_row[2]:
+            monitor.rows.append(best_row)
+            return monitor.result(self.best.copy(), self.done, self.reason)
+        return monitor.result(self.solution(), self.done, self.reason)
+
+
 def saga(
     objective: Objective, w: NDArray[Any], *, tol: float, max_iter: int,
     rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0, course: Course | None = None,
@@ -171,100 +286,28 @@ def saga(
     AISTATS 2017, eq. (4) (sparse steps). Pedregosa, Leblond, Lacoste-Julien, "Breaking the nonsmooth barrier", NIPS
     2017, section 2 (the sparse proximal step).
     """
-    monitor, most = Monitor(objective, tol, verbose), float(max_iter) if foretell else math.inf
-    epochs = SagaEpochs(objective)
-    rows = objective.shape[0]
-
-    def solution() -> NDArray[Any]:
-        return np.array(epochs.w[:rows])
-
-    def run() -> dict[str, Any]:
-        return {
-            "solver": "saga", "epoch": done, "rows": np.array(monitor.rows), "cells": copied(epochs.cells),
-            "table": copied(epochs.table), "checks": dict(vars(checks)), "start": start, "best": best,
-            "best_at": monitor.rows.index(best_row), "scale": scale, "failures": failures, "warm": warm,
-        }  # fmt: skip
-
-    def rate_at(epoch: int) -> float:
-        return scale * RAMP[min(epoch, len(RAMP) - 1)]
-
-    def is_sound(value: float) -> bool:
-        return bool(np.isfinite(value) and value <= start * (1 + 1e-12))
-
-    def back_to_best() -> None:
-        epochs.w[:rows] = best
-        epochs.renew()
-
-    def so_far() -> Result:
-        result = monitor.result(best, best_row[0], reason)
-        return replace(result, objective=best_row[2], grad_norm=best_row[3])
-
-    reason, done, scale, failures, course = "max_iter", 0, 1.0, 0, course or Course()
-    like = {
-        "cells": epochs.cells, "table": epochs.table, "checks": vars(Checks(tol, 0.0)), "start": 0.0,
-        "best": solution(), "best_at": 0, "scale": 0.0, "failures": 0, "warm": True,
-    }  # fmt: skip
-    before = course.taken_up("saga", like)
-    if before is not None and before["best_at"] < len(before["rows"]):
-        monitor.go_on(before["rows"])
-        epochs.cells[...], epochs.table[:], done = before["cells"], before["table"], before["epoch"]
-        warm, scale, failures = before["warm"], before["scale"], before["failures"]
-        checks = Checks(tol, 0.0)
-        vars(checks).update(before["checks"], tol=tol, most=most)
-        start, best, best_row = before["start"], before["best"], monitor.rows[before["best_at"]]
-    else:
-        epochs.w[:rows] = np.asarray(w).reshape(objective.shape)
-        warm = bool(epochs.w.any())
-        if warm:
-            monitor.record(*epochs.renew(), 0, w=solution())
-            start_norm = monitor.grad_norm
-        else:  # a table and an average of zeros fit each other: the first epoch needs no more
-            start_norm = monitor.begin(solution())
-        if not objective.design.column_counts.all():
-            epochs.w[:-1][objective.design.column_counts == 0] = 0  # never touched: its minimiser is zero
-        checks = Checks(tol, start_norm, most)
-        start, best, best_row = monitor.value, solution(), monitor.rows[-1]
+    monitor, course = Monitor(objective, tol, verbose), course or Course()
+    run = _Descent(objective, monitor, float(max_iter) if foretell else math.inf)
+    resumed = run.take_up(course)
+    if not resumed:
+        run.begin(w)
     if monitor.grad_norm <= tol:
-        reason = "tol"
-    elif before is not None and checks.stalled:
-        reason = "stalled"
+        run.reason = "tol"
+    elif resumed and run.checks.stalled:
+        run.reason = "stalled"
     try:
-        while reason == "max_iter" and done < max_iter:
-            epochs.use(rate_at(done))
-            with np.errstate(over="ignore", invalid="ignore"):
-                estimate = epochs.run(epoch_order(rng, objective.design), pull=warm or done > 0)
-                done += 1
-                wanted = checks.wanted(done, estimate)
-                if wanted:
-                    value, size = epochs.renew()
-            if wanted and not is_sound(value):
-                failures, scale, done = failures + 1, scale / 4, done - 1 if done < max_iter else done
-                back_to_best()
-                warm = True
-                reason = "diverged" if failures > RETRIES else reason
-                continue
-            if wanted:
-                failures = 0
-                converged = monitor.record(value, size, done, rate_at(done - 1), solution())
-                checks.measured(done, estimate, size)
-                if value <= best_row[2]:
-                    best, best_row = solution(), monitor.rows[-1]
-                elif value > best_row[2] + 1e-12 * abs(start):  # by more than F's rounding
-                    scale /= 2
-                reason = "tol" if converged else "stalled" if checks.stalled else reason
-            course.keep(run, so_far, last=reason != "max_iter" or done == max_iter)
-        if reason == "max_iter" and monitor.rows[-1][0] < done:  # nothing follows: this renews the table
-            with np.errstate(over="ignore", invalid="ignore"):
-                value, size = epochs.renew()
-            if not is_sound(value):
-                back_to_best()
-            elif monitor.record(value, size, done, rate_at(done - 1), solution()):
-                reason = "tol"
+        while run.reason == "max_iter" and run.done < max_iter:
+            estimate = run.epoch(rng)
+            if run.checks.wanted(run.done, estimate):
+                if not run.measure():
+                    run.undo(last=run.done == max_iter)
+                    continue
+                run.checks.measured(run.done, estimate, monitor.grad_norm)
+                if run.reason != "tol" and run.checks.stalled:
+                    run.reason = "stalled"
+            course.keep(run.as_dict, run.so_far, last=run.reason != "max_iter" or run.done == max_iter)
+        if run.reason == "max_iter" and monitor.rows[-1][0] < run.done and not run.measure():  # nothing follows
+            run.back_to_best()
     except KeyboardInterrupt:
-        reason, done = "interrupted", best_row[0]
-        epochs.w[:rows] = best
-        del monitor.rows[1 + monitor.rows.index(best_row) :]
-    if reason in ("max_iter", "diverged", "stalled") and monitor.value > best_row[2]:
-        epochs.w[:rows] = best
-        monitor.rows.append(best_row)
-    return monitor.result(solution(), done, reason)
+        run.reason = "interrupted"
+    return run.result()
