@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastopt._order import Random
 from fastopt.objective import Objective
 from fastopt.optimizers import Optimizer
 from fastopt.solvers import resume
 from fastopt.solvers.epochs import Epochs, Snapshot
-from fastopt.solvers.monitor import Monitor, Reporter, Result, Row, norm
+from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
 from fastopt.solvers.rates import HALVES_TRIED, adjusted, auto_batch_size, auto_start, descends, points, rests_away
 from fastopt.solvers.scaled import other_variables
 
@@ -47,10 +48,175 @@ class LastWhole(NamedTuple):
     epochs: int
 
 
+class _Descent:
+    """A run of `stochastic`: its epochs, their course, and the last whole one."""
+
+    def __init__(
+        self, objective: Objective, w: NDArray[Any], optimizer: Optimizer, batch_size: int | str,
+        state: dict[str, Any] | None, epochs_of: Callable[..., Epochs],
+    ) -> None:  # fmt: skip
+        self.objective, self.optimizer, self.epochs_of = objective, optimizer, epochs_of
+        self.auto = optimizer.learning_rate == "auto"
+        self.grows = self.auto and batch_size == "auto" and rests_away(optimizer)
+        variables = other_variables(objective, optimizer) if self.auto else None
+        if variables is not None:
+            self.epochs_of = partial(epochs_of, variables=variables)
+        if batch_size == "auto":
+            batch_size = auto_batch_size(objective.design, optimizer, waits=variables is None)
+        self.mark = None if variables is None else resume.checksum(np.append(variables.mean, variables.scale))
+        #: The state, if it is one that this run may go on from.
+        self.before = resume.fitting(state, objective, optimizer, w, self.mark)
+        start = w if self.before is None else self.before["run"]["w"]
+        self.epochs = self.epochs_of(objective, optimizer, batch_size, w=start, state=self.before)
+        if self.before is None:
+            self.epochs.drop_unused()
+        self.averages = optimizer.averaged(self.epochs.w, self.epochs.state) is not self.epochs.w
+        # A rate that falls means something else to rules that average, and to Ftrl, whose step depends on the last one.
+        may_fall = not self.epochs.full and not self.averages and not optimizer._kernel.startswith("ftrl")
+        self.cycles = self.auto and may_fall
+        #: Epochs that count, and those undone since the last of them.
+        self.done, self.failures = 0, 0
+        #: What the trials of a rate came to.
+        self.begun: Snapshot | None = None
+
+    def begin(self, w: NDArray[Any], monitor: Monitor, rng: Random, known: tuple[float, Any] | None) -> bool:
+        """Measures the start, where F and its gradient may be known, and takes up the course; True if converged."""
+        self.monitor = monitor
+        converged = self._check(0, known=known)
+        epochs, optimizer, before = self.epochs, self.optimizer, self.before
+        earlier = resume.Run.of(before, optimizer, epochs.batch_size, w, monitor.rows[0])
+        grown = earlier is not None and earlier.batch_size is not None
+        if earlier is None or (grown and not self.grows) or (self.auto and earlier.learning_rate is None):
+            self.run = self._first_run(tries=self.auto and not converged)
+            if before is not None:
+                self._no_worse(w, before["run"])
+        else:
+            self.run = earlier
+        if self.run.learning_rate is not None:
+            epochs.optimizer = optimizer.with_learning_rate(self.run.learning_rate)
+        if before is None and not converged:
+            epochs.keep_start(self.run.scale)
+        self.draws = resume.Draws(resume.generator(before) or rng, epochs.order, self.objective.n_samples)
+        self._resize()
+        self.whole = self._here()
+        if self.begun is not None and not np.any(w):
+            # A fit that ends before its first epoch does leaves no rate, so that the next one begins with trials, too.
+            self.whole = self.whole._replace(run=replace(self.run, learning_rate=None))
+            self.epochs.restore(self.begun)
+            self.run.rising = not optimizer._kernel.startswith(HALVES_TRIED)
+        return converged
+
+    def _first_run(self, *, tries: bool) -> resume.Run:
+        """A run that goes on from no other; with a rate that is found by trials (`auto_start`), if it `tries` any."""
+        epochs, optimizer, row, rate = self.epochs, self.optimizer, self.monitor.rows[0], None
+        if tries:
+            lent = epochs if type(epochs) is Epochs else None  # of chunks there are more than are tried on
+            rate, self.begun = auto_start(self.objective.rated, optimizer, epochs.batch_size, lent, epochs.variables)
+        return resume.Run(
+            settings=resume.settings(optimizer, epochs.batch_size), learning_rate=rate, start=row[2], row=row,
+            best=epochs.solution.copy(), best_row=row, cycle_start=row[2], rule=optimizer._kernel, variables=self.mark,
+            before=points(epochs) if self.auto and descends(epochs) else None,
+        )  # fmt: skip
+
+    def _no_worse(self, w: NDArray[Any], last: dict[str, Any]) -> None:
+        """On another problem than the last run's, whose best parameters w may be better than where it ended."""
+        value, gradient = self.objective.value_and_gradient(w)
+        if value < self.run.best_row[2]:
+            epoch, seconds = (a - b for a, b in zip(last["best_row"][:2], last["row"][:2], strict=True))
+            self.run.best, self.run.best_row = w.copy(), (epoch, seconds, value, norm(gradient), last["best_row"][4])
+
+    def _resize(self) -> None:
+        """The epochs go on with as many rows per step as the run has now."""
+        size, epochs = self.run.batch_size, self.epochs
+        if size is not None and size != epochs.batch_size:
+            self.epochs = self.epochs_of(self.objective, epochs.optimizer, size, w=epochs.w, state=epochs.state)
+            self.draws.draw = self.epochs.order
+
+    def _here(self) -> LastWhole:
+        return LastWhole(self.run, self.epochs.snapshot(), self.draws.mark(), len(self.monitor.rows), self.done)
+
+    def epoch(self) -> bool:
+        """An epoch, undone unless it ends finite and with F no higher than at the start; True if converged."""
+        if self.auto and self.epochs.state["t"] and not self.failures and (self.done or self.begun is None):
+            self.run = adjusted(self.run, self.epochs, self.cycles, self.averages, self.grows)
+            self._resize()
+        monitor, epochs = self.monitor, self.epochs
+        order, rates = None if epochs.full else self.draws.order(), self._rates()
+        with np.errstate(over="ignore", invalid="ignore"):
+            epochs.run(order, None if self.run.scale == 1 and not self.cycles else rates)
+            converged = self._check(self.done + 1, float(np.max(rates)))
+        sound = math.isfinite(monitor.value) and math.isfinite(monitor.grad_norm)
+        if sound and not monitor.value > self.run.start * (1 + 1e-12):
+            self._count()
+            return converged
+        self._undo()
+        return False
+
+    @property
+    def diverged(self) -> bool:
+        """Whether too many epochs in a row have been undone."""
+        return self.failures > RETRIES
+
+    def _rates(self) -> NDArray[np.float64]:
+        """Those of the next epoch's steps, or one for all; in cycles they are on their way to zero."""
+        epochs, run = self.epochs, self.run
+        rates = run.scale * epochs.optimizer.rates(int(epochs.state["t"]), epochs.n_steps)
+        if self.cycles:
+            left = 1 - (run.at + (np.arange(epochs.n_steps) + 0.5) / epochs.n_steps) / run.length
+            # Columns that wait know constant rates only: they fall epoch by epoch.
+            rates = rates * (left.mean() if epochs._may_wait else left)
+        return rates
+
+    def _check(self, epoch: int, learning_rate: float = math.nan, known: tuple[float, Any] | None = None) -> bool:
+        """Measures after an epoch; the gradient serves the next step too, if that is one on all rows."""
+        w = self.epochs.solution
+        value, gradient = known or self.objective.smooth_value_and_gradient(w)
+        self.epochs.gradient = gradient if self.epochs.full and not self.averages else None
+        value, gradient = self.objective.with_l1(w, value, gradient)
+        return self.monitor.record(value, norm(gradient), epoch, learning_rate, w)
+
+    def _count(self) -> None:
+        """The epoch was whole: its measurement goes into the course."""
+        run, row = self.run, self.monitor.rows[-1]
+        value, lowest = row[2], run.best_row[2]
+        rises = run.rises + 1 if value >= lowest else 0
+        above = run.above + (self.cycles and value > run.cycle_start)
+        self.run = replace(run, rises=rises, at=run.at + self.cycles, above=above, row=row)
+        if value < lowest:
+            self.run.best, self.run.best_row = self.epochs.solution.copy(), row
+        self.done, self.failures = self.done + 1, 0
+        self.whole = self._here()
+
+    def _undo(self) -> None:
+        """The epoch does not count: the best parameters go on, with a fresh state and a quarter of the rate."""
+        self.monitor.forget_last()
+        # What two points gave may be any number of times the first rate; back to that at least.
+        self.run = replace(self.run, scale=min(self.run.scale / 4, 1.0), rising=False, row=self.run.best_row)
+        self.epochs.restart(self.run.best, self.run.scale)
+        self.failures += 1
+        if self.diverged:
+            self.whole = self._here()
+
+    def result(self, reason: str) -> Result:
+        """The last whole epoch, from which another run may go on; or the best one, where F has risen at the end."""
+        monitor, epochs, whole, run = self.monitor, self.epochs, self.whole, self.whole.run
+        epochs.restore(whole.snapshot)
+        del monitor.rows[whole.measurements :]
+        solution = epochs.solution
+        if reason in ("max_iter", "diverged") and monitor.value > run.best_row[2]:
+            solution = run.best
+            monitor.rows.append(run.best_row)
+            if run.best_row[3] <= monitor.tol:  # now: it was another tol, or another F, before
+                reason = "tol"
+        kept = {key: a.copy() if isinstance(a, np.ndarray) else a for key, a in epochs.state.items()}
+        kept["run"] = run.as_dict(epochs.w, solution, self.draws.numbers(whole.mark))
+        return monitor.result(solution.copy(), whole.epochs, reason, kept)
+
+
 def stochastic(
     objective: Objective, w: NDArray[Any], optimizer: Optimizer, *, batch_size: int | str, tol: float, max_iter: int,
-    rng: np.random.RandomState | np.random.Generator, verbose: int | Reporter = 0,
-    state: dict[str, Any] | None = None, epochs_of: Callable[..., Epochs] = Epochs,
+    rng: Random, verbose: int | Reporter = 0, state: dict[str, Any] | None = None,
+    epochs_of: Callable[..., Epochs] = Epochs,
 ) -> Result:  # fmt: skip
     """Minimises F from w by epochs in shuffled order until the gradient's norm over all the data is at most tol.
 
@@ -107,158 +273,15 @@ def stochastic(
     Zaheer, Reddi, Sachan, Kale, Kumar, "Adaptive methods for nonconvex optimization", NeurIPS 2018 (such rules converge
     as batches grow).
     """
-    auto = optimizer.learning_rate == "auto"
-    grows = auto and batch_size == "auto" and rests_away(optimizer)
     # At w = 0 at once: this pass checks X's entries, too, for which a sample of the rows would need one of its own.
     first = objective.smooth_value_and_gradient(w) if state is None and not np.any(w) else None
-    variables = other_variables(objective, optimizer) if auto else None
-    if variables is not None:
-        epochs_of = partial(epochs_of, variables=variables)
-    if batch_size == "auto":
-        batch_size = auto_batch_size(objective.design, optimizer, waits=variables is None)
-    mark = None if variables is None else resume.checksum(np.append(variables.mean, variables.scale))
-    before = resume.fitting(state, objective, optimizer, w, mark)
-    rng = resume.generator(before) or rng
-    epochs = epochs_of(objective, optimizer, batch_size, w=w if before is None else before["run"]["w"], state=before)
-    if before is None:
-        epochs.drop_unused()
-    averages = optimizer.averaged(epochs.w, epochs.state) is not epochs.w
-    # A rate that falls means something else to rules that average, and to Ftrl, whose step depends on the last rate.
-    cycles = auto and not epochs.full and not averages and not optimizer._kernel.startswith("ftrl")
-    monitor = Monitor(objective, tol, verbose)
-
-    def check(epoch: int, learning_rate: float = math.nan, known: tuple[float, Any] | None = None) -> bool:
-        """Measures after an epoch; the gradient serves the next step too, if that is one on all rows."""
-        w = epochs.solution
-        value, gradient = known or objective.smooth_value_and_gradient(w)
-        epochs.gradient = gradient if epochs.full and not averages else None
-        value, gradient = objective.with_l1(w, value, gradient)
-        return monitor.record(value, norm(gradient), epoch, learning_rate, w)
-
-    def sized(size: int | None) -> Epochs:
-        """The epochs that go on, with that many rows per step."""
-        if size is None or size == epochs.batch_size:
-            return epochs
-        return epochs_of(objective, epochs.optimizer, size, w=epochs.w, state=epochs.state)
-
-    def here() -> LastWhole:
-        return LastWhole(run, epochs.snapshot(), draws.mark(), len(monitor.rows), done)
-
-    converged, done, failures = check(0, known=first), 0, 0
-    reason = "max_iter"
-    earlier, begun = resume.Run.of(before, optimizer, epochs.batch_size, w, monitor.rows[0]), None
-    if earlier is None or (earlier.batch_size is not None and not grows) or (auto and earlier.learning_rate is None):
-        run, begun = first_run(objective, optimizer, epochs, monitor, tries=auto and not converged)
-        run.variables = mark
-        if before is not None:
-            run = no_worse(run, objective, w, before["run"])
-    else:
-        run = earlier
-    if run.learning_rate is not None:
-        epochs.optimizer = optimizer.with_learning_rate(run.learning_rate)
-    if before is None and not converged:
-        epochs.keep_start(run.scale)
-    draws = resume.Draws(rng, lambda rng: epochs.order(rng), objective.n_samples)
-    epochs = sized(run.batch_size)
-    whole = here()
-    if begun is not None and not np.any(w):
-        # A fit that ends before its first epoch does leaves no rate, so that the next one begins with trials, too.
-        whole = whole._replace(run=replace(run, learning_rate=None))
-        epochs.restore(begun)
-        run.rising = not optimizer._kernel.startswith(HALVES_TRIED)
+    descent = _Descent(objective, w, optimizer, batch_size, state, epochs_of)
+    converged, reason = descent.begin(w, Monitor(objective, tol, verbose), rng, first), "max_iter"
     try:
-        while not converged and done < max_iter:
-            if auto and epochs.state["t"] and not failures and (done or begun is None):
-                run = adjusted(run, epochs, cycles, averages, grows)
-                epochs = sized(run.batch_size)
-            order = None if epochs.full else draws.order()
-            rates = epoch_rates(run, epochs, cycles)
-            with np.errstate(over="ignore", invalid="ignore"):
-                epochs.run(order, None if run.scale == 1 and not cycles else rates)
-                converged = check(done + 1, float(np.max(rates)))
-            if is_sound(monitor, run.start):
-                run, done, failures = counted(run, epochs, monitor.rows[-1], cycles), done + 1, 0
-                whole = here()
-            else:
-                monitor.forget_last()
-                run, converged, failures = undone(run, epochs), False, failures + 1
-                if failures > RETRIES:
-                    reason, whole = "diverged", here()
-                    break
-        if converged:
-            reason = "tol"
+        while not converged and not descent.diverged and descent.done < max_iter:
+            converged = descent.epoch()
+        if converged or descent.diverged:
+            reason = "tol" if converged else "diverged"
     except KeyboardInterrupt:
         reason = "interrupted"
-    epochs.restore(whole.snapshot)
-    del monitor.rows[whole.measurements :]
-    run, solution = whole.run, epochs.solution
-    if reason in ("max_iter", "diverged") and monitor.value > run.best_row[2]:
-        solution = run.best
-        monitor.rows.append(run.best_row)
-        if run.best_row[3] <= tol:  # now: it was another tol, or another F, before
-            reason = "tol"
-    kept = {key: a.copy() if isinstance(a, np.ndarray) else a for key, a in epochs.state.items()}
-    kept["run"] = run.as_dict(epochs.w, solution, draws.numbers(whole.mark))
-    return monitor.result(solution.copy(), whole.epochs, reason, kept)
-
-
-def first_run(
-    objective: Objective, optimizer: Optimizer, epochs: Epochs, monitor: Monitor, *, tries: bool
-) -> tuple[resume.Run, Snapshot | None]:
-    """A run that goes on from no other, and what the trials of its rate came to (`auto_start`), if it `tries` any."""
-    rate: float | None = None
-    begun: Snapshot | None = None
-    if tries:
-        lent = epochs if type(epochs) is Epochs else None  # of chunks there are more than are tried on
-        rate, begun = auto_start(objective.rated, optimizer, epochs.batch_size, lent, epochs.variables)
-    two = points(epochs) if optimizer.learning_rate == "auto" and descends(epochs) else None
-    row = monitor.rows[0]
-    run = resume.Run(
-        settings=resume.settings(optimizer, epochs.batch_size), learning_rate=rate, start=monitor.value, row=row,
-        best=epochs.solution.copy(), best_row=row, cycle_start=monitor.value, before=two, rule=optimizer._kernel,
-    )  # fmt: skip
-    return run, begun
-
-
-def no_worse(run: resume.Run, objective: Objective, w: NDArray[Any], last: dict[str, Any]) -> resume.Run:
-    """The run on another problem than the last one's, whose best parameters w may be better than where it ended."""
-    value, gradient = objective.value_and_gradient(w)
-    if not value < run.best_row[2]:
-        return run
-    epoch, seconds = (a - b for a, b in zip(last["best_row"][:2], last["row"][:2], strict=True))
-    return replace(run, best=w.copy(), best_row=(epoch, seconds, value, norm(gradient), last["best_row"][4]))
-
-
-def epoch_rates(run: resume.Run, epochs: Epochs, cycles: bool) -> NDArray[np.float64]:
-    """Those of the next epoch's steps, or one for all; in `cycles` they are on their way to zero."""
-    rates = run.scale * epochs.optimizer.rates(int(epochs.state["t"]), epochs.n_steps)
-    if cycles:
-        left = 1 - (run.at + (np.arange(epochs.n_steps) + 0.5) / epochs.n_steps) / run.length
-        # Columns that wait know constant rates only: they fall epoch by epoch.
-        rates = rates * (left.mean() if epochs._may_wait else left)
-    return rates
-
-
-def is_sound(monitor: Monitor, start: float) -> bool:
-    """Whether the last epoch ended finite, and with F no higher than at the start."""
-    finite = math.isfinite(monitor.value) and math.isfinite(monitor.grad_norm)
-    return finite and not monitor.value > start * (1 + 1e-12)
-
-
-def counted(run: resume.Run, epochs: Epochs, row: Row, cycles: bool) -> resume.Run:
-    """After a whole epoch, measured by `row`."""
-    value, lowest = row[2], run.best_row[2]
-    rises = run.rises + 1 if value >= lowest else 0
-    above = run.above + (cycles and value > run.cycle_start)
-    run = replace(run, rises=rises, at=run.at + cycles, above=above, row=row)
-    if value < lowest:
-        run.best, run.best_row = epochs.solution.copy(), row
-    return run
-
-
-def undone(run: resume.Run, epochs: Epochs) -> resume.Run:
-    """After an epoch that does not count: the best parameters go on, with a fresh state and a quarter of the rate."""
-    # What two points gave may be any number of times the first rate; back to that at least.
-    run = replace(run, scale=min(run.scale / 4, 1.0), rising=False, row=run.best_row)
-    epochs.restart(run.best, run.scale)
-    return run
+    return descent.result(reason)
