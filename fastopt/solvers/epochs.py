@@ -333,6 +333,13 @@ class Epochs:
         return self._there(self.optimizer.averaged(self.here, self.state))  # of arrays that are the variables'
 
     @property
+    def averages(self) -> bool:
+        """Whether `solution` is, or will be, an average of iterates."""
+        if self.around is not None and self.around.average:
+            return True
+        return self.optimizer.averaged(self.w, self.state) is not self.w
+
+    @property
     def here(self) -> NDArray[Any]:
         """w, or the variables that steps are taken in."""
         if self.variables is None:

@@ -95,6 +95,12 @@ def longer(length: int) -> int:
     return round(LONGER * length + 0.2)
 
 
+def remembers(epochs: Epochs) -> bool:
+    """Whether the next steps go on from what is more than w: of rules that average, and of Ftrl, whose step depends on
+    the last rate. A rate that falls means something else to them: theirs has no cycles."""
+    return epochs.averages or epochs.optimizer._kernel.startswith("ftrl")
+
+
 def adjusted(run: resume.Run, epochs: Epochs, cycles: bool, averages: bool, grows: bool = False) -> resume.Run:
     """After an epoch with an automatic rate: the next one's course; starts anew where that is due.
 

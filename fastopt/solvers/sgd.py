@@ -14,7 +14,7 @@ from fastopt.objective import Objective
 from fastopt.optimizers import Optimizer
 from fastopt.solvers.epochs import Around, Epochs
 from fastopt.solvers.monitor import Reporter
-from fastopt.solvers.rates import MEMORY, descends, lower, next_cycle, points, two_point_rate, without_cycles
+from fastopt.solvers.rates import MEMORY, descends, lower, next_cycle, points, remembers, two_point_rate, without_cycles
 from fastopt.solvers.resume import put_back, random_numbers
 from fastopt.solvers.scaled import Scaled
 
@@ -276,11 +276,7 @@ class _Group:
             objective, optimizer, settings.batch_size, w=w, state=state, around=settings.around,
             variables=settings.variables,
         )  # fmt: skip
-        # A falling rate means something else to rules that average, and to Ftrl, whose step depends on the last rate.
-        averages = optimizer.averaged(self.epochs.w, self.epochs.state) is not self.epochs.w
-        averages = averages or (settings.around is not None and settings.around.average > 0)
-        #: Whether the next steps go on from what is more than w.
-        self.remembers = averages or optimizer._kernel.startswith("ftrl")
+        self.remembers = remembers(self.epochs)
         self.auto = self._auto_rate() if settings.auto else None
         self.judged = True
         if state is None:

@@ -17,7 +17,16 @@ from fastopt.optimizers import Optimizer
 from fastopt.solvers import resume
 from fastopt.solvers.epochs import Epochs, Snapshot
 from fastopt.solvers.monitor import Monitor, Reporter, Result, norm
-from fastopt.solvers.rates import HALVES_TRIED, adjusted, auto_batch_size, auto_start, descends, points, rests_away
+from fastopt.solvers.rates import (
+    HALVES_TRIED,
+    adjusted,
+    auto_batch_size,
+    auto_start,
+    descends,
+    points,
+    remembers,
+    rests_away,
+)
 from fastopt.solvers.scaled import other_variables
 
 __all__ = ["stochastic"]
@@ -70,10 +79,8 @@ class _Descent:
         self.epochs = self.epochs_of(objective, optimizer, batch_size, w=start, state=self.before)
         if self.before is None:
             self.epochs.drop_unused()
-        self.averages = optimizer.averaged(self.epochs.w, self.epochs.state) is not self.epochs.w
-        # A rate that falls means something else to rules that average, and to Ftrl, whose step depends on the last one.
-        may_fall = not self.epochs.full and not self.averages and not optimizer._kernel.startswith("ftrl")
-        self.cycles = self.auto and may_fall
+        self.averages = self.epochs.averages
+        self.cycles = self.auto and not self.epochs.full and not remembers(self.epochs)
         #: Epochs that count, and those undone since the last of them.
         self.done, self.failures = 0, 0
         #: What the trials of a rate came to.
