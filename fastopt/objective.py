@@ -256,9 +256,10 @@ class Objective:
         return value, g.reshape(np.shape(w))
 
     def step_length(
-        self, w: NDArray[Any], v: NDArray[Any], slope: float, kept: Float64 | None = None, moved: Float64 | None = None
+        self, w: NDArray[Any], v: NDArray[Any], slope: float, kept: Float64 | None = None,
+        moved: Float64 | None = None, *, l1_slope: float = 0.0,
     ) -> float:  # fmt: skip
-        """About the t > 0 that minimises ``F(w + t v)``, F without its L1 part; `slope` is that of F along v at w.
+        """About the t > 0 that minimises ``F(w + t v)``; `slope` is that of F along v at w, `l1_slope` its L1 part's.
 
         Newton's method in t, from t = 1 until the slope is a fifth of `slope` and one step more. It reads X for the raw
         predictions of w, unless a pass has `kept` them, and of v, unless one has those of w + v (`moved`), and for each
@@ -271,7 +272,7 @@ class Objective:
         t = 1.0
         for _ in range(10):
             first, second = self.along(z, dz, t)
-            first += slope_l2 + t * bend_l2
+            first += slope_l2 + t * bend_l2 + l1_slope
             second += bend_l2
             if not (math.isfinite(first) and second > 0):
                 break

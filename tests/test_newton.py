@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from cases import LAYOUTS, assert_close, problem
-from scipy.optimize import approx_fprime
+from scipy.optimize import approx_fprime, minimize_scalar
 
 from fastopt import LogisticRegression, reference
 from fastopt._design import Design
@@ -139,6 +139,28 @@ def test_few_steps_where_whole_ones_are_too_short():
     assert result.stop_reason == "tol"
     assert result.n_iter <= steps - 2
     assert_close(result.w.ravel(), w, 1e-4)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 3])
+@pytest.mark.parametrize("layout", ["dense", "csr32"])
+def test_steps_with_l1_go_beyond_the_minimum_of_their_quadratic(layout, n_outputs):
+    """To the least F along the step, found by scipy, what is zero staying so; columns that are but a part do not."""
+    rng = np.random.default_rng(3)
+    X, coef = rng.standard_normal((300, 8)), np.where(np.arange(8)[:, None] < 3, 2.0, 0.0) * rng.standard_normal((8, 3))
+    y = np.sign(X @ coef[:, 0]) if n_outputs == 1 else (X @ coef).argmax(axis=1).astype(np.float64)
+    X = X if layout == "dense" else scipy.sparse.csr_array(X)
+    loss = "log_loss" if n_outputs == 1 else "multinomial"
+    F = Objective(Design.from_array(X), y, loss=loss, alpha=0.02, l1_ratio=0.8, n_outputs=n_outputs)
+    quadratic, beyond = (Descent(F, F.zeros(), part=part) for part in (True, False))
+    assert quadratic.step()
+    assert beyond.step()
+    end = quadratic.w
+    d = F.n_features
+    assert (end[:d] == 0).any()
+    np.testing.assert_array_equal(np.sign(beyond.w[:d]), np.sign(end[:d]))
+    least = minimize_scalar(lambda t: F.value((1 + t) * end), bounds=(0, 10), method="bounded")  # signs stay so: w = 0
+    assert least.fun < quadratic.value - 1e-4
+    assert beyond.value <= least.fun + 0.05 * (quadratic.value - least.fun)
 
 
 @pytest.mark.parametrize("sparse", [False, True])

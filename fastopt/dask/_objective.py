@@ -122,7 +122,8 @@ class Distributed(Objective):
         return np.asarray(H)
 
     def step_length(
-        self, w: NDArray[Any], v: NDArray[Any], slope: float, kept: Float64 | None = None, moved: Float64 | None = None
+        self, w: NDArray[Any], v: NDArray[Any], slope: float, kept: Float64 | None = None,
+        moved: Float64 | None = None, *, l1_slope: float = 0.0,
     ) -> float:  # fmt: skip
         """1: each trial would be a round."""
         return 1.0
