@@ -169,8 +169,8 @@ class _Cycle(_AutoRate):
 
     What is watched need not fall from epoch to epoch: steps on a loss with kinks zigzag, most of all where columns or
     weights differ by much, and a rate that is cut whenever F rises is soon too small to get anywhere. At the end of a
-    cycle the zigzag is gone. How high the next one begins is `next_cycle`'s; where that is lower than the last one, it
-    begins from the best parameters so far.
+    cycle the zigzag is gone. How high the next one begins is `next_cycle`'s; after one that did not lower F, it begins
+    from the best parameters so far.
 
     Attributes
     ----------
@@ -215,7 +215,7 @@ class _Cycle(_AutoRate):
         improved = self.best < self.start
         self.length, factor = next_cycle(self.length, improved, self.above, lower(epochs.optimizer))
         self.at, self.above, self.start = 0, 0, self.best
-        return (self.anew(epochs, factor * scale) if factor < 1 else factor * scale), judged
+        return (factor * scale if improved else self.anew(epochs, factor * scale)), judged
 
     def parted(self) -> _AutoRate:
         """That of some of the outputs: what the others' values were is no measure for them."""
