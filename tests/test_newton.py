@@ -163,6 +163,24 @@ def test_steps_with_l1_go_beyond_the_minimum_of_their_quadratic(layout, n_output
     assert beyond.value <= least.fun + 0.05 * (quadratic.value - least.fun)
 
 
+def test_a_coefficient_ends_at_zero_where_a_longer_step_with_l1_would_turn_its_sign():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((300, 8))
+    y = np.sign(X[:, :2] @ [15.0, 10.0] + 0.3 * rng.standard_normal(300))
+    F = Objective(Design.from_array(X), y, loss="log_loss", alpha=0.01, l1_ratio=1.0)
+    start = np.zeros((9, 1))
+    start[2] = 0.2  # the others' coefficients grow, and this one, of no use, is on its way to zero
+    quadratic, beyond = (Descent(F, start, part=part) for part in (True, False))
+    assert quadratic.step()
+    assert beyond.step()
+    end, further = quadratic.w, beyond.w
+    assert 0 < end[2] < start[2]
+    t = float(further[0, 0] / end[0, 0])  # from start, where it is zero, as far as all others go
+    assert start[2] + t * (end[2] - start[2]) < 0
+    assert further[2] == 0
+    assert beyond.value < quadratic.value
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 def test_column_moments(sparse, dtype):
     p = problem("log_loss", "csr32" if sparse else "dense", dtype, weighted=True)

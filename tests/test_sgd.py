@@ -28,6 +28,7 @@ from fastopt.linear_model.sgd import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, SCHEDU
 from fastopt.objective import Objective
 from fastopt.optimizers import OPTIMIZERS, SGD, Adam
 from fastopt.schedules import InverseScaling, InverseTime
+from fastopt.solvers.sgd import Settings, _Cycle
 
 IGNORE = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 NEEDS_NEW = pytest.mark.skipif(
@@ -1065,3 +1066,26 @@ def test_sparsify_and_predict():
     np.testing.assert_allclose(np.exp(model.predict_log_proba(scale(X))), model.predict_proba(scale(X)))
     for loss in CLASSIFIER_LOSSES:
         assert hasattr(SGDClassifier(loss), "predict_proba") == (loss in ("log_loss", "modified_huber", "multinomial"))
+
+
+@pytest.mark.parametrize(("values", "factor", "restarted"), [
+    ([2.0, 2.0, 2.0, 2.0, 0.9], 0.5, False),  # F fell, if at the end alone: the rate was too high
+    ([0.9, 0.8, 0.7, 0.6, 0.5], 1.5, False),
+    ([2.0, 2.0, 2.0, 2.0, 2.0], 0.25, True),
+])  # fmt: skip
+def test_a_cycle_begins_from_the_best_parameters_where_the_last_one_did_not_lower_F(values, factor, restarted):
+    class Watched:
+        optimizer, restarts = SGD(), 0
+        w = solution = np.zeros((3, 1))
+
+        def restart(self, w, scale):
+            self.restarts += 1
+            np.testing.assert_array_equal(w, np.zeros((3, 1)))
+
+    epochs, cycle = Watched(), _Cycle(length=len(values))
+    cycle.begin(1.0, epochs, 1.0)
+    for k, value in enumerate(values):
+        epochs.solution = np.full((3, 1), k + 1.0)
+        scale, _ = cycle.after(value, epochs, 1.0, Settings())
+    assert scale == factor
+    assert epochs.restarts == restarted
